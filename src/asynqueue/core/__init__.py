@@ -1,0 +1,1 @@
+"""What decides: small deterministic machines without Twisted, clock, thread, socket or randomness."""

@@ -1,0 +1,240 @@
+"""Niceness and series -> order: Self-Clocked Fair Queueing, exact and in integers.
+
+Theory of operation. The tasks of one (series, niceness) are a *flow*, first in first out. A flow has a
+*weight*, what one of its tasks costs: 1 + ((niceness + 20)/10)**2, kept in hundredths so that every sum here is
+an integer and exact. The task at the head of a flow carries a *tag*; the lowest tag goes next. When a flow's
+task goes, the next one's tag is higher by the weight; a flow that was empty starts at the *virtual time*, which
+is the tag of the task that went last, plus its weight. So a flow's tags grow in proportion to what it was
+served times its weight, and no two backlogged flows drift apart by more than the sum of their weights. The
+scheme and the bound are S. J. Golestani's (INFOCOM 1994).
+
+Since the tags of one flow grow by its weight, only the head's is kept: a queued task costs a place in a deque.
+
+One `FairQueue` holds the flows that *the same workers* may run. SCFQ is defined for a single server; with one
+virtual time over flows that different workers serve, a fast worker's flow would push the time ahead and a new
+flow would then wait behind flows that only a slow worker serves. The scheduler has a queue for each set of
+workers, and brings their times together where they meet (`joinAt`, `absorb`).
+
+Around the fair order lie *bands*, in which single tasks are placed: put first after a timeout, next, put back
+by a worker that had not started them; and after the fair order, last.
+
+Rules: all order is decided here; O(log flows) a task and O(1) for a flow's further tasks; a removed task leaves
+a gap that is skipped, and gaps are swept out before they outnumber the tasks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
+
+from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, Task
+
+FRONT, NEXT, RETURNED, FAIR, LAST = range(5)
+"""The bands, in the order in which they are served."""
+
+
+class Place(NamedTuple):
+    """Where a task stands: a lower place goes first."""
+
+    band: int
+    order: int
+    task: int
+
+
+def weight(niceness: int) -> int:
+    """What one task of NICENESS costs its flow, in hundredths: 100 at -20, 500 at 0, 1700 at 20."""
+    return 100 + (niceness + 20) ** 2
+
+
+class _Flow:
+    """The queued tasks of one series and niceness, in the order of submission."""
+
+    __slots__ = ("gaps", "key", "tag", "tasks", "weight")
+
+    def __init__(self, key: Hashable, weight: int, tag: int) -> None:
+        self.key = key
+        self.weight = weight
+        self.tag = tag
+        self.tasks: deque[Task] = deque()
+        self.gaps: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.tasks) - len(self.gaps)
+
+    def head(self) -> Task:
+        while self.tasks[0].id in self.gaps:
+            self.gaps.remove(self.tasks.popleft().id)
+        return self.tasks[0]
+
+    def remove(self, task: Task) -> None:
+        self.gaps.add(task.id)
+        if 2 * len(self.gaps) > len(self.tasks):
+            self.tasks = deque(t for t in self.tasks if t.id not in self.gaps)
+            self.gaps.clear()
+
+
+class FairQueue:
+    """The queued tasks that one set of workers may run, in the order in which they go."""
+
+    __slots__ = ("_fair", "_flows", "_heap", "_places", "time")
+
+    def __init__(self) -> None:
+        self.time = 0
+        self._flows: dict[Hashable, _Flow] = {}
+        self._fair: list[tuple[int, int, _Flow]] = []
+        self._places: dict[int, tuple[Place, Task]] = {}
+        self._heap: list[Place] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._flows) or bool(self._places)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Every task, in no particular order."""
+        for _, task in self._places.values():
+            yield task
+        for flow in self._flows.values():
+            yield from (t for t in flow.tasks if t.id not in flow.gaps)
+
+    def ofSeries(self, series: Hashable) -> list[Task]:
+        """Every task of SERIES, in no particular order."""
+        tasks = [task for _, task in self._places.values() if task.series == series]
+        for niceness in range(NICENESS_MIN, NICENESS_MAX + 1):
+            flow = self._flows.get((series, niceness))
+            if flow is not None:
+                tasks += (t for t in flow.tasks if t.id not in flow.gaps)
+        return tasks
+
+    def add(self, task: Task) -> None:
+        """Take TASK as new: next, last, or at the end of its flow."""
+        if task.doNext:
+            self.place(Place(NEXT, 0, task.id), task)
+        elif task.doLast:
+            self.place(Place(LAST, 0, task.id), task)
+        else:
+            key = (task.series, task.niceness)
+            flow = self._flows.get(key)
+            if flow is None:
+                cost = weight(task.niceness)
+                flow = self._flows[key] = _Flow(key, cost, self.time + cost)
+                heappush(self._fair, (flow.tag, task.id, flow))
+            flow.tasks.append(task)
+
+    def place(self, place: Place, task: Task) -> None:
+        """Take TASK at PLACE, which is not in the fair band."""
+        self._places[task.id] = (place, task)
+        heappush(self._heap, place)
+
+    def remove(self, task: Task) -> None:
+        """Take TASK out, wherever it stands."""
+        if self._places.pop(task.id, None) is not None:
+            if len(self._heap) > 2 * len(self._places) + 16:
+                self._heap = sorted(place for place, _ in self._places.values())
+            return
+        flow = self._flows[task.series, task.niceness]
+        flow.remove(task)
+        if not flow:
+            del self._flows[flow.key]
+            if len(self._fair) > 2 * len(self._flows) + 16:
+                self._fair = [entry for entry in self._fair if entry[2]]
+                heapify(self._fair)
+
+    def peek(self) -> Place | None:
+        """The place of the task that goes next."""
+        placed = self._placedHead()
+        fair = self._fairHead()
+        if fair is None:
+            return placed
+        if placed is not None and placed.band < FAIR:
+            return placed
+        return Place(FAIR, fair.tag, fair.head().id)
+
+    def pop(self) -> tuple[Place, Task]:
+        """The task that goes next, with its place; it is taken out, and the virtual time moves with it."""
+        place = self.peek()
+        if place is None:
+            raise IndexError("pop from an empty FairQueue")
+        if place.band != FAIR:
+            heappop(self._heap)
+            return self._places.pop(place.task)
+        flow = self._fair[0][2]
+        self.time = flow.tag
+        task = flow.head()
+        flow.tasks.popleft()
+        if flow:
+            flow.tag += flow.weight
+            heapreplace(self._fair, (flow.tag, flow.head().id, flow))
+        else:
+            heappop(self._fair)
+            del self._flows[flow.key]
+        return place, task
+
+    def joinAt(self, time: int) -> None:
+        """Start over at virtual TIME: an empty queue gets work while others, at TIME, have some."""
+        if self:
+            raise ValueError("only an empty queue can start over")
+        self.time = time
+
+    def absorb(self, other: FairQueue, time: int) -> None:
+        """Take all tasks of OTHER, whose flows keep their lead over its virtual time as a lead over TIME."""
+        self.time = time
+        for place, task in other._places.values():
+            self.place(place, task)
+        for key, flow in other._flows.items():
+            flow.tag += time - other.time
+            self._flows[key] = flow
+            heappush(self._fair, (flow.tag, flow.head().id, flow))
+
+    def split(self) -> Iterator[tuple[Hashable, FairQueue]]:
+        """This queue's tasks as one queue a series, each at this queue's virtual time."""
+        parts: dict[Hashable, FairQueue] = {}
+
+        def part(series: Hashable) -> FairQueue:
+            if series not in parts:
+                parts[series] = FairQueue()
+                parts[series].time = self.time
+            return parts[series]
+
+        for place, task in self._places.values():
+            part(task.series).place(place, task)
+        for flow in self._flows.values():
+            queue = part(flow.head().series)
+            queue._flows[flow.key] = flow
+            queue._fair.append((flow.tag, flow.head().id, flow))
+        for queue in parts.values():
+            heapify(queue._fair)
+        yield from parts.items()
+
+    def validate(self) -> None:
+        """Assert that heads lead the virtual time by no more than their weight, and that gaps are few."""
+        for key, flow in self._flows.items():
+            assert flow, "an empty flow is forgotten"
+            assert flow.key == key
+            assert self.time <= flow.tag <= self.time + flow.weight, (self.time, flow.tag, flow.weight)
+            assert flow.gaps <= {t.id for t in flow.tasks}
+            ids = [t.id for t in flow.tasks]
+            assert ids == sorted(ids), "a flow is first in, first out"
+        live = [entry[2] for entry in self._fair if entry[2]]
+        assert len(live) == len(self._flows)
+        assert all(flow is self._flows[flow.key] for flow in live)
+        assert len(self._fair) <= 2 * len(self._flows) + 17
+        assert len(self._heap) <= 2 * len(self._places) + 17
+        assert all(place.band != FAIR for place, _ in self._places.values())
+
+    def _placedHead(self) -> Place | None:
+        while self._heap:
+            place = self._heap[0]
+            held = self._places.get(place.task)
+            if held is not None and held[0] == place:
+                return place
+            heappop(self._heap)
+        return None
+
+    def _fairHead(self) -> _Flow | None:
+        while self._fair:
+            flow = self._fair[0][2]
+            if flow:
+                return flow
+            heappop(self._fair)
+        return None

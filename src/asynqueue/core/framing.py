@@ -1,0 +1,150 @@
+"""Bytes <-> messages.
+
+Theory of operation. A message travels in one or more *frames*. A frame is a header, the length of its body
+(4 bytes, little-endian) and its kind (1 byte), and the body. The last frame of a message has the kind of the
+message, and its body holds the message's fixed fields and the end of its payload; a payload that does not fit
+has its beginning sent before, in frames of kind `PART`, whose body is the message's number and bytes. So a frame
+never exceeds the limit, a message may have any size, and frames of other messages may come between.
+
+A `Decoder` is fed the stream in pieces of any size, and gives the messages that are complete. It holds no more
+than one frame that is not complete, plus the parts of unfinished messages, up to a limit of their own. Whatever
+does not follow the rules is a `FrameError`, after which the stream is worth nothing.
+
+Cost: O(bytes), each byte copied once on its way in, and once more for each part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any
+
+from asynqueue.core import messages as m
+from asynqueue.errors import SerializationError
+
+FRAME_LIMIT = 1 << 20
+"""The most bytes in a frame's body, unless the two sides of a link agree on less."""
+
+PART = 0
+_HEADER = Struct("<IB")
+_NUMBER = Struct("<Q")
+
+# Each kind of message: its number, its fixed fields, and whether a payload follows them.
+_KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
+    (1, m.Call, "<Q?", True),
+    (2, m.Grant, "<QI", False),
+    (3, m.Close, "<Q", False),
+    (4, m.Goodbye, "<", False),
+    (16, m.Ready, "<Q", False),
+    (17, m.Returned, "<Qd", True),
+    (18, m.Raised, "<Qd", True),
+    (19, m.Opened, "<Qd", False),
+    (20, m.Items, "<QI", True),
+    (21, m.Exhausted, "<Q", False),
+    (22, m.Failed, "<Q", True),
+)
+_BY_TYPE: dict[type[m.Message], tuple[int, Struct, bool]] = {
+    cls: (kind, Struct(form), payload) for kind, cls, form, payload in _KINDS
+}
+_BY_KIND: dict[int, tuple[Callable[..., m.Message], Struct, bool]] = {
+    kind: (cls, Struct(form), payload) for kind, cls, form, payload in _KINDS
+}
+
+
+class FrameError(SerializationError):
+    """Bytes that are no frame, or exceed what was agreed on. The link they came over has to be closed."""
+
+
+def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
+    """The frames of MESSAGE, none with a body of more than FRAME_LIMIT bytes (at least 64)."""
+    kind, fixed, hasPayload = _BY_TYPE[type(message)]
+    fields: tuple[Any, ...] = message  # the table says what they are, field by field
+    if not hasPayload:
+        return _HEADER.pack(fixed.size, kind) + fixed.pack(*fields)
+    payload: m.Payload = fields[-1]
+    head = fixed.pack(*fields[:-1])
+    if len(head) + len(payload) <= frameLimit:
+        return b"".join((_HEADER.pack(len(head) + len(payload), kind), head, payload))
+    number = _NUMBER.pack(fields[0])  # every message with a payload has its call's number first
+    room = frameLimit - max(len(head), len(number))
+    view = memoryview(payload)
+    frames: list[bytes | memoryview] = []
+    while len(view) > room:
+        frames += (_HEADER.pack(len(number) + room, PART), number, view[:room])
+        view = view[room:]
+    frames += (_HEADER.pack(len(head) + len(view), kind), head, view)
+    return b"".join(frames)
+
+
+class Decoder:
+    """Gives the messages of a byte stream.
+
+    FRAME_LIMIT is the most bytes in a frame's body. PARTS_LIMIT is the most bytes of unfinished messages held,
+    None for no limit: on a link to our own worker process, say.
+    """
+
+    __slots__ = ("_buffer", "_frameLimit", "_held", "_parts", "_partsLimit")
+
+    def __init__(self, frameLimit: int = FRAME_LIMIT, partsLimit: int | None = None) -> None:
+        self._frameLimit = frameLimit
+        self._partsLimit = partsLimit
+        self._buffer = bytearray()
+        self._parts: dict[int, bytearray] = {}
+        self._held = 0
+
+    def feed(self, received: bytes) -> list[m.Message]:
+        """The messages completed by the bytes RECEIVED. Raises `FrameError`."""
+        buffer = self._buffer
+        buffer += received
+        end = len(buffer)
+        start = 0
+        complete: list[m.Message] = []
+        with memoryview(buffer) as view:
+            while end - start >= _HEADER.size:
+                length, kind = _HEADER.unpack_from(view, start)
+                if length > self._frameLimit:
+                    raise FrameError(f"a frame of {length} bytes exceeds the limit of {self._frameLimit}")
+                body = start + _HEADER.size
+                if end - body < length:
+                    break
+                start = body + length
+                message = self._frame(kind, view[body:start])
+                if message is not None:
+                    complete.append(message)
+        del buffer[:start]
+        return complete
+
+    def validate(self) -> None:
+        """Assert that no more is held than the limits allow."""
+        assert len(self._buffer) < _HEADER.size + self._frameLimit
+        assert self._held == sum(len(part) for part in self._parts.values())
+        assert self._partsLimit is None or self._held <= self._partsLimit
+
+    def _frame(self, kind: int, body: memoryview) -> m.Message | None:
+        if kind == PART:
+            self._part(body)
+            return None
+        known = _BY_KIND.get(kind)
+        if known is None:
+            raise FrameError(f"there is no message of kind {kind}")
+        cls, fixed, hasPayload = known
+        if len(body) < fixed.size or (len(body) > fixed.size and not hasPayload):
+            raise FrameError(f"a message of kind {kind} cannot have {len(body)} bytes")
+        fields = fixed.unpack_from(body)
+        if not hasPayload:
+            return cls(*fields)
+        payload: m.Payload = bytes(body[fixed.size :])
+        begun = self._parts.pop(fields[0], None)
+        if begun is not None:
+            self._held -= len(begun)
+            payload = begun + payload
+        return cls(*fields, payload)
+
+    def _part(self, body: memoryview) -> None:
+        if len(body) <= _NUMBER.size:
+            raise FrameError("a part of a message without a number or without bytes")
+        self._held += len(body) - _NUMBER.size
+        if self._partsLimit is not None and self._held > self._partsLimit:
+            raise FrameError(f"unfinished messages exceed the limit of {self._partsLimit} bytes")
+        part = self._parts.setdefault(_NUMBER.unpack_from(body)[0], bytearray())
+        part += body[_NUMBER.size :]

@@ -1,0 +1,107 @@
+"""What crosses a link: one small record for each thing that either side can say.
+
+Theory of operation. The *near* side is the program with the queue; the *far* side runs the calls. The near side
+numbers its calls on a link from 1 upwards, and everything said about a call or its iterator carries that number.
+The far side takes calls in the order of their numbers.
+
+    near -> far     Call         run this
+                    Grant        you may send so many more items of that iterator
+                    Close        stop that iterator, its items are no longer wanted
+                    Goodbye      finish what you have and go
+    far -> near     Ready        I am here
+                    Returned     the call returned this
+                    Raised       the call raised this
+                    Opened       the call returned an iterator, which I keep
+                    Items        so many items of the iterator, in order
+                    Exhausted    the iterator has no more
+                    Failed       the iterator raised this
+
+A payload is bytes that this module does not look into. This module and `framing` are read by worker processes,
+which import neither attrs nor Twisted: hence named tuples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+Payload = Union[bytes, bytearray]
+
+
+class Call(NamedTuple):
+    """Run the call in PAYLOAD; with RAW, an iterator is returned as it is."""
+
+    id: int
+    raw: bool
+    payload: Payload
+
+
+class Grant(NamedTuple):
+    """Up to ITEMS more items of the iterator may be sent."""
+
+    id: int
+    items: int
+
+
+class Close(NamedTuple):
+    """Stop the iterator."""
+
+    id: int
+
+
+class Goodbye(NamedTuple):
+    """Finish what was asked for and go."""
+
+
+class Ready(NamedTuple):
+    """The far side runs, as process PID."""
+
+    pid: int
+
+
+class Returned(NamedTuple):
+    """The call ran for SECONDS and returned what is in PAYLOAD."""
+
+    id: int
+    seconds: float
+    payload: Payload
+
+
+class Raised(NamedTuple):
+    """The call ran for SECONDS and raised what is in PAYLOAD."""
+
+    id: int
+    seconds: float
+    payload: Payload
+
+
+class Opened(NamedTuple):
+    """The call ran for SECONDS and returned an iterator, which the far side keeps."""
+
+    id: int
+    seconds: float
+
+
+class Items(NamedTuple):
+    """The next NUMBER items of the iterator, as one list in PAYLOAD."""
+
+    id: int
+    number: int
+    payload: Payload
+
+
+class Exhausted(NamedTuple):
+    """The iterator has no more items."""
+
+    id: int
+
+
+class Failed(NamedTuple):
+    """The iterator raised what is in PAYLOAD, after the items sent."""
+
+    id: int
+    payload: Payload
+
+
+ToFar = Union[Call, Grant, Close, Goodbye]
+ToNear = Union[Ready, Returned, Raised, Opened, Items, Exhausted, Failed]
+Message = Union[ToFar, ToNear]

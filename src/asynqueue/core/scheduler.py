@@ -1,0 +1,817 @@
+"""Which task goes to which worker, when; every transition of a task and of a worker.
+
+Theory of operation. Events are methods; each returns the commands that follow from it, in order, and calls
+nothing back. The caller (`asynqueue.base.TaskQueue`) turns what happens into events and commands into deeds.
+
+A *task* is queued, then assigned to a worker, then settled (`TASK`). Each assignment has a number of its own, a
+*ticket*, under which its worker reports exactly one outcome; a report on a ticket that is closed is ignored, so
+a late or doubled report does no harm. A task goes back from assigned to queued when its worker gives it back
+unstarted (it keeps its place), when its worker died while running it (the same place, and one attempt is
+counted), or when its time ran out (to the front, and one attempt is counted). With its attempts spent it settles
+as lost or timed out.
+
+A *worker* is joining, open, full, leaving or gone (`WORKER`). It is joining while it has an update to run: those
+saved from before its time, or a new one. An update runs before anything queued, while the worker holds nothing
+else. A worker that leaves finishes what it holds, is stopped, and is gone. One that restarts has died and risen
+(a process that was replaced): it still reports on all it held, and joins again.
+
+Workers of the same qualifications are a *class*; series that the same classes may run are a *group*, with one
+`FairQueue`. A worker with room takes from its groups the task with the lowest place; of the workers with room,
+the one with the fewest unfinished tasks takes first. A group that was empty starts at the virtual time of the
+most backward group that it shares a worker with; when the classes change, all groups start over at one time.
+
+What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, one
+`window.BUDGET` later; a worker that has answered nothing from one tick to the next is stalled: its window falls
+to what it runs, and what it has not started is recalled.
+
+A call that returned an iterator is settled, but its worker holds an open *iteration*; a queue that shuts down,
+and a worker that leaves, wait for those to end.
+
+Rules: O(log n) an event with n tasks queued, times the number of classes; no recursion; nothing is decided
+elsewhere. `validate` asserts every invariant.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Collection, Hashable
+from heapq import heappop, heappush
+from itertools import islice
+from typing import Any, Union
+
+import attrs
+from typing_extensions import TypeAlias, assert_never
+
+from asynqueue.core.fairness import FAIR, FRONT, RETURNED, FairQueue, Place
+from asynqueue.core.records import (
+    Cancelled,
+    Interrupted,
+    Iterating,
+    Lost,
+    Raised,
+    Recalled,
+    Refused,
+    Returned,
+    RunOutcome,
+    Settlement,
+    Task,
+    TimedOut,
+)
+from asynqueue.core.window import AdaptiveWindow, Window
+
+
+class TaskState(enum.Enum):
+    """Where a task is."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    SETTLED = "settled"
+
+
+class WorkerState(enum.Enum):
+    """Where a worker is in its life."""
+
+    JOINING = "joining"
+    OPEN = "open"
+    FULL = "full"
+    LEAVING = "leaving"
+    GONE = "gone"
+
+
+TASK: dict[tuple[TaskState, str], TaskState] = {
+    (TaskState.QUEUED, "assign"): TaskState.ASSIGNED,
+    (TaskState.ASSIGNED, "give back"): TaskState.QUEUED,
+    (TaskState.QUEUED, "settle"): TaskState.SETTLED,
+    (TaskState.ASSIGNED, "settle"): TaskState.SETTLED,
+}
+"""Every transition of a task."""
+
+WORKER: dict[tuple[WorkerState, str], WorkerState] = {
+    (WorkerState.JOINING, "updated"): WorkerState.OPEN,
+    (WorkerState.OPEN, "fill"): WorkerState.FULL,
+    (WorkerState.FULL, "free"): WorkerState.OPEN,
+    (WorkerState.OPEN, "update"): WorkerState.JOINING,
+    (WorkerState.FULL, "update"): WorkerState.JOINING,
+    (WorkerState.JOINING, "restart"): WorkerState.JOINING,
+    (WorkerState.OPEN, "restart"): WorkerState.JOINING,
+    (WorkerState.FULL, "restart"): WorkerState.JOINING,
+    (WorkerState.JOINING, "leave"): WorkerState.LEAVING,
+    (WorkerState.OPEN, "leave"): WorkerState.LEAVING,
+    (WorkerState.FULL, "leave"): WorkerState.LEAVING,
+    (WorkerState.JOINING, "lose"): WorkerState.GONE,
+    (WorkerState.OPEN, "lose"): WorkerState.GONE,
+    (WorkerState.FULL, "lose"): WorkerState.GONE,
+    (WorkerState.LEAVING, "lose"): WorkerState.GONE,
+    (WorkerState.LEAVING, "stopped"): WorkerState.GONE,
+}
+"""Every transition of a worker. One that is not here does not exist."""
+
+
+# What the scheduler orders.
+
+
+@attrs.frozen
+class Assign:
+    """Have WORKER run TASK, and report its outcome under TICKET."""
+
+    worker: int
+    ticket: int
+    task: Task
+
+
+@attrs.frozen
+class Arm:
+    """Report `Scheduler.expired` for TICKET in SECONDS, unless its outcome comes first."""
+
+    ticket: int
+    seconds: float
+
+
+@attrs.frozen
+class Interrupt:
+    """Have WORKER let go of the call under TICKET: its result is not wanted any more."""
+
+    worker: int
+    ticket: int
+
+
+@attrs.frozen
+class Recall:
+    """Have WORKER give back what it has not started."""
+
+    worker: int
+
+
+@attrs.frozen
+class Settle:
+    """The task of number TASK has ended."""
+
+    task: int
+    settlement: Settlement
+
+
+@attrs.frozen
+class Hired:
+    """WORKER has run the saved updates and is open for its first task."""
+
+    worker: int
+
+
+@attrs.frozen
+class Updated:
+    """UPDATE has ended on WORKER; with Lost, it will not run there any more."""
+
+    update: int
+    worker: int
+    outcome: Returned | Raised | Lost
+
+
+@attrs.frozen
+class Discard:
+    """The iterator behind SOURCE is not wanted: close it."""
+
+    source: Any  # an adapter's object, as in `records.Iterating`
+
+
+@attrs.frozen
+class Stop:
+    """Stop WORKER, which holds nothing, and report `Scheduler.stopped`."""
+
+    worker: int
+
+
+@attrs.frozen
+class Tick:
+    """Report `Scheduler.tick` one `window.BUDGET` from now."""
+
+
+@attrs.frozen
+class Closed:
+    """The queue has shut down: no task is left and every worker is gone."""
+
+
+Command: TypeAlias = Union[
+    Assign, Arm, Interrupt, Recall, Settle, Hired, Updated, Discard, Stop, Tick, Closed
+]
+
+
+class _Assignment:
+    """One task or update given to one worker. Abandoned: its outcome is not waited for any more."""
+
+    __slots__ = ("abandoned", "armed", "place", "task", "ticket", "worker")
+
+    def __init__(self, ticket: int, worker: _Worker, task: Task, place: Place | None) -> None:
+        self.ticket = ticket
+        self.worker = worker
+        self.task = task
+        self.place = place
+        self.armed = False
+        self.abandoned = False
+
+
+class _Worker:
+    __slots__ = (
+        "answered",
+        "cls",
+        "held",
+        "hired",
+        "id",
+        "iterations",
+        "qualifications",
+        "stamp",
+        "state",
+        "stopping",
+        "ticked",
+        "updates",
+        "window",
+    )
+
+    def __init__(self, workerID: int, qualifications: frozenset[Hashable], window: Window) -> None:
+        self.id = workerID
+        self.qualifications = qualifications
+        self.window = AdaptiveWindow(window)
+        self.state = WorkerState.JOINING
+        self.held: dict[int, _Assignment] = {}  # by ticket, in the order given
+        self.updates: deque[Task] = deque()
+        self.iterations: set[int] = set()
+        self.cls: _Class | None = None  # None while it leaves
+        self.hired = False
+        self.stopping = False
+        self.stamp = 0
+        self.answered = 0  # outcomes so far
+        self.ticked = -1  # outcomes at the last tick
+
+    @property
+    def ahead(self) -> int:
+        """How many of what it holds cannot have been started."""
+        return len(self.held) - self.window.limits.running
+
+
+class _Class:
+    """The workers of one set of qualifications, and the groups of tasks they may run."""
+
+    __slots__ = ("groups", "members", "qualifications", "room")
+
+    def __init__(self, qualifications: frozenset[Hashable]) -> None:
+        self.qualifications = qualifications
+        self.members: set[int] = set()
+        self.groups: list[_Group] = []
+        self.room: list[tuple[int, int, _Worker]] = []  # a heap; an entry counts while its stamp is its worker's
+
+    def freest(self) -> _Worker | None:
+        """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
+        while self.room:
+            _, stamp, worker = self.room[0]
+            if stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self:
+                return worker
+            heappop(self.room)
+        return None
+
+
+class _Group(FairQueue):
+    """The tasks that the workers of CLASSES, and no others, may run."""
+
+    __slots__ = ("classes",)
+
+    def __init__(self, classes: list[_Class]) -> None:
+        super().__init__()
+        self.classes = classes
+
+
+class Scheduler:
+    """The state of a queue: events in, commands out.
+
+    >>> from asynqueue.core.records import CallSpec
+    >>> s = Scheduler()
+    >>> s.hire(1, (), Window())
+    [Hired(worker=1)]
+    >>> [type(c).__name__ for c in s.submit(Task(1, CallSpec.of(print)))]
+    ['Assign']
+    """
+
+    def __init__(self) -> None:
+        self._queued: dict[int, Task] = {}
+        self._assigned: dict[int, _Assignment] = {}  # by task
+        self._tickets: dict[int, _Assignment] = {}  # by ticket, the abandoned and the updates too
+        self._workers: dict[int, _Worker] = {}
+        self._classes: dict[frozenset[Hashable], _Class] = {}
+        self._groups: dict[frozenset[frozenset[Hashable]], _Group] = {}
+        self._groupOf: dict[Hashable, _Group] = {}  # by series; what is forgotten is found again
+        self._saved: dict[int, Task] = {}  # the updates for workers to come
+        self._deaths: dict[int, int] = {}  # of workers, by update
+        self._lastTicket = 0
+        self._lastStamp = 0
+        self._ticking = False
+        self._closing = False
+        self._closed = False
+        self._commands: list[Command] = []
+
+    # What is known.
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks are queued or assigned."""
+        return len(self._queued) + len(self._assigned)
+
+    @property
+    def queued(self) -> int:
+        """How many tasks are queued."""
+        return len(self._queued)
+
+    @property
+    def running(self) -> bool:
+        """True until the shutdown begins."""
+        return not self._closing
+
+    @property
+    def workers(self) -> list[int]:
+        """The workers that take tasks, now or after an update, in the order in which they came."""
+        return [w.id for w in self._workers.values() if w.state is not WorkerState.LEAVING]
+
+    def taskState(self, taskID: int) -> TaskState:
+        """Where a task is: SETTLED too for one that never was."""
+        if taskID in self._queued:
+            return TaskState.QUEUED
+        return TaskState.ASSIGNED if taskID in self._assigned else TaskState.SETTLED
+
+    def workerState(self, workerID: int) -> WorkerState:
+        """Where a worker is: GONE too for one that never was."""
+        worker = self._workers.get(workerID)
+        return WorkerState.GONE if worker is None else worker.state
+
+    def held(self, workerID: int) -> list[Task]:
+        """The unfinished tasks of a worker, in the order in which it was given them."""
+        worker = self._workers.get(workerID)
+        if worker is None:
+            return []
+        return [a.task for a in worker.held.values() if not a.abandoned and not a.task.update]
+
+    # Events of tasks.
+
+    def submit(self, task: Task) -> list[Command]:
+        """A new TASK, of a number higher than all before."""
+        if self._closing:
+            self._settle(task.id, Refused("the queue is not running"))
+        else:
+            self._enqueue(task)
+        return self._dispatch()
+
+    def cancel(self, taskID: int) -> list[Command]:
+        """A task is not wanted any more. Queued, it never runs; assigned, its worker is interrupted."""
+        if taskID in self._queued:
+            self._unqueue(taskID)
+            self._settle(taskID, Cancelled())
+        elif taskID in self._assigned:
+            self._abandon(self._assigned[taskID])
+            self._settle(taskID, Cancelled())
+        return self._dispatch()
+
+    def cancelSeries(self, series: Hashable) -> list[Command]:
+        """The queued tasks of SERIES are not wanted any more."""
+        return self._cancelQueued([task.id for task in self._groupFor(series).ofSeries(series)])
+
+    def cancelAll(self) -> list[Command]:
+        """No queued task is wanted any more."""
+        return self._cancelQueued(list(self._queued))
+
+    def expired(self, ticket: int) -> list[Command]:
+        """The time of an assignment has run out."""
+        assignment = self._tickets.get(ticket)
+        if assignment is not None and not assignment.abandoned:
+            self._abandon(assignment)
+            task = assignment.task.again()
+            if task.spent:
+                self._settle(task.id, TimedOut(task.timeout or 0.0))
+            else:
+                self._putBack(task, Place(FRONT, ticket, task.id))
+        return self._dispatch()
+
+    def finished(self, ticket: int, outcome: RunOutcome) -> list[Command]:
+        """A worker reports the OUTCOME of an assignment."""
+        assignment = self._tickets.pop(ticket, None)
+        if assignment is None:
+            if isinstance(outcome, Iterating):
+                self._commands.append(Discard(outcome.source))
+            return self._dispatch()
+        worker = assignment.worker
+        del worker.held[ticket]
+        worker.answered += 1
+        if isinstance(outcome, (Returned, Raised, Iterating)):
+            worker.window.answered(outcome.seconds)
+        if isinstance(outcome, Iterating):
+            if assignment.abandoned or assignment.task.update:
+                self._commands.append(Discard(outcome.source))
+            else:
+                worker.iterations.add(assignment.task.id)
+        if assignment.task.update:
+            self._updateEnded(worker, assignment.task, outcome)
+        elif not assignment.abandoned:
+            self._runEnded(assignment, outcome)
+        self._review(worker)
+        return self._dispatch()
+
+    def iterationEnded(self, workerID: int, taskID: int) -> list[Command]:
+        """The iterator that a task returned is exhausted, stopped, failed or lost."""
+        worker = self._workers.get(workerID)
+        if worker is not None:
+            worker.iterations.discard(taskID)
+            self._review(worker)
+        return self._dispatch()
+
+    # Events of workers.
+
+    def hire(self, workerID: int, qualifications: Collection[Hashable], window: Window) -> list[Command]:
+        """A new worker, of a number never used. It runs the saved updates first."""
+        worker = _Worker(workerID, frozenset(qualifications), window)
+        worker.updates.extend(self._saved.values())
+        self._workers[workerID] = worker
+        self._join(worker)
+        self._review(worker)
+        return self._dispatch()
+
+    def qualify(self, workerID: int, series: Hashable) -> list[Command]:
+        """A worker may run tasks of SERIES from now on."""
+        worker = self._workers.get(workerID)
+        if worker is not None and worker.cls is not None:
+            self._unjoin(worker)
+            worker.qualifications |= {series}
+            self._join(worker)
+            self._review(worker)
+        return self._dispatch()
+
+    def update(self, update: Task, workerIDs: Collection[int], save: bool) -> list[Command]:
+        """Run UPDATE on those of WORKERIDS that take tasks; with SAVE, on every worker that comes after."""
+        if save:
+            self._saved[update.id] = update
+        for workerID in workerIDs:
+            worker = self._workers.get(workerID)
+            if worker is None or worker.cls is None:
+                self._commands.append(Updated(update.id, workerID, Lost("the worker left")))
+            else:
+                worker.updates.append(update)
+                self._review(worker)
+        return self._dispatch()
+
+    def detach(self, workerID: int, reassign: bool) -> list[Command]:
+        """A worker is to leave when it has finished what it holds; with REASSIGN, what it is running."""
+        worker = self._workers.get(workerID)
+        if worker is not None:
+            if worker.cls is not None:
+                self._leave(worker)
+            if reassign and worker.ahead > 0:
+                self._commands.append(Recall(workerID))
+        return self._dispatch()
+
+    def restarted(self, workerID: int) -> list[Command]:
+        """A worker has died and risen. It reports on all it held, then runs the saved updates again."""
+        worker = self._workers.get(workerID)
+        if worker is not None and worker.cls is not None:
+            self._move(worker, "restart")
+            new = [u for u in worker.updates if u.id not in self._saved]
+            worker.updates = deque([*self._saved.values(), *new])
+            worker.window = AdaptiveWindow(worker.window.limits)
+            self._review(worker)
+        return self._dispatch()
+
+    def lost(self, workerID: int, reassign: bool = True, reason: str = "the worker died") -> list[Command]:
+        """A worker is gone and will report nothing more.
+
+        Of what it held, it is taken to have been running as many as it runs at once, in the order given: those
+        are charged. Without REASSIGN, everything it held settles as lost, for REASON.
+        """
+        worker = self._workers.get(workerID)
+        if worker is not None:
+            if worker.cls is not None:
+                self._unjoin(worker)
+            self._move(worker, "lose")
+            self._bury(worker, reassign, Lost(reason))
+        return self._dispatch()
+
+    def stopped(self, workerID: int) -> list[Command]:
+        """A worker that was told to stop has stopped."""
+        worker = self._workers.get(workerID)
+        if worker is not None:
+            self._move(worker, "stopped")
+            self._bury(worker, True, Lost("the worker stopped"))
+        return self._dispatch()
+
+    def tick(self) -> list[Command]:
+        """One `window.BUDGET` has passed since `Tick` was ordered."""
+        self._ticking = False
+        for worker in self._workers.values():
+            if worker.ahead > 0:
+                if worker.answered == worker.ticked:
+                    worker.window.stalled()
+                    self._commands.append(Recall(worker.id))
+                    self._review(worker)
+                else:
+                    self._wantTick()
+                worker.ticked = worker.answered
+        return self._dispatch()
+
+    def shutdown(self) -> list[Command]:
+        """Take nothing more, finish what was taken, let every worker leave."""
+        self._closing = True
+        return self._dispatch()
+
+    # How tasks move.
+
+    def _enqueue(self, task: Task) -> None:
+        group = self._groupFor(task.series)
+        if not group:
+            times = [other.time for cls in group.classes for other in cls.groups if other]
+            if times:
+                group.joinAt(min(times))
+        self._queued[task.id] = task
+        group.add(task)
+
+    def _unqueue(self, taskID: int) -> None:
+        task = self._queued.pop(taskID)
+        self._groupFor(task.series).remove(task)
+
+    def _putBack(self, task: Task, place: Place) -> None:
+        self._queued[task.id] = task
+        self._groupFor(task.series).place(place, task)
+
+    def _settle(self, taskID: int, settlement: Settlement) -> None:
+        self._commands.append(Settle(taskID, settlement))
+
+    def _cancelQueued(self, taskIDs: list[int]) -> list[Command]:
+        for taskID in taskIDs:
+            self._unqueue(taskID)
+            self._settle(taskID, Cancelled())
+        return self._dispatch()
+
+    def _abandon(self, assignment: _Assignment) -> None:
+        """The task leaves its worker, which keeps the ticket until it reports."""
+        del self._assigned[assignment.task.id]
+        assignment.abandoned = True
+        self._commands.append(Interrupt(assignment.worker.id, assignment.ticket))
+
+    def _runEnded(self, assignment: _Assignment, outcome: RunOutcome) -> None:
+        task, place = assignment.task, assignment.place
+        assert place is not None  # only an update has none
+        if place.band == FAIR:  # back before all that never went, in the order in which they went
+            place = Place(RETURNED, assignment.ticket, task.id)
+        del self._assigned[task.id]
+        if isinstance(outcome, (Returned, Raised, Iterating)):
+            self._settle(task.id, outcome)
+        elif isinstance(outcome, Recalled):
+            self._putBack(task, place)
+        elif isinstance(outcome, (Lost, Interrupted)):
+            task = task.again()
+            if not task.spent:
+                self._putBack(task, place)
+            elif isinstance(outcome, Lost):
+                self._settle(task.id, outcome)
+            else:
+                self._settle(task.id, Lost("the worker let go of the call"))
+        else:
+            assert_never(outcome)
+
+    def _assign(self, worker: _Worker, task: Task, place: Place | None) -> None:
+        self._lastTicket += 1
+        assignment = _Assignment(self._lastTicket, worker, task, place)
+        worker.held[assignment.ticket] = self._tickets[assignment.ticket] = assignment
+        self._commands.append(Assign(worker.id, assignment.ticket, task))
+        if place is not None:
+            self._assigned[task.id] = assignment
+            if worker.ahead > 0:
+                self._wantTick()
+
+    def _wantTick(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._commands.append(Tick())
+
+    # How workers move.
+
+    def _move(self, worker: _Worker, event: str) -> None:
+        worker.state = WORKER[worker.state, event]
+
+    def _review(self, worker: _Worker) -> None:
+        """Bring WORKER's state in line with what it holds; begin its next update; let it go."""
+        if worker.state is WorkerState.LEAVING:
+            if not worker.held and not worker.iterations and not worker.stopping:
+                worker.stopping = True
+                self._commands.append(Stop(worker.id))
+            return
+        if worker.updates:
+            if worker.state is not WorkerState.JOINING:
+                self._move(worker, "update")
+            if not worker.held:
+                self._assign(worker, worker.updates.popleft(), None)
+            return
+        if worker.state is WorkerState.JOINING:
+            if worker.held:
+                return
+            self._move(worker, "updated")
+            if not worker.hired:
+                worker.hired = True
+                self._commands.append(Hired(worker.id))
+        if worker.state is WorkerState.FULL and len(worker.held) < worker.window.size:
+            self._move(worker, "free")
+        elif worker.state is WorkerState.OPEN and len(worker.held) >= worker.window.size:
+            self._move(worker, "fill")
+        if worker.state is WorkerState.OPEN and worker.cls is not None:
+            self._lastStamp += 1
+            worker.stamp = self._lastStamp
+            heappush(worker.cls.room, (len(worker.held), worker.stamp, worker))
+        self._armRunning(worker)
+
+    def _armRunning(self, worker: _Worker) -> None:
+        """Start the clocks of what WORKER can have started."""
+        for assignment in islice(worker.held.values(), worker.window.limits.running):
+            if assignment.task.timeout is not None and not assignment.armed and not assignment.abandoned:
+                assignment.armed = True
+                self._commands.append(Arm(assignment.ticket, assignment.task.timeout))
+
+    def _leave(self, worker: _Worker) -> None:
+        self._unjoin(worker)
+        self._move(worker, "leave")
+        self._forgetUpdates(worker)
+        self._review(worker)
+
+    def _bury(self, worker: _Worker, reassign: bool, lost: Lost) -> None:
+        """WORKER is gone: what it held goes elsewhere, or settles."""
+        del self._workers[worker.id]
+        for n, assignment in enumerate(worker.held.values()):
+            del self._tickets[assignment.ticket]
+            started = n < worker.window.limits.running
+            if assignment.task.update:
+                if started:
+                    self._charge(assignment.task)
+                self._commands.append(Updated(assignment.task.id, worker.id, lost))
+            elif not assignment.abandoned:
+                if reassign:
+                    self._runEnded(assignment, lost if started else Recalled())
+                else:
+                    del self._assigned[assignment.task.id]
+                    self._settle(assignment.task.id, lost)
+        self._forgetUpdates(worker)
+
+    # How updates move.
+
+    def _updateEnded(self, worker: _Worker, update: Task, outcome: RunOutcome) -> None:
+        if isinstance(outcome, (Lost, Interrupted)):
+            self._charge(update)
+        if isinstance(outcome, (Returned, Raised)):
+            self._commands.append(Updated(update.id, worker.id, outcome))
+        elif isinstance(outcome, Iterating):
+            refusal = Raised(TypeError(f"an update cannot return an iterator, as {update.call} did"))
+            self._commands.append(Updated(update.id, worker.id, refusal))
+        elif worker.cls is None or self._deaths.get(update.id, 0) > update.retries:
+            self._commands.append(Updated(update.id, worker.id, Lost("the worker died or left")))
+        elif update not in worker.updates:
+            worker.updates.appendleft(update)
+
+    def _charge(self, update: Task) -> None:
+        """A worker died while it ran UPDATE: one that kills again is not given to any other."""
+        self._deaths[update.id] = self._deaths.get(update.id, 0) + 1
+        if self._deaths[update.id] > update.retries:
+            self._saved.pop(update.id, None)
+            for worker in self._workers.values():
+                if update in worker.updates:
+                    worker.updates.remove(update)
+                    self._commands.append(Updated(update.id, worker.id, Lost("it killed two workers")))
+                    self._review(worker)
+
+    def _forgetUpdates(self, worker: _Worker) -> None:
+        for update in worker.updates:
+            self._commands.append(Updated(update.id, worker.id, Lost("the worker left")))
+        worker.updates.clear()
+
+    # Classes and groups.
+
+    def _join(self, worker: _Worker) -> None:
+        cls = self._classes.get(worker.qualifications)
+        if cls is None:
+            cls = self._classes[worker.qualifications] = _Class(worker.qualifications)
+            self._regroup()
+        cls.members.add(worker.id)
+        worker.cls = cls
+
+    def _unjoin(self, worker: _Worker) -> None:
+        cls = worker.cls
+        assert cls is not None
+        worker.cls = None
+        cls.members.remove(worker.id)
+        if not cls.members:
+            del self._classes[cls.qualifications]
+            self._regroup()
+
+    def _groupFor(self, series: Hashable) -> _Group:
+        group = self._groupOf.get(series)
+        if group is None:
+            classes = [c for c in self._classes.values() if series is None or series in c.qualifications]
+            key = frozenset(c.qualifications for c in classes)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = _Group(classes)
+                for cls in classes:
+                    cls.groups.append(group)
+            if len(self._groupOf) >= 10_000:
+                self._groupOf.clear()
+            self._groupOf[series] = group
+        return group
+
+    def _regroup(self) -> None:
+        """The classes have changed: sort the queued tasks anew, all at one virtual time."""
+        old = list(self._groups.values())
+        time = max((group.time for group in old), default=0)
+        self._groups.clear()
+        self._groupOf.clear()
+        for cls in self._classes.values():
+            cls.groups.clear()
+        for group in old:
+            for series, part in group.split():
+                self._groupFor(series).absorb(part, time)
+
+    # What follows.
+
+    def _dispatch(self) -> list[Command]:
+        """Give every worker with room what it may run; then close, if it is time. The commands so far."""
+        while True:
+            freest: _Worker | None = None
+            for cls in self._classes.values():
+                worker = cls.freest()
+                if worker is not None and (freest is None or len(worker.held) < len(freest.held)):
+                    if any(cls.groups):
+                        freest = worker
+            if freest is None or freest.cls is None:
+                break
+            group = min((g for g in freest.cls.groups if g), key=_nextPlace)
+            place, task = group.pop()
+            del self._queued[task.id]
+            self._assign(freest, task, place)
+            self._review(freest)
+        if self._closing:
+            self._close()
+        commands = self._commands
+        self._commands = []
+        return commands
+
+    def _close(self) -> None:
+        stranded = self._groups.get(frozenset())
+        for task in list(stranded or ()):
+            self._unqueue(task.id)
+            self._settle(task.id, Refused(f"the queue shut down with no worker for series {task.series!r}"))
+        if self.unfinished:
+            return
+        for worker in list(self._workers.values()):
+            if worker.state is not WorkerState.LEAVING and not worker.held and not worker.updates:
+                self._leave(worker)
+        if not self._workers and not self._closed:
+            self._closed = True
+            self._commands.append(Closed())
+
+    def validate(self) -> None:
+        """Assert every invariant. O(everything): for tests."""
+        assert not self._commands, "every command is handed out"
+        assert not self._queued.keys() & self._assigned.keys(), "a task is in one place"
+        inGroups = [task for group in self._groups.values() for task in group]
+        assert sorted(t.id for t in inGroups) == sorted(self._queued), "a queued task stands in one group"
+        for group in self._groups.values():
+            group.validate()
+            for task in group:
+                fit = {c for c in self._classes if task.series is None or task.series in c}
+                assert fit == {c.qualifications for c in group.classes}, "a group is for one set of workers"
+        held = {t: a for w in self._workers.values() for t, a in w.held.items()}
+        assert held == self._tickets, "a ticket is held by one worker"
+        for taskID, assignment in self._assigned.items():
+            assert assignment.task.id == taskID
+            assert self._tickets[assignment.ticket] is assignment
+            assert not assignment.abandoned
+        for worker in self._workers.values():
+            worker.window.validate()
+            self._validateWorker(worker)
+        for cls in self._classes.values():
+            assert cls.members, "a class has members"
+            assert cls.members == {w.id for w in self._workers.values() if w.cls is cls}
+            assert len({id(g) for g in cls.groups}) == len(cls.groups)
+
+    def _validateWorker(self, worker: _Worker) -> None:
+        assert (worker.cls is None) == (worker.state is WorkerState.LEAVING)
+        for assignment in worker.held.values():
+            task = assignment.task
+            assert task.series is None or task.series in worker.qualifications, "a worker is qualified"
+            assert task.attempt <= task.retries, "no task is started more often than it may be"
+        assert len(worker.held) <= worker.window.limits.most, "a worker holds no more than its window"
+        if worker.state is WorkerState.FULL:
+            assert len(worker.held) >= worker.window.size
+        if worker.state is WorkerState.OPEN:
+            assert len(worker.held) < worker.window.size
+            assert not worker.updates, "an update goes before any task"
+            assert worker.cls is not None
+            assert not any(worker.cls.groups), "no worker with room idles beside what it may run"
+        if worker.state is WorkerState.JOINING:
+            assert worker.held or worker.updates, "a worker without an update to run is open"
+        if any(a.task.update for a in worker.held.values()):
+            assert len(worker.held) == 1, "an update runs alone"
+
+
+def _nextPlace(group: FairQueue) -> Place:
+    place = group.peek()
+    assert place is not None  # it is asked of groups that have tasks
+    return place

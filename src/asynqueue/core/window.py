@@ -1,0 +1,85 @@
+"""How much a worker may be given at once.
+
+Theory of operation. A link that waits for every answer before the next question spends its time waiting, so a
+worker may hold more calls than it runs. What it holds and has not started cannot go elsewhere or give way
+without being taken back; so it may hold about as much as it gets done in a `BUDGET` of one millisecond, and no
+more. The window is what it runs at once, plus that.
+
+Each answer says how many seconds the call took. The *estimate* follows them: up at once, down by an eighth of the
+way. From the estimate the window follows: down at once, up by no more than doubling in the time in which a full
+window is answered. A worker of which nothing is known, or whose calls are slow, holds what it runs and nothing
+more. When a call outlasts the budget, the scheduler takes back what has not started and calls `stalled`.
+
+The bound: `size` <= running + max(0, BUDGET / estimate), between `running` and `most`.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+BUDGET = 0.001
+"""Seconds of unstarted work a worker may hold."""
+
+
+@attrs.frozen
+class Window:
+    """How many calls a worker runs at once, and the most unfinished ones it may hold."""
+
+    running: int = attrs.field(default=1)
+    most: int = attrs.field(default=1)
+
+    @running.validator
+    def _checkRunning(self, _: object, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"a worker runs at least one call at once, got running={value}")
+
+    @most.validator
+    def _checkMost(self, _: object, value: int) -> None:
+        if value < self.running:
+            raise ValueError(f"a worker holds at least what it runs, got most={value}, running={self.running}")
+
+
+class AdaptiveWindow:
+    """The window of one worker, which follows how fast its calls return."""
+
+    __slots__ = ("_answers", "_estimate", "limits", "size")
+
+    def __init__(self, limits: Window) -> None:
+        self.limits = limits
+        self.size = limits.running
+        self._estimate: float | None = None
+        self._answers = 0
+
+    def answered(self, seconds: float) -> None:
+        """A call took SECONDS from its start to its end."""
+        limits = self.limits
+        if limits.most == limits.running:
+            return
+        known = self._estimate
+        if known is None or seconds > known:
+            self._estimate = known = max(seconds, 1e-9)
+        else:
+            self._estimate = known = max(known + (seconds - known) / 8, 1e-9)
+        size = min(limits.most, limits.running + int(BUDGET / known))
+        if size <= self.size:
+            self.size = size
+            self._answers = 0
+        else:
+            self._answers += 1
+            if self._answers >= self.size:
+                self.size = min(size, 2 * self.size)
+                self._answers = 0
+
+    def stalled(self) -> None:
+        """A call has outlasted the budget and is still running; what is known is worth nothing now."""
+        self._estimate = None
+        self._answers = 0
+        self.size = self.limits.running
+
+    def validate(self) -> None:
+        """Assert that no more is held than is run at once and done within the budget."""
+        assert self.limits.running <= self.size <= self.limits.most
+        if self._estimate is None:
+            assert self.size == self.limits.running
+        else:
+            assert self.size <= self.limits.running + BUDGET / self._estimate
