@@ -13,7 +13,6 @@ needed.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from asynqueue import errors
 from asynqueue.core.locking import Granted, Locking, Phase
 from asynqueue.core.tracking import Tracking, WaitEnded
 from asynqueue.delay import Delay, installedReactor
+from asynqueue.serialization import dumps, loads
 
 __all__ = ["CallRunner", "DeferredLock", "DeferredTracker", "callAfterDeferred", "killProcess", "o2p", "p2o"]
 
@@ -85,9 +85,7 @@ class DeferredTracker:
         Put again while it is outstanding, it still counts once, until its chain reaches the later place.
         """
         if not isinstance(d, Deferred):
-            raise TypeError(
-                f"a tracker tracks Deferreds, got {d!r}; Deferred.fromCoroutine makes one of a coroutine"
-            )
+            raise TypeError(f"a tracker tracks Deferreds, got {d!r}; Deferred.fromCoroutine makes one of a coroutine")
         self._machine.put(ref(d))
         _atThisPlace(d, self._passed)
         return d
@@ -222,12 +220,8 @@ class DeferredLock(TwistedLock):
         self, f: Callable[..., Coroutine[Deferred[Any], Any, T]], *args: Any, vip: bool = False, **kw: Any
     ) -> Deferred[T]: ...
     @overload
-    def acquireAndRelease(
-        self, f: Callable[..., T], *args: Any, vip: bool = False, **kw: Any
-    ) -> Deferred[T]: ...
-    def acquireAndRelease(
-        self, f: Callable[..., Any], *args: Any, vip: bool = False, **kw: Any
-    ) -> Deferred[Any]:
+    def acquireAndRelease(self, f: Callable[..., T], *args: Any, vip: bool = False, **kw: Any) -> Deferred[T]: ...
+    def acquireAndRelease(self, f: Callable[..., Any], *args: Any, vip: bool = False, **kw: Any) -> Deferred[Any]:
         """Call F with what follows it while the lock is held, and fire with its result.
 
         F may return a Deferred or a coroutine; the lock is released when that has its result or failure.
@@ -378,9 +372,7 @@ def callAfterDeferred(
 def callAfterDeferred(
     namespace: object, dName: str, f: Callable[P, T], *args: P.args, **kw: P.kwargs
 ) -> Deferred[T]: ...
-def callAfterDeferred(
-    namespace: object, dName: str, f: Callable[..., Any], *args: Any, **kw: Any
-) -> Deferred[Any]:
+def callAfterDeferred(namespace: object, dName: str, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
     """Call F with what follows it once the Deferred that NAMESPACE has as its attribute DNAME has fired.
 
     With no such attribute, or if it has fired or is no Deferred, F is called at once. The Deferred stays as
@@ -432,7 +424,7 @@ async def _kill(pid: int, grace: float, clock: IReactorTime) -> bool:
                 # By its descriptor, since a number may have passed on to another process by now.
                 os.kill(pid, number) if pidfd is None else signal.pidfd_send_signal(pidfd, number)
             except ProcessLookupError:
-                break
+                pass  # it went by itself, as will be seen at once
             if await _untilGone(pid, pidfd, patience, clock):
                 break
         _reap(pid)
@@ -514,7 +506,7 @@ def _reap(pid: int) -> bool:
 
 
 def o2p(obj: object) -> bytes:
-    """OBJ as bytes: by pickle, or by cloudpickle what pickle refuses, such as a lambda.
+    """OBJ as bytes: by pickle, or by cloudpickle what pickle refuses, such as a lambda, or a name of `__main__`.
 
     What neither can carry is a `SerializationError` that says which object and why.
 
@@ -522,12 +514,7 @@ def o2p(obj: object) -> bytes:
     {'a': [1, 2]}
     """
     try:
-        return pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
-    except Exception:
-        # Here because most programs never need it, and it takes long to import.
-        import cloudpickle
-    try:
-        return bytes(cloudpickle.dumps(obj, pickle.HIGHEST_PROTOCOL))
+        return dumps(obj)
     except Exception as error:
         raise errors.SerializationError(f"cannot pickle {_named(obj)}: {error}") from error
 
@@ -535,14 +522,13 @@ def o2p(obj: object) -> bytes:
 def p2o(pickled: bytes, defaultObj: Any = None) -> Any:
     """The object of which `o2p` made PICKLED; DEFAULTOBJ for no bytes, which 0.9 made of an empty object.
 
-    Only for bytes from somebody you trust: unpickling runs what they say. Raises whatever unpickling raises.
+    What does not come out is a `SerializationError`. Only for bytes from somebody you trust: unpickling runs
+    what they say.
     """
-    return pickle.loads(pickled) if pickled else defaultObj
+    return loads(pickled, "the pickled object") if pickled else defaultObj
 
 
-CallResult: TypeAlias = (
-    tuple[Literal["r"], T] | tuple[Literal["i"], Iterator[Any]] | tuple[Literal["e"], Failure]
-)
+CallResult: TypeAlias = tuple[Literal["r"], T] | tuple[Literal["i"], Iterator[Any]] | tuple[Literal["e"], Failure]
 
 
 class CallRunner:
@@ -606,9 +592,7 @@ def _atThisPlace(d: Deferred[Any], call: Callable[[ReferenceType[Deferred[Any]]]
     d.addBoth(_pass, ref(d), call)
 
 
-def _pass(
-    result: T, key: ReferenceType[Deferred[Any]], call: Callable[[ReferenceType[Deferred[Any]]], None]
-) -> T:
+def _pass(result: T, key: ReferenceType[Deferred[Any]], call: Callable[[ReferenceType[Deferred[Any]]], None]) -> T:
     d = key()
     assert d is not None, "a Deferred is there while its callbacks run"
     # Paused, so that whoever is called and then awaits D, or chains to it, does so behind us in its chain. In

@@ -133,9 +133,7 @@ class Locking(Generic[C]):
         assert len(claims) == len(set(claims)), "a claim is in two places"
         assert self.held or not claims, "somebody waits for a lock that nobody holds"
         assert (self._stop is not None) == (self.phase is Phase.STOPPING)
-        assert self._stop is None or self._stop == self._holder or self._stop in self._vips, (
-            "the stopping was lost"
-        )
+        assert self._stop is None or self._stop == self._holder or self._stop in self._vips, "the stopping was lost"
 
     def _next(self) -> tuple[Granted[C], ...]:
         line = self._vips or self._ordinary
