@@ -1,1 +1,88 @@
+"""Asynchronous, prioritised task queueing for Twisted: in the main loop, in threads, in processes.
+
+    >>> from asynqueue import ProcessQueue
+    >>> queue = ProcessQueue(2)                       # doctest: +SKIP
+    >>> d = queue.call(pow, 2, 100, niceness=5)       # doctest: +SKIP
+
+Every public name is here, and is imported from its module when it is first asked for: importing `asynqueue`
+imports neither Twisted nor a reactor, and a worker process never pays for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "1.0.0.dev0"
+
+if TYPE_CHECKING:
+    from asynqueue.base import TaskQueue as TaskQueue
+    from asynqueue.core.records import CallSpec as CallSpec
+    from asynqueue.core.records import Task as Task
+    from asynqueue.delay import Delay as Delay
+    from asynqueue.delay import deferToDelay as deferToDelay
+    from asynqueue.errors import AsynQueueError as AsynQueueError
+    from asynqueue.errors import AuthenticationError as AuthenticationError
+    from asynqueue.errors import ImplementationError as ImplementationError
+    from asynqueue.errors import InvariantError as InvariantError
+    from asynqueue.errors import NotReadyError as NotReadyError
+    from asynqueue.errors import ProcessError as ProcessError
+    from asynqueue.errors import QueueRunError as QueueRunError
+    from asynqueue.errors import SerializationError as SerializationError
+    from asynqueue.errors import ThreadError as ThreadError
+    from asynqueue.errors import TimeoutError as TimeoutError
+    from asynqueue.errors import WorkerError as WorkerError
+    from asynqueue.errors import WorkerLost as WorkerLost
+    from asynqueue.iteration import Deferator as Deferator
+    from asynqueue.iteration import IterationProducer as IterationProducer
+    from asynqueue.null import NullQueue as NullQueue
+    from asynqueue.process import ProcessQueue as ProcessQueue
+    from asynqueue.process import ProcessWorker as ProcessWorker
+    from asynqueue.threads import ThreadQueue as ThreadQueue
+    from asynqueue.threads import ThreadWorker as ThreadWorker
+    from asynqueue.util import DeferredLock as DeferredLock
+    from asynqueue.util import DeferredTracker as DeferredTracker
+    from asynqueue.workers import AsyncWorker as AsyncWorker
+
+_HOMES = {
+    "asynqueue.base": ("TaskQueue",),
+    "asynqueue.core.records": ("CallSpec", "Task"),
+    "asynqueue.delay": ("Delay", "deferToDelay"),
+    "asynqueue.errors": (
+        "AsynQueueError",
+        "AuthenticationError",
+        "ImplementationError",
+        "InvariantError",
+        "NotReadyError",
+        "ProcessError",
+        "QueueRunError",
+        "SerializationError",
+        "ThreadError",
+        "TimeoutError",
+        "WorkerError",
+        "WorkerLost",
+    ),
+    "asynqueue.iteration": ("Deferator", "IterationProducer"),
+    "asynqueue.null": ("NullQueue",),
+    "asynqueue.process": ("ProcessQueue", "ProcessWorker"),
+    "asynqueue.threads": ("ThreadQueue", "ThreadWorker"),
+    "asynqueue.util": ("DeferredLock", "DeferredTracker"),
+    "asynqueue.workers": ("AsyncWorker",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  # built from the table above
+
+
+def __getattr__(name: str) -> Any:
+    """Import NAME from the module where it lives, and keep it."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

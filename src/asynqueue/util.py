@@ -558,7 +558,7 @@ class CallRunner:
         try:
             result = f(*args, **kw)
         except Exception:
-            return "e", Failure()  # type: ignore[no-untyped-call]  # Twisted leaves it untyped
+            return "e", Failure()
         finally:
             if self.callStats:
                 self.callTimes.append(perf_counter() - begun)
@@ -606,7 +606,7 @@ def _pass(result: T, key: ReferenceType[Deferred[Any]], call: Callable[[Referenc
 
 
 def _expectCancelled(failure: Failure) -> None:
-    failure.trap(CancelledError)  # type: ignore[no-untyped-call]  # Twisted leaves it untyped
+    failure.trap(CancelledError)
 
 
 def _named(obj: object) -> str:

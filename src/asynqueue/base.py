@@ -1,0 +1,794 @@
+"""The queue: drives the pure `asynqueue.core.scheduler.Scheduler` with workers and a reactor.
+
+What happens (a call is made, a worker answers, a timer fires) goes to the scheduler as an event; the commands it
+gives back are carried out here, in order and one at a time: a command that makes something else happen adds to
+the list, it does not nest. Which task goes where and when is not decided in this module.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from functools import partial
+from math import isfinite
+from typing import Any, Literal, TypedDict, TypeVar, overload
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from typing_extensions import Self, Unpack, assert_never
+
+from asynqueue.core import scheduler as s
+from asynqueue.core.records import (
+    NICENESS_MAX,
+    NICENESS_MIN,
+    CallSpec,
+    Cancelled,
+    Interrupted,
+    Iterating,
+    Lost,
+    Raised,
+    Recalled,
+    Refused,
+    Returned,
+    RunOutcome,
+    Settlement,
+    Task,
+    TimedOut,
+)
+from asynqueue.core.window import BUDGET, Window
+from asynqueue.delay import installedReactor
+from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerError, WorkerLost
+from asynqueue.interfaces import Consumer, ItemSource, Recaller, Worker
+from asynqueue.iteration import Deferator, IterationProducer
+
+__all__ = ["TaskQueue"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Consumer)
+
+PATIENCE = 5.0
+"""Seconds after which a shutdown says what it is waiting for."""
+
+
+class QueueOptions(TypedDict, total=False):
+    """The keywords of every queue."""
+
+    timeout: float | None
+    warn: bool
+    verbose: bool
+    spew: bool
+    returnFailure: bool
+    maxQueued: int | None
+    reactor: IReactorTime | None
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords of every call."""
+
+    niceness: int
+    series: Hashable
+    doNext: bool
+    doLast: bool
+    timeout: float | None
+    retries: int | None
+    returnFailure: bool | None
+
+
+@attrs.define(eq=False)
+class _Pending:
+    """A call whose Deferred has not fired, and what to do with its result."""
+
+    call: CallSpec[Any]  # calls of every type are pending in one queue
+    deferred: Deferred[Any]
+    consumer: Consumer | None
+    returnFailure: bool
+    worker: int = 0  # the one that has the iterator that the call returned
+
+
+@attrs.define(eq=False)
+class _Update:
+    """An update under way: on which workers, which of them wait for their turn, and how it ended on the others."""
+
+    task: Task
+    deferred: Deferred[list[Any]]
+    workers: list[int]
+    waiting: deque[int]
+    ended: dict[int, Returned | Raised | Lost] = attrs.field(factory=dict)
+
+
+class TaskQueue:
+    """Runs calls on the workers attached to it, in a fair order of priority.
+
+    WORKERS are attached at once, others later with `attachWorker`. TIMEOUT (seconds) is that of every call that
+    does not have one of its own. With WARN, each failing call is logged as an error; with VERBOSE, what the call
+    was with it; with SPEW, every call and its result is. With RETURNFAILURE false, a failing call is logged and its
+    Deferred fires with None. MAXQUEUED calls or more in the queue are too many: `ready` waits until there are
+    fewer. REACTOR is the installed one if it is not given.
+
+    >>> from twisted.internet.task import Clock
+    >>> from asynqueue import AsyncWorker, TaskQueue
+    >>> clock = Clock()
+    >>> queue = TaskQueue(AsyncWorker(reactor=clock), reactor=clock)
+    >>> d = queue.call(max, 3, 5, niceness=-5).addCallback(print)
+    >>> clock.advance(0)
+    5
+    """
+
+    _log = Logger(namespace="asynqueue")
+
+    def __init__(
+        self,
+        *workers: Worker,
+        timeout: float | None = None,
+        warn: bool = False,
+        verbose: bool = False,
+        spew: bool = False,
+        returnFailure: bool = True,
+        maxQueued: int | None = None,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        _checkTimeout(timeout)
+        if maxQueued is not None and maxQueued < 1:
+            raise ValueError(f"maxQueued must be at least 1, got {maxQueued}")
+        self._timeout = timeout
+        self._warn = warn
+        self._verbose = verbose
+        self._spew = spew
+        self._returnFailure = returnFailure
+        self._maxQueued = maxQueued
+        self._reactor = reactor
+        self._scheduler = s.Scheduler()
+        self._todo: deque[s.Command] = deque()
+        self._doing = False
+        self._lastTask = 0
+        self._lastWorker = 0
+        self._workers: dict[int, Worker] = {}
+        self._hiring: dict[int, list[Deferred[int]]] = {}
+        self._leaving: dict[int, list[Deferred[list[Task]]]] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
+        self._updates: dict[int, _Update] = {}
+        self._runs: dict[int, Deferred[RunOutcome]] = {}
+        self._timers: dict[int, IDelayedCall] = {}
+        self._ticker: IDelayedCall | None = None
+        self._reminder: IDelayedCall | None = None
+        self._closing: list[Deferred[None]] = []
+        self._readying: list[Deferred[None]] = []
+        self._trigger: object = None
+        for worker in workers:
+            self.hire(worker)
+
+    # Calls.
+
+    @overload
+    def call(
+        self, f: Callable[..., object], *args: Any, consumer: C, niceness: int = 0, series: Hashable = None,
+        doNext: bool = False, doLast: bool = False, timeout: float | None = None, raw: None = None,
+        retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
+    ) -> Deferred[C]: ...  # fmt: skip
+    @overload
+    def call(
+        self, f: Callable[..., T], *args: Any, raw: Literal[True], consumer: None = None, niceness: int = 0,
+        series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
+        retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
+    ) -> Deferred[T]: ...  # fmt: skip
+    @overload
+    def call(
+        self, f: Callable[..., Iterator[T]], *args: Any, consumer: None = None, niceness: int = 0,
+        series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
+        raw: Literal[False] | None = None, retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
+    ) -> Deferred[Deferator[T]]: ...  # fmt: skip
+    @overload
+    def call(
+        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], *args: Any, consumer: None = None,
+        niceness: int = 0, series: Hashable = None, doNext: bool = False, doLast: bool = False,
+        timeout: float | None = None, raw: bool | None = None, retries: int | None = None,
+        returnFailure: bool | None = None, **kw: Any,
+    ) -> Deferred[T]: ...  # fmt: skip
+    @overload
+    def call(
+        self, f: Callable[..., T], *args: Any, consumer: None = None, niceness: int = 0, series: Hashable = None,
+        doNext: bool = False, doLast: bool = False, timeout: float | None = None, raw: bool | None = None,
+        retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
+    ) -> Deferred[T]: ...  # fmt: skip
+
+    def call(
+        self,
+        f: Callable[..., Any],
+        *args: Any,
+        niceness: int = 0,
+        series: Hashable = None,
+        doNext: bool = False,
+        doLast: bool = False,
+        timeout: float | None = None,
+        consumer: Consumer | None = None,
+        raw: bool | None = None,
+        retries: int | None = None,
+        returnFailure: bool | None = None,
+        **kw: Any,
+    ) -> Deferred[Any]:
+        """Queue the call ``f(*args, **kw)``; the Deferred fires with its result.
+
+        NICENESS, from -20 (often) to 20 (seldom), is the call's share among others that wait: N+10 gets about
+        half of what N gets. Calls of one SERIES, any hashable, run only on workers qualified for it, and take
+        turns with those of others. DONEXT goes before, DOLAST after all others. TIMEOUT (seconds) is from when a
+        worker can start the call; on the first expiry the call is tried again at the front, on the second the
+        Deferred fails with `asynqueue.errors.TimeoutError`. RETRIES is how often the call may be started again
+        after its worker died or its time ran out: once, if it is not given.
+
+        A result that is an iterator comes as a `Deferator`, or is fed to CONSUMER, with which the Deferred then
+        fires; with RAW true, it is a result like any other. RETURNFAILURE is as for the queue.
+
+        The Deferred fails with what the call raised; with `WorkerLost` when its workers died under it; with
+        CancelledError when it, or its series, was cancelled. Cancel it to have the call not run, or end.
+
+        Raises `ValueError` and `TypeError` for what is not as said here, and `asynqueue.errors.QueueRunError`
+        on a queue that has been shut down.
+        """
+        return self._submit(
+            CallSpec(f, args, kw), niceness, series, doNext, doLast, timeout, consumer, raw, retries, returnFailure
+        )
+
+    @overload
+    def submit(self, spec: CallSpec[object], *, consumer: C, **options: Unpack[CallOptions]) -> Deferred[C]: ...
+    @overload
+    def submit(self, spec: CallSpec[T], *, raw: Literal[True], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    @overload
+    def submit(self, spec: CallSpec[Iterator[T]], **options: Unpack[CallOptions]) -> Deferred[Deferator[T]]: ...
+    @overload
+    def submit(self, spec: CallSpec[Deferred[T]], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    @overload
+    def submit(self, spec: CallSpec[Coroutine[Any, Any, T]], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    @overload
+    def submit(self, spec: CallSpec[T], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+
+    def submit(
+        self,
+        spec: CallSpec[Any],
+        *,
+        consumer: Consumer | None = None,
+        raw: bool | None = None,
+        niceness: int = 0,
+        series: Hashable = None,
+        doNext: bool = False,
+        doLast: bool = False,
+        timeout: float | None = None,
+        retries: int | None = None,
+        returnFailure: bool | None = None,
+    ) -> Deferred[Any]:
+        """Queue the call SPEC, made with `CallSpec.of`; the options are those of `call`.
+
+        A type checker holds the arguments to the callable's signature, and no name of an option can clash with
+        one of the callable's.
+        """
+        if not isinstance(spec, CallSpec):
+            raise TypeError(f"submit takes a CallSpec, as from CallSpec.of(f, ...); got {type(spec).__name__}")
+        return self._submit(spec, niceness, series, doNext, doLast, timeout, consumer, raw, retries, returnFailure)
+
+    def _submit(
+        self,
+        spec: CallSpec[Any],
+        niceness: int,
+        series: Hashable,
+        doNext: bool,
+        doLast: bool,
+        timeout: float | None,
+        consumer: Consumer | None,
+        raw: bool | None,
+        retries: int | None,
+        returnFailure: bool | None,
+    ) -> Deferred[Any]:
+        if not callable(spec.f):
+            raise TypeError(f"what is called must be callable, got {spec.f!r}")
+        if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
+            raise ValueError(f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {niceness!r}")
+        if not isinstance(series, Hashable) or (isinstance(series, tuple) and not _hashes(series)):
+            raise TypeError(f"series must be hashable, got {series!r}")
+        if doNext and doLast:
+            raise ValueError("a call cannot be both doNext and doLast")
+        _checkTimeout(timeout)
+        if retries is None:
+            retries = 1
+        elif type(retries) is not int or retries < 0:
+            raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
+        if consumer is not None and not hasattr(consumer, "registerProducer"):
+            raise TypeError(f"consumer must provide IConsumer, got {type(consumer).__name__}")
+        if not self._scheduler.running:
+            raise QueueRunError(f"the queue is not running: {spec} was not queued")
+        self._lastTask += 1
+        taskID = self._lastTask
+        deferred: Deferred[Any] = Deferred(partial(self._cancelled, taskID))
+        if returnFailure is None:
+            returnFailure = self._returnFailure
+        self._pending[taskID] = _Pending(spec, deferred, consumer, returnFailure)
+        if timeout is None:
+            timeout = self._timeout
+        self._happened(
+            self._scheduler.submit(Task(taskID, spec, series, niceness, doNext, doLast, timeout, retries, raw))
+        )
+        return deferred
+
+    def update(
+        self, f: Callable[..., T], *args: Any, ephemeral: bool = False, sequential: bool = False, **kw: Any
+    ) -> Deferred[list[T]]:
+        """Call ``f(*args, **kw)`` on every worker, past the queue; fires with the list of results.
+
+        Unless EPHEMERAL, every worker that comes later does it too before its first task. With SEQUENTIAL, one
+        worker ends it before the next begins. If F is a method of an object, that object lives on in every worker
+        process, and later calls of its methods, or of itself, run on that copy.
+
+        The Deferred fails with the first error if it fails on any worker; an update under which workers die is
+        given up after the second. A ``consumer`` is a ValueError: an update has no items.
+        """
+        if "consumer" in kw:
+            raise ValueError("an update runs on every worker and cannot feed a consumer")
+        if not callable(f):
+            raise TypeError(f"what is called must be callable, got {f!r}")
+        spec = CallSpec(f, args, kw)
+        if not self._scheduler.running:
+            raise QueueRunError(f"the queue is not running: the update {spec} was not made")
+        self._lastTask += 1
+        task = Task(self._lastTask, spec, raw=False, update=True)
+        workers = self._scheduler.workers
+        deferred: Deferred[list[T]] = Deferred()
+        first, rest = (workers[:1], workers[1:]) if sequential else (workers, [])
+        update = self._updates[task.id] = _Update(task, deferred, workers, deque(rest))
+        self._happened(self._scheduler.update(task, first, save=not ephemeral))
+        if not workers:
+            self._endUpdate(update)
+        return deferred
+
+    def cancelSeries(self, series: Hashable) -> None:
+        """Let no queued call of SERIES run; their Deferreds fail with CancelledError. What runs goes on."""
+        self._happened(self._scheduler.cancelSeries(series))
+
+    def cancelAll(self) -> None:
+        """Let no queued call run; their Deferreds fail with CancelledError. What runs goes on."""
+        self._happened(self._scheduler.cancelAll())
+
+    def ready(self) -> Deferred[None]:
+        """Fires when fewer than `maxQueued` calls are queued: at once, if there is no such limit."""
+        ready: Deferred[None] = Deferred(lambda d: self._readying.remove(d))
+        self._readying.append(ready)
+        self._tellReady()
+        return ready
+
+    # Workers.
+
+    def attachWorker(self, worker: Worker) -> Deferred[int]:
+        """Take WORKER on; fires with its ID once it has run the saved updates.
+
+        Raises `asynqueue.errors.ImplementationError` for what does not satisfy
+        `asynqueue.interfaces.Worker`, and QueueRunError on a queue that has been shut down.
+        """
+        if not self._scheduler.running:
+            raise QueueRunError("the queue is not running: it takes no workers")
+        return self.hire(worker)
+
+    def hire(self, worker: Worker) -> Deferred[int]:
+        """As `attachWorker`, for the queues that bring their workers."""
+        missing = _missing(worker)
+        if missing:
+            raise ImplementationError(f"{type(worker).__name__} is not a Worker: it lacks {', '.join(missing)}")
+        if worker in self._workers.values():
+            raise ValueError(f"{worker!r} is attached to this queue already")
+        self._lastWorker += 1
+        workerID = self._lastWorker
+        self._workers[workerID] = worker
+        hired: Deferred[int] = Deferred()
+        self._hiring[workerID] = [hired]
+        self._watchReactor()
+        worker.setResignator(partial(self._resigned, workerID))
+        self._happened(self._scheduler.hire(workerID, _qualifications(worker), _window(worker)))
+        return hired
+
+    def detachWorker(
+        self, workerOrID: Worker | int, reassign: bool = False, crash: bool = False
+    ) -> Deferred[list[Task]]:
+        """Let a worker go when it has finished what it was given; fires with what it left unfinished.
+
+        With REASSIGN, what it has not started goes back in the queue, and the list is empty. With CRASH, nothing
+        is waited for: what was unfinished goes back in the queue too if REASSIGN, and else is in the list and
+        fails with `WorkerLost`. Raises ValueError for a worker that is not attached.
+        """
+        workerID = self._workerID(workerOrID)
+        worker = self._workers[workerID]
+        left: Deferred[list[Task]] = Deferred()
+        self._leaving.setdefault(workerID, []).append(left)
+        if crash:
+            unfinished = list(worker.crash())
+            self._happened(self._scheduler.lost(workerID, reassign, "its worker was made to crash"))
+            self._cleanUp(workerID, [] if reassign else unfinished)
+        else:
+            self._happened(self._scheduler.detach(workerID, reassign))
+        return left
+
+    def qualifyWorker(self, workerOrID: Worker | int, series: Hashable) -> None:
+        """Let a worker run calls of SERIES from now on. Raises ValueError for one that is not attached."""
+        self._happened(self._scheduler.qualify(self._workerID(workerOrID), series))
+
+    def workers(self, ID: int | None = None) -> list[Worker]:
+        """The workers attached, or the one of number ID. Raises ValueError if there is none."""
+        return list(self._workers.values()) if ID is None else [self._workers[self._workerID(ID)]]
+
+    def __len__(self) -> int:
+        """The number of workers attached."""
+        return len(self._workers)
+
+    def __bool__(self) -> bool:
+        """True while it runs and has a worker."""
+        return self.isRunning() and len(self) > 0
+
+    def isRunning(self) -> bool:
+        """True until it is shut down."""
+        return self._scheduler.running
+
+    # The end.
+
+    def shutdown(self) -> Deferred[None]:
+        """Run what was taken to its end, stop every worker, leave nothing; fires when that is done.
+
+        That includes iterations that were begun: stop a `Deferator` that will not be used to its end, or let go
+        of it. May be called again. Calls that no worker is qualified for fail with QueueRunError, as do later
+        ones.
+        """
+        done: Deferred[None] = Deferred()
+        self._closing.append(done)
+        if self._reminder is None and (self._pending or self._workers):
+            self._reminder = self._clock().callLater(PATIENCE, self._remind)
+        self._happened(self._scheduler.shutdown())
+        self._closeIfDone()
+        return done
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.shutdown()
+
+    # What happens.
+
+    def _happened(self, commands: list[s.Command]) -> None:
+        """Carry out COMMANDS after those before them."""
+        self._todo.extend(commands)
+        if self._doing:
+            return
+        self._doing = True
+        try:
+            while self._todo:
+                self._do(self._todo.popleft())
+        finally:
+            self._doing = False
+        if self._readying:
+            self._tellReady()
+
+    def _do(self, command: s.Command) -> None:
+        if isinstance(command, s.Assign):
+            self._assign(command)
+        elif isinstance(command, s.Settle):
+            self._settle(command)
+        elif isinstance(command, s.Tick):
+            self._ticker = self._clock().callLater(BUDGET, self._ticked)
+        elif isinstance(command, s.Arm):
+            self._timers[command.ticket] = self._clock().callLater(command.seconds, self._expired, command.ticket)
+        elif isinstance(command, s.Interrupt):
+            if command.ticket in self._runs:
+                self._runs[command.ticket].cancel()
+        elif isinstance(command, s.Recall):
+            worker = self._workers.get(command.worker)
+            if isinstance(worker, Recaller):
+                worker.recall()
+        elif isinstance(command, s.Hired):
+            for hired in self._hiring.pop(command.worker, []):
+                hired.callback(command.worker)
+        elif isinstance(command, s.Updated):
+            self._updated(command)
+        elif isinstance(command, s.Discard):
+            command.source.close()
+        elif isinstance(command, s.Stop):
+            self._stop(command.worker)
+        elif isinstance(command, s.Closed):
+            self._closeIfDone()
+        else:
+            assert_never(command)
+
+    def _assign(self, command: s.Assign) -> None:
+        worker = self._workers.get(command.worker)
+        if worker is None:
+            return  # it has gone since
+        try:
+            run = worker.run(command.task)
+            if not isinstance(run, Deferred):
+                raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {run!r}")
+        except Exception as error:
+            self._happened(self._scheduler.finished(command.ticket, Raised(error)))
+            return
+        self._runs[command.ticket] = run
+        run.addBoth(self._ran, command)
+
+    def _ran(self, outcome: RunOutcome | Failure, command: s.Assign) -> None:
+        self._runs.pop(command.ticket, None)
+        timer = self._timers.pop(command.ticket, None)
+        if timer is not None:
+            timer.cancel()
+        if isinstance(outcome, Failure):
+            if outcome.check(CancelledError):
+                outcome = Interrupted()
+            else:
+                outcome = Raised(outcome.value or WorkerError("the worker failed"))
+        elif not isinstance(outcome, (Returned, Raised, Iterating, Recalled, Interrupted, Lost)):
+            outcome = Raised(ImplementationError(f"a worker gave no outcome but {outcome!r}"))
+        elif isinstance(outcome, Iterating) and command.task.id in self._pending:
+            self._pending[command.task.id].worker = command.worker
+        self._happened(self._scheduler.finished(command.ticket, outcome))
+
+    def _expired(self, ticket: int) -> None:
+        del self._timers[ticket]
+        self._happened(self._scheduler.expired(ticket))
+
+    def _ticked(self) -> None:
+        self._ticker = None
+        self._happened(self._scheduler.tick())
+
+    def _cancelled(self, taskID: int, deferred: Deferred[Any]) -> None:
+        opening = self._opening.get(taskID)
+        if opening is None:
+            self._happened(self._scheduler.cancel(taskID))
+        else:
+            deferred.errback(CancelledError())
+            opening.stop()
+
+    # How a call ends.
+
+    def _settle(self, command: s.Settle) -> None:
+        pending = self._pending.pop(command.task, None)
+        if pending is None:
+            return
+        settlement = command.settlement
+        if isinstance(settlement, Iterating):
+            self._iterate(command.task, pending, settlement.source)
+        elif not isinstance(settlement, Returned):
+            self._fail(pending, _errorOf(settlement, pending.call))
+        elif pending.consumer is None:
+            self._succeed(pending, settlement.value)
+        else:
+            what = type(settlement.value).__name__
+            self._fail(pending, TypeError(f"{pending.call} has a consumer, but gave no iterator: {what}"))
+
+    def _iterate(self, taskID: int, pending: _Pending, source: ItemSource) -> None:
+        """The call has returned an iterator, whose items come from SOURCE."""
+
+        def over() -> None:
+            self._happened(self._scheduler.iterationEnded(pending.worker, taskID))
+
+        def known(deferator: Deferator[Any]) -> None:
+            del self._opening[taskID]
+            self._succeed(pending, deferator)
+
+        def fed(result: Consumer | Failure) -> None:
+            del self._opening[taskID]
+            if isinstance(result, Failure):
+                self._fail(pending, result.value or WorkerError("the iteration failed"))
+            else:
+                self._succeed(pending, result)
+
+        deferator: Deferator[Any] = Deferator(source, onEnded=over)
+        if pending.consumer is None:
+            self._opening[taskID] = deferator
+            deferator.whenKnown().addCallback(known)
+        else:
+            producer = self._opening[taskID] = IterationProducer(deferator, pending.consumer)
+            producer.run().addBoth(fed)
+
+    def _succeed(self, pending: _Pending, result: Any) -> None:
+        if self._spew:
+            self._log.info("{call} -> {result!r}", call=pending.call, result=result)
+        if not pending.deferred.called:
+            pending.deferred.callback(result)
+
+    def _fail(self, pending: _Pending, error: BaseException) -> None:
+        reason = _failure(error)
+        if self._warn or not pending.returnFailure:
+            if self._verbose or not pending.returnFailure:
+                self._log.failure("{call} failed", reason, call=pending.call)
+            else:
+                self._log.failure("a call failed", reason)
+        elif self._spew:
+            self._log.info("{call} failed: {error!r}", call=pending.call, error=error)
+        if not pending.deferred.called:
+            pending.deferred.callback(reason if pending.returnFailure else None)
+
+    # How an update ends.
+
+    def _updated(self, command: s.Updated) -> None:
+        update = self._updates.get(command.update)
+        if update is None or command.worker not in update.workers or command.worker in update.ended:
+            if isinstance(command.outcome, Raised):  # on a worker that came later
+                self._log.failure(
+                    "an update failed on worker {worker}", _failure(command.outcome.error), worker=command.worker
+                )
+            return
+        update.ended[command.worker] = command.outcome
+        if update.waiting:
+            self._happened(self._scheduler.update(update.task, [update.waiting.popleft()], save=False))
+        self._endUpdate(update)
+
+    def _endUpdate(self, update: _Update) -> None:
+        """Fire the Deferred of UPDATE if it has ended everywhere."""
+        if len(update.ended) < len(update.workers):
+            return
+        del self._updates[update.task.id]
+        results: list[Any] = []
+        for workerID in update.workers:
+            outcome = update.ended[workerID]
+            if not isinstance(outcome, Returned):
+                update.deferred.errback(_failure(_errorOf(outcome, update.task.call)))
+                return
+            results.append(outcome.value)
+        update.deferred.callback(results)
+
+    # How a worker goes.
+
+    def _stop(self, workerID: int) -> None:
+        self._cleanUp(workerID, []).addCallback(lambda _: self._happened(self._scheduler.stopped(workerID)))
+
+    def _cleanUp(self, workerID: int, unfinished: list[Task]) -> Deferred[None]:
+        """Have a worker leave nothing behind; then it has left, with what is UNFINISHED."""
+        stopped = maybeDeferred(self._workers[workerID].stop)
+        stopped.addErrback(self._logStop, workerID)
+        stopped.addCallback(lambda _: self._left(workerID, unfinished))
+        return stopped
+
+    def _logStop(self, reason: Failure, workerID: int) -> None:
+        self._log.failure("worker {worker} did not stop well", reason, worker=workerID)
+
+    def _resigned(self, workerID: int, returning: bool = False) -> None:
+        if workerID not in self._workers:
+            return
+        if returning:
+            # What it was about to be given, it gets when it has run the saved updates.
+            unsent = [c for c in self._todo if isinstance(c, s.Assign) and c.worker == workerID]
+            self._todo = deque(c for c in self._todo if c not in unsent)
+            commands = self._scheduler.restarted(workerID)
+            for command in unsent:
+                commands += self._scheduler.finished(command.ticket, Recalled())
+            self._happened(commands)
+        else:
+            self._happened(self._scheduler.lost(workerID))
+            self._cleanUp(workerID, [])
+            self.workerLeft()
+
+    def workerLeft(self) -> None:
+        """A worker has gone by itself; another may be attached. (A queue that brings its workers may differ.)"""
+
+    def strand(self, reason: str) -> None:
+        """Let no call wait for a worker any more: none will come, for REASON. They fail with QueueRunError."""
+        self._happened(self._scheduler.strand(reason))
+
+    def _left(self, workerID: int, unfinished: list[Task]) -> None:
+        """A worker is gone, with what it left unfinished."""
+        if self._workers.pop(workerID, None) is None:
+            return
+        for hired in self._hiring.pop(workerID, []):
+            hired.errback(WorkerLost(f"worker {workerID} was gone before it was ready"))
+        for left in self._leaving.pop(workerID, []):
+            left.callback(unfinished)
+        self._closeIfDone()
+
+    def _workerID(self, workerOrID: Worker | int) -> int:
+        for workerID, worker in self._workers.items():
+            if workerOrID in (workerID, worker):
+                return workerID
+        raise ValueError(f"no such worker is attached to this queue: {workerOrID!r}")
+
+    # How the queue goes.
+
+    def _closeIfDone(self) -> None:
+        """Fire what waits for the end, if this is it: nothing left to do, and every worker gone and cleaned up."""
+        if not self._scheduler.closed or self._workers:
+            return
+        for timer in (self._ticker, self._reminder):
+            if timer is not None and timer.active():
+                timer.cancel()
+        if self._trigger is not None:
+            self._clock().removeSystemEventTrigger(self._trigger)
+            self._trigger = None
+        closing, self._closing = self._closing, []
+        for done in closing:
+            done.callback(None)
+
+    def _remind(self) -> None:
+        waiting = [str(pending.call) for pending in self._pending.values()][:10]
+        self._log.warn(
+            "the shutdown of a queue waits for {calls} calls and {iterations} iterations: {waiting}",
+            calls=self._scheduler.unfinished,
+            iterations=self._scheduler.iterations,
+            waiting=waiting,
+        )
+
+    def _watchReactor(self) -> None:
+        """Have no worker outlive the reactor."""
+        reactor = self._clock()
+        if self._trigger is None and hasattr(reactor, "addSystemEventTrigger"):
+            self._trigger = reactor.addSystemEventTrigger("during", "shutdown", self._reactorStops)
+
+    def _reactorStops(self) -> None:
+        """Nothing can be waited for any more: let every worker go at once."""
+        self._trigger = None
+        self._happened(self._scheduler.strand("the reactor has stopped"))
+        for workerID, worker in list(self._workers.items()):
+            worker.crash()
+            self._happened(self._scheduler.lost(workerID, False, "the reactor has stopped"))
+            self._left(workerID, [])
+        self._happened(self._scheduler.shutdown())
+
+    def _clock(self) -> Any:
+        """The reactor. (Some of what one can do has no interface that a `Clock` provides: hence Any.)"""
+        return installedReactor(self._reactor)
+
+    def _tellReady(self) -> None:
+        while self._readying and (self._maxQueued is None or self._scheduler.queued < self._maxQueued):
+            self._readying.pop(0).callback(None)
+
+
+def _checkTimeout(timeout: float | None) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not isfinite(timeout) or timeout <= 0:
+        raise ValueError(f"timeout must be a number of seconds above 0, or None; got {timeout!r}")
+
+
+def _hashes(series: object) -> bool:
+    try:
+        hash(series)
+    except TypeError:
+        return False
+    return True
+
+
+def _missing(worker: object) -> list[str]:
+    """What of the `Worker` protocol WORKER lacks."""
+    missing = [name for name in ("run", "stop", "crash", "setResignator") if not callable(getattr(worker, name, None))]
+    if not any(hasattr(worker, name) for name in ("qualifications", "cQualified", "iQualified")):
+        missing.append("qualifications")
+    return missing
+
+
+def _qualifications(worker: Any) -> set[Hashable]:
+    """The series a worker names, in whichever way it does: hence Any."""
+    named: set[Hashable] = set()
+    for name in ("qualifications", "cQualified", "iQualified"):
+        named.update(getattr(worker, name, ()))
+    return named
+
+
+def _window(worker: object) -> Window:
+    """The window of a worker; one written for 0.9 names none."""
+    window = getattr(worker, "window", Window())
+    if not isinstance(window, Window):
+        raise ImplementationError(f"{type(worker).__name__}.window must be a Window, got {window!r}")
+    return window
+
+
+def _failure(error: BaseException) -> Failure:
+    return Failure(error, type(error), error.__traceback__)
+
+
+def _errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
+    """What the Deferred of CALL fails with."""
+    if isinstance(settlement, Raised):
+        return settlement.error
+    if isinstance(settlement, Lost):
+        return WorkerLost(f"{call} was lost: {settlement.reason}")
+    if isinstance(settlement, TimedOut):
+        return TimeoutError(f"{call} took more than {settlement.seconds:g} seconds")
+    if isinstance(settlement, Cancelled):
+        return CancelledError(f"{call} was cancelled")
+    if isinstance(settlement, Refused):
+        return QueueRunError(f"{call} was not run: {settlement.reason}")
+    if isinstance(settlement, (Returned, Iterating)):
+        raise TypeError(f"{settlement!r} is no error")
+    assert_never(settlement)

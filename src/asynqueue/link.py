@@ -1,0 +1,248 @@
+"""The near side of a link: the one Twisted protocol that speaks `asynqueue.core.messages`.
+
+A `Link` turns tasks into calls and what comes back into outcomes, one Deferred a task. It knows nothing of how
+the far side came to be: `asynqueue.process` makes one over a socket to a process of its own. When the connection
+is lost, its owner is told, and then calls `conclude`, which ends everything that was pending: what had no permit
+left as `Lost`, what had not started as `Recalled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from asynqueue.core import messages as m
+from asynqueue.core.framing import Decoder, FrameError, encode
+from asynqueue.core.records import (
+    Interrupted,
+    Iterating,
+    Lost,
+    Raised,
+    Recalled,
+    Returned,
+    RunOutcome,
+    Task,
+)
+from asynqueue.errors import SerializationError, WorkerLost
+from asynqueue.interfaces import ItemSink
+from asynqueue.permits import PermitOffice
+from asynqueue.serialization import Resident, dumpCall, loadError, loadItems, loads
+
+
+@attrs.frozen
+class _Pending:
+    """A call that was sent and has not been answered."""
+
+    task: Task
+    deferred: Deferred[RunOutcome]
+    owner: object  # what becomes resident when this update has run
+
+
+class LinkSource:
+    """The items of an iterator on the far side of a link."""
+
+    def __init__(self, link: Link, number: int) -> None:
+        self._link = link
+        self._number = number
+        self._sink: ItemSink | None = None
+
+    def begin(self, sink: ItemSink) -> None:
+        """Send to SINK what comes."""
+        self._sink = sink
+
+    def grant(self, items: int) -> None:
+        """Let the far side send ITEMS more."""
+        self._link.say(m.Grant(self._number, items))
+
+    def close(self) -> None:
+        """Have the far side close the iterator; it is over when that has happened."""
+        self._link.say(m.Close(self._number))
+
+    def arrived(self, number: int, payload: m.Payload) -> None:
+        """Items have come."""
+        items, error = loadItems(number, payload)
+        if self._sink is not None:
+            self._sink.arrived(items)
+            if error is not None:
+                self.close()
+                self._sink.over(error)
+
+    def over(self, error: BaseException | None) -> None:
+        """Nothing more comes."""
+        if self._sink is not None:
+            self._sink.over(error)
+
+
+class Link(Protocol):
+    """Speaks to a far side.
+
+    ONLOST is called when there is nobody to speak to any more; ONINTERRUPT when the call that runs over there
+    has to end, for which the far side has to end.
+    """
+
+    _log = Logger(namespace="asynqueue")
+
+    def __init__(self, permits: PermitOffice, onLost: Callable[[], None], onInterrupt: Callable[[], None]) -> None:
+        self._permits = permits
+        self._onLost = onLost
+        self._onInterrupt = onInterrupt
+        self._decoder = Decoder()
+        self._pending: dict[int, _Pending] = {}
+        self._sources: dict[int, LinkSource] = {}
+        self._residents: dict[int, tuple[int, object]] = {}  # by id(); the object is kept, so the id stays its own
+        self._lastNumber = 0
+        self._open = True
+        self.ready = False  # the far side has spoken
+
+    @property
+    def unfinished(self) -> list[Task]:
+        """The tasks without an outcome, in the order in which they were sent."""
+        return [pending.task for pending in self._pending.values()]
+
+    # What the near side wants.
+
+    def call(self, task: Task, raw: bool) -> Deferred[RunOutcome]:
+        """Send TASK; with RAW, an iterator comes back as it is, if it can."""
+        owner = _resident(task) if task.update else None
+        try:
+            payload = self._payload(task, owner)
+        except SerializationError as error:
+            return succeed(Raised(error))
+        self._lastNumber += 1
+        number = self._lastNumber
+        deferred: Deferred[RunOutcome] = Deferred(lambda _: self._interrupt(number))
+        self._pending[number] = _Pending(task, deferred, owner)
+        self._permits.give(number)
+        self.say(m.Call(number, raw, payload))
+        return deferred
+
+    def say(self, message: m.ToFar) -> None:
+        """Send MESSAGE, if there is anybody to hear it."""
+        if self._open and self.transport is not None:
+            self.transport.write(encode(message))
+
+    def recall(self) -> None:
+        """End what the far side has not started as `Recalled`."""
+        for number in self._permits.takeBack():
+            self._answer(number, Recalled())
+
+    def hangUp(self) -> None:
+        """End the connection, if it has not ended."""
+        transport: Any = self.transport  # ITransport does not say all that a socket's transport can do
+        if self._open and transport is not None:
+            transport.abortConnection()
+
+    def conclude(self, reason: str) -> None:
+        """End all that is pending, for REASON: nothing more will be heard."""
+        self._open = False
+        self.recall()
+        self._permits.close()
+        for number in list(self._pending):
+            self._answer(number, Lost(reason))
+        for source in list(self._sources.values()):
+            source.over(WorkerLost(f"the iteration ended early: {reason}"))
+        self._sources.clear()
+
+    # What the far side says.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hear what came."""
+        try:
+            for message in self._decoder.feed(data):
+                self._hear(message)
+        except (FrameError, ValueError) as error:
+            self._log.error("what the far side says makes no sense: {error}", error=error)
+            self.hangUp()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """There is nobody to speak to any more."""
+        self._open = False
+        self._onLost()
+
+    def _hear(self, message: m.Message) -> None:
+        if isinstance(message, m.Returned):
+            self._returned(message)
+        elif isinstance(message, m.Items):
+            if message.id in self._sources:
+                self._sources[message.id].arrived(message.number, message.payload)
+        elif isinstance(message, m.Raised):
+            self._answer(message.id, Raised(loadError(message.payload), message.seconds))
+        elif isinstance(message, m.Opened):
+            source = self._sources[message.id] = LinkSource(self, message.id)
+            if not self._answer(message.id, Iterating(source, message.seconds)):
+                source.close()
+        elif isinstance(message, m.Exhausted):
+            self._over(message.id, None)
+        elif isinstance(message, m.Failed):
+            self._over(message.id, loadError(message.payload))
+        elif isinstance(message, m.Ready):
+            self.ready = True
+        else:
+            raise FrameError(f"a {type(message).__name__} from the far side")
+
+    def _returned(self, message: m.Returned) -> None:
+        try:
+            value = loads(message.payload, "the result")
+        except SerializationError as error:
+            self._answer(message.id, Raised(error, message.seconds))
+        else:
+            self._answer(message.id, Returned(value, message.seconds))
+
+    def _over(self, number: int, error: BaseException | None) -> None:
+        source = self._sources.pop(number, None)
+        if source is not None:
+            source.over(error)
+
+    def _answer(self, number: int, outcome: RunOutcome) -> bool:
+        """End a call with OUTCOME. False if it was not pending."""
+        pending = self._pending.pop(number, None)
+        if pending is None:
+            return False
+        if pending.owner is not None:
+            arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, SerializationError)
+            if arrived or isinstance(outcome, Returned):
+                self._residents.setdefault(id(pending.owner), (number, pending.owner))
+        pending.deferred.callback(outcome)
+        return True
+
+    def _interrupt(self, number: int) -> None:
+        """A call is not wanted any more. Nothing else suffers for it."""
+        unstarted = self._permits.takeBack()
+        started = [n for n in self._pending if n not in unstarted]
+        if number in started and number == started[-1]:  # any before it has ended, its answer is on the way
+            self._onInterrupt()
+        for n in unstarted:
+            self._answer(n, Recalled())
+        self._answer(number, Interrupted())
+
+    def _payload(self, task: Task, owner: object) -> bytes:
+        call = task.call
+        f: object = call.f
+        known = self._residents.get(id(getattr(f, "__self__", f)))
+        if known is not None:
+            f = Resident(known[0], _nameIn(f))
+            return dumpCall(f, call.args, call.kw, describe=call.__str__)
+        if owner is not None:
+            f = Resident(self._lastNumber + 1, _nameIn(f))
+            return dumpCall(f, call.args, call.kw, owner, describe=call.__str__)
+        return dumpCall(f, call.args, call.kw, describe=call.__str__)
+
+
+def _resident(task: Task) -> object:
+    """The object that becomes resident by the update TASK, if any."""
+    f = task.call.f
+    if isinstance(f, MethodType):
+        owner: object = f.__self__
+        return None if isinstance(owner, type) or getattr(owner, f.__name__, None) != f else owner
+    return None if isinstance(f, (type, FunctionType, BuiltinFunctionType)) else f
+
+
+def _nameIn(f: object) -> str | None:
+    return f.__name__ if isinstance(f, MethodType) else None

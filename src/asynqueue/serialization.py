@@ -1,0 +1,164 @@
+"""Objects <-> bytes, on both sides of a link.
+
+Pickle carries what it can, being fast. What it refuses, and whatever belongs to ``__main__`` (which is another
+module on the other side), goes by value through cloudpickle. An object that neither can carry is a
+`SerializationError` that names it; so is one that does not come out on the other side. Worker processes read
+this module: it imports neither attrs nor Twisted, and cloudpickle only when it is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from asynqueue.errors import SerializationError
+
+PROTOCOL = 5
+
+
+class Resident(NamedTuple):
+    """Stands for the callable NAME of the resident object KEY, or for that object itself."""
+
+    key: int
+    name: str | None
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an error that was raised elsewhere, as text: the cause of the error as it arrives."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def dumps(obj: Any) -> bytes:
+    """OBJ as bytes. Raises whatever the picklers raise."""
+    try:
+        payload = pickle.dumps(obj, PROTOCOL)
+    except Exception:  # pickle and the objects it asks raise many things; cloudpickle decides
+        return _dumpsByValue(obj)
+    # A name in __main__ is pickled as a name, which the other side's __main__ does not have.
+    return _dumpsByValue(obj) if b"__main__" in payload else payload
+
+
+def _dumpsByValue(obj: Any) -> bytes:
+    import cloudpickle
+
+    payload: bytes = cloudpickle.dumps(obj, PROTOCOL)
+    return payload
+
+
+def loads(payload: bytes | bytearray, what: str) -> Any:
+    """The object in PAYLOAD, which is WHAT. Raises `SerializationError`."""
+    try:
+        return pickle.loads(payload)
+    except BaseException as error:
+        raise SerializationError(f"{what} cannot be unpickled: {_reason(error)}") from error
+
+
+def dumpCall(f: object, args: Sequence[Any], kw: Mapping[str, Any], *more: Any, describe: Callable[[], str]) -> bytes:
+    """A call as bytes. DESCRIBE tells what it is, for a `SerializationError` that names the argument."""
+    try:
+        return dumps((f, args, dict(kw), *more))
+    except Exception as error:
+        parts: list[tuple[str, Any]] = [("the callable", f)]
+        parts += [(f"argument {n}", x) for n, x in enumerate(args, 1)]
+        parts += [(f"argument {name}", x) for name, x in kw.items()]
+        for what, part in parts:
+            culprit = _refusal(part)
+            if culprit is not None:
+                raise SerializationError(f"{what} of {describe()} cannot be pickled: {culprit}") from error
+        raise SerializationError(f"{describe()} cannot be pickled: {_reason(error)}") from error
+
+
+def dumpResult(result: Any) -> bytes:
+    """A call's RESULT as bytes. Raises `SerializationError`."""
+    try:
+        return dumps(result)
+    except Exception as error:
+        name = type(result).__name__
+        raise SerializationError(f"the result, of type {name}, cannot be pickled: {_reason(error)}") from error
+
+
+def dumpError(error: BaseException) -> bytes:
+    """ERROR and its traceback as bytes. One that would not come out is replaced by a `SerializationError`."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        payload = dumps((error, text))
+        pickle.loads(payload)
+    except BaseException as refusal:
+        name = f"{type(error).__module__}.{type(error).__qualname__}"
+        message = f"the exception {name}, {_safeText(error)}, cannot be pickled: {_reason(refusal)}"
+        return pickle.dumps((SerializationError(message), text), PROTOCOL)
+    return payload
+
+
+def loadError(payload: bytes | bytearray) -> BaseException:
+    """The error in PAYLOAD, caused by its traceback as text; what does not come out is a SerializationError."""
+    try:
+        error, text = loads(payload, "the exception")
+    except SerializationError as failure:
+        return failure
+    if not isinstance(error, BaseException):
+        return SerializationError(f"an exception came out as {type(error).__name__}")
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def dumpItems(items: Sequence[Any]) -> tuple[int, bytes, SerializationError | None]:
+    """How many of ITEMS can be carried from the first on, those as bytes, and why not the next."""
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, PROTOCOL)
+    try:
+        for item in items:
+            pickler.dump(item)
+            pickler.clear_memo()  # each item comes out on its own
+    except Exception:  # as in dumps
+        return _dumpItemsByValue(items)
+    payload = buffer.getvalue()
+    return _dumpItemsByValue(items) if b"__main__" in payload else (len(items), payload, None)
+
+
+def _dumpItemsByValue(items: Iterable[Any]) -> tuple[int, bytes, SerializationError | None]:
+    payloads: list[bytes] = []
+    for item in items:
+        try:
+            payloads.append(dumps(item))
+        except Exception as error:
+            name = type(item).__name__
+            refusal = SerializationError(f"an item, of type {name}, cannot be pickled: {_reason(error)}")
+            return len(payloads), b"".join(payloads), refusal
+    return len(payloads), b"".join(payloads), None
+
+
+def loadItems(number: int, payload: bytes | bytearray) -> tuple[list[Any], SerializationError | None]:
+    """The NUMBER items in PAYLOAD, as far as they come out, and why not the next."""
+    unpickler = pickle.Unpickler(io.BytesIO(payload))
+    items: list[Any] = []
+    for _ in range(number):
+        try:
+            items.append(unpickler.load())
+        except BaseException as error:
+            return items, SerializationError(f"an item cannot be unpickled: {_reason(error)}")
+    return items, None
+
+
+def _refusal(part: Any) -> str | None:
+    try:
+        dumps(part)
+    except Exception as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_safeText(error)}"
+
+
+def _safeText(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a user's __str__ may raise anything
+        return "(which does not say what it is)"

@@ -1,0 +1,205 @@
+"""What runs in a worker process: the far side of a link.
+
+One thread does one thing at a time: hear what the near side says, run the next call, send the next items of an
+iterator. A call's outcome is sent before the next call starts, so that a death is never charged to a call that
+had finished. Calls start in order, each with a permit (see `asynqueue.permits`); one whose permit was taken back
+is dropped without a word.
+
+This module imports next to nothing, above all neither Twisted nor attrs: a process is ready in little more than
+the start of a bare interpreter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+from asynqueue.core import messages as m
+from asynqueue.core.framing import Decoder, encode
+from asynqueue.core.iteration import Outflow
+from asynqueue.errors import SerializationError
+from asynqueue.permits import PermitHolder
+from asynqueue.serialization import Resident, dumpError, dumpItems, dumpResult, loads
+
+SLICE = 0.001
+"""Seconds for which an iterator may go on before its items are sent and something else has its turn."""
+
+_READ_SIZE = 1 << 18
+
+
+class _Iteration:
+    """An iterator that a call returned, and what may be sent of it."""
+
+    __slots__ = ("flow", "iterator")
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self.iterator = iterator
+        self.flow = Outflow()
+
+    def close(self) -> None:
+        """Run the iterator's ``finally``, if it has one."""
+        self.flow.end()
+        close = getattr(self.iterator, "close", None)
+        if callable(close):
+            close()
+
+
+class ProcessUniverse:
+    """Runs the calls that come over STREAM, for which there are PERMITS."""
+
+    def __init__(self, stream: socket.socket, permits: socket.socket) -> None:
+        self._stream = stream
+        self._permits = PermitHolder(permits)
+        self._decoder = Decoder()
+        self._calls: deque[m.Call] = deque()
+        self._iterations: dict[int, _Iteration] = {}
+        self._residents: dict[int, Any] = {}
+        self._leaving = False
+
+    def serve(self) -> None:
+        """Do what is asked for until told to leave, or until the near side is gone."""
+        try:
+            self._say(m.Ready(os.getpid()))
+            while self._calls or not self._leaving:
+                producing = [i for i in self._iterations.items() if i[1].flow.ready]
+                idle = not self._calls and not producing
+                if (idle or self._iterations) and not self._listen(wait=idle):
+                    break
+                if self._calls:
+                    self._run(self._calls.popleft())
+                for number, iteration in producing:
+                    if iteration.flow.ready:
+                        self._produce(number, iteration)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the near side is gone: so are we
+        finally:
+            for iteration in self._iterations.values():
+                iteration.close()
+
+    def _say(self, message: m.ToNear) -> None:
+        self._stream.sendall(encode(message))
+
+    def _listen(self, wait: bool) -> bool:
+        """Hear what was said; with WAIT, until something is. False when nobody is left to say anything."""
+        try:
+            received = self._stream.recv(_READ_SIZE, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        for message in self._decoder.feed(received):
+            if isinstance(message, m.Call):
+                self._calls.append(message)
+            elif isinstance(message, m.Grant):
+                if message.id in self._iterations:
+                    self._iterations[message.id].flow.granted(message.items)
+            elif isinstance(message, m.Close):
+                if message.id in self._iterations:
+                    self._end(message.id)
+            elif isinstance(message, m.Goodbye):
+                self._leaving = True
+        return bool(received)
+
+    def _run(self, call: m.Call) -> None:
+        if not self._permits.may(call.id):
+            return
+        started = perf_counter()
+        try:
+            f, args, kw = self._called(call)
+            started = perf_counter()
+            result = f(*args, **kw)
+            seconds = perf_counter() - started
+            if not call.raw and isIterator(result):
+                self._iterations[call.id] = _Iteration(result)
+                self._say(m.Opened(call.id, seconds))
+                return
+            outcome: m.ToNear = m.Returned(call.id, seconds, dumpResult(result))
+        except BaseException as error:  # SystemExit too: it is the call that ends, not the worker
+            outcome = m.Raised(call.id, perf_counter() - started, dumpError(error))
+        self._say(outcome)
+
+    def _called(self, call: m.Call) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        f, args, kw, *objects = loads(call.payload, "the call")
+        if isinstance(f, Resident):
+            if objects:
+                self._residents[f.key] = objects[0]
+            if f.key not in self._residents:
+                raise SerializationError("the object of this call is not here")
+            f = self._residents[f.key] if f.name is None else getattr(self._residents[f.key], f.name)
+        return f, args, kw
+
+    def _produce(self, number: int, iteration: _Iteration) -> None:
+        """Send items for as long as a slice lasts."""
+        items: list[Any] = []
+        end: m.Exhausted | m.Failed | None = None
+        deadline = perf_counter() + SLICE
+        while end is None and len(items) < iteration.flow.credit:
+            try:
+                items.append(next(iteration.iterator))
+            except StopIteration:
+                end = m.Exhausted(number)
+            except BaseException as error:
+                end = m.Failed(number, dumpError(error))
+            if perf_counter() > deadline:
+                break
+        sound, payload, refusal = dumpItems(items)
+        if refusal is not None:
+            end = m.Failed(number, dumpError(refusal))
+        if sound:
+            iteration.flow.sent(sound)
+            self._say(m.Items(number, sound, payload))
+        if end is not None:
+            self._end(number, end)
+
+    def _end(self, number: int, end: m.Exhausted | m.Failed | None = None) -> None:
+        """Close an iterator and say how it ended."""
+        try:
+            self._iterations.pop(number).close()
+        except BaseException as error:
+            end = end or m.Failed(number, dumpError(error))
+        self._say(end or m.Exhausted(number))
+
+
+def isIterator(x: object) -> bool:
+    """True for what has items to come: an object with ``__iter__`` and ``__next__``."""
+    return hasattr(type(x), "__next__") and hasattr(type(x), "__iter__")
+
+
+def main(stream: socket.socket, permits: socket.socket, inherited: tuple[int, ...] = ()) -> None:
+    """Serve in this process, which was started for it. INHERITED are descriptors that are none of ours."""
+    for descriptor in inherited:
+        os.close(descriptor)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _dieWithParent()
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(line_buffering=True)
+    ProcessUniverse(stream, permits).serve()
+
+
+def _dieWithParent() -> None:
+    """Have the kernel end this process when its parent dies, however busy it is.
+
+    The parent holds the writing end of a pipe in which nothing is ever written. When the parent dies the pipe is
+    hung up, and the owner of the reading end gets SIGIO, which ends a process that does not handle it.
+    """
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    lifeline = parent.sentinel
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:
+        sys.exit("the parent is gone")
