@@ -98,6 +98,9 @@ class Link(Protocol):
         self._sources: dict[int, LinkSource] = {}
         self._residents: dict[int, tuple[int, object]] = {}  # by id(); the object is kept, so the id stays its own
         self._lastNumber = 0
+        self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
+        self._said: list[bytes] = []
+        self._hearing = False
         self._open = True
         self.ready = False  # the far side has spoken
 
@@ -119,18 +122,19 @@ class Link(Protocol):
         number = self._lastNumber
         deferred: Deferred[RunOutcome] = Deferred(lambda _: self._interrupt(number))
         self._pending[number] = _Pending(task, deferred, owner)
-        self._permits.give(number)
+        self._permitted.append(number)
         self.say(m.Call(number, raw, payload))
         return deferred
 
     def say(self, message: m.ToFar) -> None:
         """Send MESSAGE, if there is anybody to hear it."""
-        if self._open and self.transport is not None:
-            self.transport.write(encode(message))
+        self._said.append(encode(message))
+        if not self._hearing:
+            self._send()
 
     def recall(self) -> None:
         """End what the far side has not started as `Recalled`."""
-        for number in self._permits.takeBack():
+        for number in self._takeBack():
             self._answer(number, Recalled())
 
     def hangUp(self) -> None:
@@ -154,17 +158,36 @@ class Link(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Hear what came."""
+        self._hearing = True
         try:
             for message in self._decoder.feed(data):
                 self._hear(message)
         except (FrameError, ValueError) as error:
             self._log.error("what the far side says makes no sense: {error}", error=error)
             self.hangUp()
+        finally:
+            self._hearing = False
+            self._send()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There is nobody to speak to any more."""
         self._open = False
         self._onLost()
+
+    def _send(self) -> None:
+        """Send what was said, at once for all that a turn has to say: first the permits, then the calls."""
+        if self._open and self.transport is not None and self._said:
+            self._permits.give(self._permitted)
+            self.transport.write(b"".join(self._said))
+            self._permitted.clear()
+            self._said.clear()
+
+    def _takeBack(self) -> list[int]:
+        """The numbers of the calls that have not started, and never will on this link."""
+        self._send()
+        unsent = list(self._permitted)
+        self._permitted.clear()
+        return self._permits.takeBack() + unsent
 
     def _hear(self, message: m.Message) -> None:
         if isinstance(message, m.Returned):
@@ -214,7 +237,7 @@ class Link(Protocol):
 
     def _interrupt(self, number: int) -> None:
         """A call is not wanted any more. Nothing else suffers for it."""
-        unstarted = self._permits.takeBack()
+        unstarted = self._takeBack()
         started = [n for n in self._pending if n not in unstarted]
         if number in started and number == started[-1]:  # any before it has ended, its answer is on the way
             self._onInterrupt()

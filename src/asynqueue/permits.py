@@ -13,6 +13,7 @@ Worker processes read this module.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from struct import Struct
 
 _PERMIT = Struct("<Q")
@@ -25,9 +26,10 @@ class PermitOffice:
         self.giving, self.taking = socket.socketpair()
         self.giving.setblocking(False)
 
-    def give(self, number: int) -> None:
-        """Call NUMBER may start."""
-        self.giving.send(_PERMIT.pack(number))
+    def give(self, numbers: Sequence[int]) -> None:
+        """The calls of NUMBERS, which go up, may start."""
+        if numbers:
+            self.giving.sendall(Struct(f"<{len(numbers)}Q").pack(*numbers))
 
     def takeBack(self) -> list[int]:
         """The numbers of the calls that will never start: they have no permit any more."""
