@@ -13,7 +13,7 @@ Since the tags of one flow grow by its weight, only the head's is kept: a queued
 One `FairQueue` holds the flows that *the same workers* may run. SCFQ is defined for a single server; with one
 virtual time over flows that different workers serve, a fast worker's flow would push the time ahead and a new
 flow would then wait behind flows that only a slow worker serves. The scheduler has a queue for each set of
-workers, and brings their times together where they meet (`joinAt`, `absorb`).
+workers, and brings their times together where they meet (`joinAt`, `reached`, `absorb`).
 
 Around the fair order lie *bands*, in which single tasks are placed: put first after a timeout, next, put back
 by a worker that had not started them; and after the fair order, last.
@@ -90,6 +90,11 @@ class FairQueue:
     def __bool__(self) -> bool:
         return bool(self._flows) or bool(self._places)
 
+    @property
+    def backlogged(self) -> bool:
+        """True while a task waits in the fair order."""
+        return bool(self._flows)
+
     def __iter__(self) -> Iterator[Task]:
         """Every task, in no particular order."""
         for _, task in self._places.values():
@@ -128,17 +133,12 @@ class FairQueue:
 
     def remove(self, task: Task) -> None:
         """Take TASK out, wherever it stands."""
-        if self._places.pop(task.id, None) is not None:
-            if len(self._heap) > 2 * len(self._places) + 16:
-                self._heap = sorted(place for place, _ in self._places.values())
-            return
-        flow = self._flows[task.series, task.niceness]
-        flow.remove(task)
-        if not flow:
-            del self._flows[flow.key]
-            if len(self._fair) > 2 * len(self._flows) + 16:
-                self._fair = [entry for entry in self._fair if entry[2]]
-                heapify(self._fair)
+        if self._places.pop(task.id, None) is None:
+            flow = self._flows[task.series, task.niceness]
+            flow.remove(task)
+            if not flow:
+                del self._flows[flow.key]
+        self._sweep()
 
     def peek(self) -> Place | None:
         """The place of the task that goes next."""
@@ -157,7 +157,9 @@ class FairQueue:
             raise IndexError("pop from an empty FairQueue")
         if place.band != FAIR:
             heappop(self._heap)
-            return self._places.pop(place.task)
+            placed = self._places.pop(place.task)
+            self._sweep()
+            return placed
         flow = self._fair[0][2]
         self.time = flow.tag
         task = flow.head()
@@ -168,13 +170,19 @@ class FairQueue:
         else:
             heappop(self._fair)
             del self._flows[flow.key]
+            self._sweep()
         return place, task
 
     def joinAt(self, time: int) -> None:
-        """Start over at virtual TIME: an empty queue gets work while others, at TIME, have some."""
-        if self:
-            raise ValueError("only an empty queue can start over")
+        """Start over at virtual TIME: this queue is to have flows again, while others, at TIME, have some."""
+        if self._flows:
+            raise ValueError("only a queue without flows can start over")
         self.time = time
+
+    def reached(self, time: int) -> None:
+        """A worker of this queue has taken a task with the tag TIME from another, as the lowest there was."""
+        if self.time < time:
+            self.time = time
 
     def absorb(self, other: FairQueue, time: int) -> None:
         """Take all tasks of OTHER, whose flows keep their lead over its virtual time as a lead over TIME."""
@@ -218,9 +226,17 @@ class FairQueue:
         live = [entry[2] for entry in self._fair if entry[2]]
         assert len(live) == len(self._flows)
         assert all(flow is self._flows[flow.key] for flow in live)
-        assert len(self._fair) <= 2 * len(self._flows) + 17
-        assert len(self._heap) <= 2 * len(self._places) + 17
+        assert len(self._fair) <= 2 * len(self._flows) + 16
+        assert len(self._heap) <= 2 * len(self._places) + 16
         assert all(place.band != FAIR for place, _ in self._places.values())
+
+    def _sweep(self) -> None:
+        """Forget the entries of what was removed before they outnumber the others."""
+        if len(self._heap) > 2 * len(self._places) + 16:
+            self._heap = sorted(place for place, _ in self._places.values())
+        if len(self._fair) > 2 * len(self._flows) + 16:
+            self._fair = [entry for entry in self._fair if entry[2]]
+            heapify(self._fair)
 
     def _placedHead(self) -> Place | None:
         while self._heap:

@@ -17,8 +17,12 @@ else. A worker that leaves finishes what it holds, is stopped, and is gone. One 
 
 Workers of the same qualifications are a *class*; series that the same classes may run are a *group*, with one
 `FairQueue`. A worker with room takes from its groups the task with the lowest place; of the workers with room,
-the one with the fewest unfinished tasks takes first. A group that was empty starts at the virtual time of the
-most backward group that it shares a worker with; when the classes change, all groups start over at one time.
+the one with the fewest unfinished tasks takes first. To a worker its groups are one server's flows: when it takes
+a task with some tag, none of its groups has a lower one, and the virtual time of each becomes that tag. A group
+that had no flow starts at the time of the most advanced group that has flows and a worker in common with it: from
+there on they share that worker, where an earlier start would shut the other out until it was caught up with, and
+an own time from before, which may be anything, would do either. Without any such group it starts at the highest time
+there was. When the classes change, all groups start over at one time.
 
 What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, one
 `window.BUDGET` later; a worker that has answered nothing from one tick to the next is stalled: its window falls
@@ -36,12 +40,12 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Collection, Hashable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import attrs
-from typing_extensions import TypeAlias, assert_never
+from typing_extensions import assert_never
 
 from asynqueue.core.fairness import FAIR, FRONT, RETURNED, FairQueue, Place
 from asynqueue.core.records import (
@@ -160,7 +164,10 @@ class Hired:
 
 @attrs.frozen
 class Updated:
-    """UPDATE has ended on WORKER; with Lost, it will not run there any more."""
+    """UPDATE has ended on WORKER; with Lost, it will not run there any more.
+
+    It is ordered again whenever the worker ran UPDATE again, after a restart.
+    """
 
     update: int
     worker: int
@@ -191,9 +198,7 @@ class Closed:
     """The queue has shut down: no task is left and every worker is gone."""
 
 
-Command: TypeAlias = Union[
-    Assign, Arm, Interrupt, Recall, Settle, Hired, Updated, Discard, Stop, Tick, Closed
-]
+Command: TypeAlias = Assign | Arm | Interrupt | Recall | Settle | Hired | Updated | Discard | Stop | Tick | Closed
 
 
 class _Assignment:
@@ -243,6 +248,11 @@ class _Worker:
         self.ticked = -1  # outcomes at the last tick
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Of workers with room, the lowest takes first: by unfinished tasks, then by who has waited longest."""
+        return len(self.held), self.stamp
+
+    @property
     def ahead(self) -> int:
         """How many of what it holds cannot have been started."""
         return len(self.held) - self.window.limits.running
@@ -259,14 +269,24 @@ class _Class:
         self.groups: list[_Group] = []
         self.room: list[tuple[int, int, _Worker]] = []  # a heap; an entry counts while its stamp is its worker's
 
+    def enter(self, worker: _Worker) -> None:
+        """WORKER has room."""
+        if len(self.room) > 2 * len(self.members) + 16:
+            self.room = [entry for entry in self.room if self._counts(entry)]
+            heapify(self.room)
+        heappush(self.room, (len(worker.held), worker.stamp, worker))
+
     def freest(self) -> _Worker | None:
         """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
         while self.room:
-            _, stamp, worker = self.room[0]
-            if stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self:
-                return worker
+            if self._counts(self.room[0]):
+                return self.room[0][2]
             heappop(self.room)
         return None
+
+    def _counts(self, entry: tuple[int, int, _Worker]) -> bool:
+        _, stamp, worker = entry
+        return stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self
 
 
 class _Group(FairQueue):
@@ -302,9 +322,11 @@ class Scheduler:
         self._deaths: dict[int, int] = {}  # of workers, by update
         self._lastTicket = 0
         self._lastStamp = 0
+        self._time = 0  # the highest virtual time of any group
         self._ticking = False
         self._closing = False
         self._closed = False
+        self._stranded: str | None = None
         self._commands: list[Command] = []
 
     # What is known.
@@ -323,6 +345,16 @@ class Scheduler:
     def running(self) -> bool:
         """True until the shutdown begins."""
         return not self._closing
+
+    @property
+    def iterations(self) -> int:
+        """How many iterators, returned by calls, have not ended."""
+        return sum(len(worker.iterations) for worker in self._workers.values())
+
+    @property
+    def closed(self) -> bool:
+        """True when the shutdown has ended."""
+        return self._closed
 
     @property
     def workers(self) -> list[int]:
@@ -351,8 +383,8 @@ class Scheduler:
 
     def submit(self, task: Task) -> list[Command]:
         """A new TASK, of a number higher than all before."""
-        if self._closing:
-            self._settle(task.id, Refused("the queue is not running"))
+        if self._closing or self._stranded:
+            self._settle(task.id, Refused(self._stranded or "the queue is not running"))
         else:
             self._enqueue(task)
         return self._dispatch()
@@ -468,8 +500,10 @@ class Scheduler:
         worker = self._workers.get(workerID)
         if worker is not None and worker.cls is not None:
             self._move(worker, "restart")
-            new = [u for u in worker.updates if u.id not in self._saved]
-            worker.updates = deque([*self._saved.values(), *new])
+            due = {update.id: update for update in (*self._saved.values(), *worker.updates)}
+            for assignment in worker.held.values():
+                due.pop(assignment.task.id, None)  # it comes back with its report
+            worker.updates = deque(due[updateID] for updateID in sorted(due))
             worker.window = AdaptiveWindow(worker.window.limits)
             self._review(worker)
         return self._dispatch()
@@ -515,14 +549,21 @@ class Scheduler:
         self._closing = True
         return self._dispatch()
 
+    def strand(self, reason: str) -> list[Command]:
+        """No worker will ever come again, for REASON: refuse what is queued, and whatever comes."""
+        self._stranded = reason
+        for taskID in list(self._queued):
+            self._unqueue(taskID)
+            self._settle(taskID, Refused(reason))
+        return self._dispatch()
+
     # How tasks move.
 
     def _enqueue(self, task: Task) -> None:
         group = self._groupFor(task.series)
-        if not group:
-            times = [other.time for cls in group.classes for other in cls.groups if other]
-            if times:
-                group.joinAt(min(times))
+        if not group.backlogged:
+            times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
+            group.joinAt(max(times, default=self._time))
         self._queued[task.id] = task
         group.add(task)
 
@@ -531,6 +572,9 @@ class Scheduler:
         self._groupFor(task.series).remove(task)
 
     def _putBack(self, task: Task, place: Place) -> None:
+        if self._stranded:
+            self._settle(task.id, Refused(self._stranded))
+            return
         self._queued[task.id] = task
         self._groupFor(task.series).place(place, task)
 
@@ -592,6 +636,7 @@ class Scheduler:
 
     def _review(self, worker: _Worker) -> None:
         """Bring WORKER's state in line with what it holds; begin its next update; let it go."""
+        self._armRunning(worker)
         if worker.state is WorkerState.LEAVING:
             if not worker.held and not worker.iterations and not worker.stopping:
                 worker.stopping = True
@@ -617,15 +662,15 @@ class Scheduler:
         if worker.state is WorkerState.OPEN and worker.cls is not None:
             self._lastStamp += 1
             worker.stamp = self._lastStamp
-            heappush(worker.cls.room, (len(worker.held), worker.stamp, worker))
-        self._armRunning(worker)
+            worker.cls.enter(worker)
 
     def _armRunning(self, worker: _Worker) -> None:
         """Start the clocks of what WORKER can have started."""
         for assignment in islice(worker.held.values(), worker.window.limits.running):
-            if assignment.task.timeout is not None and not assignment.armed and not assignment.abandoned:
+            task = assignment.task
+            if task.timeout is not None and not (assignment.armed or assignment.abandoned or task.update):
                 assignment.armed = True
-                self._commands.append(Arm(assignment.ticket, assignment.task.timeout))
+                self._commands.append(Arm(assignment.ticket, task.timeout))
 
     def _leave(self, worker: _Worker) -> None:
         self._unjoin(worker)
@@ -663,8 +708,8 @@ class Scheduler:
             self._commands.append(Updated(update.id, worker.id, refusal))
         elif worker.cls is None or self._deaths.get(update.id, 0) > update.retries:
             self._commands.append(Updated(update.id, worker.id, Lost("the worker died or left")))
-        elif update not in worker.updates:
-            worker.updates.appendleft(update)
+        else:
+            worker.updates = deque(sorted((update, *worker.updates), key=lambda u: u.id))
 
     def _charge(self, update: Task) -> None:
         """A worker died while it ran UPDATE: one that kills again is not given to any other."""
@@ -719,14 +764,13 @@ class Scheduler:
     def _regroup(self) -> None:
         """The classes have changed: sort the queued tasks anew, all at one virtual time."""
         old = list(self._groups.values())
-        time = max((group.time for group in old), default=0)
         self._groups.clear()
         self._groupOf.clear()
         for cls in self._classes.values():
             cls.groups.clear()
         for group in old:
             for series, part in group.split():
-                self._groupFor(series).absorb(part, time)
+                self._groupFor(series).absorb(part, self._time)
 
     # What follows.
 
@@ -735,14 +779,18 @@ class Scheduler:
         while True:
             freest: _Worker | None = None
             for cls in self._classes.values():
-                worker = cls.freest()
-                if worker is not None and (freest is None or len(worker.held) < len(freest.held)):
-                    if any(cls.groups):
+                if any(cls.groups):
+                    worker = cls.freest()
+                    if worker is not None and (freest is None or worker.rank < freest.rank):
                         freest = worker
             if freest is None or freest.cls is None:
                 break
             group = min((g for g in freest.cls.groups if g), key=_nextPlace)
             place, task = group.pop()
+            if place.band == FAIR:
+                self._time = max(self._time, place.order)
+                for other in freest.cls.groups:
+                    other.reached(place.order)
             del self._queued[task.id]
             self._assign(freest, task, place)
             self._review(freest)

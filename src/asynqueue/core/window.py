@@ -20,6 +20,8 @@ import attrs
 BUDGET = 0.001
 """Seconds of unstarted work a worker may hold."""
 
+_LEAST = 1e-9  # seconds; first in each `max`, which so gives a number even if a peer says NaN
+
 
 @attrs.frozen
 class Window:
@@ -57,9 +59,9 @@ class AdaptiveWindow:
             return
         known = self._estimate
         if known is None or seconds > known:
-            self._estimate = known = max(seconds, 1e-9)
+            self._estimate = known = max(_LEAST, seconds)
         else:
-            self._estimate = known = max(known + (seconds - known) / 8, 1e-9)
+            self._estimate = known = max(_LEAST, known + (seconds - known) / 8)
         size = min(limits.most, limits.running + int(BUDGET / known))
         if size <= self.size:
             self.size = size

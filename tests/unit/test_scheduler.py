@@ -1,0 +1,496 @@
+"""Given these events, exactly these commands."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import pytest
+
+from asynqueue.core.records import (
+    CallSpec,
+    Cancelled,
+    Interrupted,
+    Iterating,
+    Lost,
+    Raised,
+    Recalled,
+    Refused,
+    Returned,
+    Task,
+    TimedOut,
+)
+from asynqueue.core.scheduler import (
+    Arm,
+    Assign,
+    Closed,
+    Command,
+    Discard,
+    Hired,
+    Interrupt,
+    Recall,
+    Scheduler,
+    Settle,
+    Stop,
+    TaskState,
+    Tick,
+    Updated,
+    WorkerState,
+)
+from asynqueue.core.window import Window
+
+CALL = CallSpec.of(print)
+ONE = Window()
+DONE = Returned(None)
+
+
+def task(number: int, series: Hashable = None, timeout: float | None = None, retries: int = 1) -> Task:
+    return Task(number, CALL, series, timeout=timeout, retries=retries)
+
+
+def update(number: int, retries: int = 1) -> Task:
+    return Task(number, CALL, retries=retries, update=True)
+
+
+def assigned(commands: list[Command]) -> list[tuple[int, int]]:
+    """Which worker was given which task."""
+    return [(command.worker, command.task.id) for command in commands if isinstance(command, Assign)]
+
+
+class Validated(Scheduler):
+    """A scheduler that asserts its invariants whenever its commands are looked at."""
+
+    def _dispatch(self) -> list[Command]:
+        commands = super()._dispatch()
+        self.validate()
+        return commands
+
+
+@pytest.fixture
+def s() -> Scheduler:
+    return Validated()
+
+
+# Tasks.
+
+
+def test_a_task_goes_to_a_worker_and_is_settled_with_its_outcome(s: Scheduler) -> None:
+    assert s.hire(1, (), ONE) == [Hired(1)]
+    t = task(1)
+    assert s.submit(t) == [Assign(1, 1, t)]
+    assert s.taskState(1) is TaskState.ASSIGNED
+    assert s.held(1) == [t]
+    assert s.finished(1, Returned("x")) == [Settle(1, Returned("x"))]
+    assert s.taskState(1) is TaskState.SETTLED
+
+
+def test_a_task_waits_for_a_worker(s: Scheduler) -> None:
+    t = task(1)
+    assert s.submit(t) == []
+    assert (s.queued, s.unfinished, s.taskState(1)) == (1, 1, TaskState.QUEUED)
+    assert s.hire(1, (), ONE) == [Hired(1), Assign(1, 1, t)]
+    assert (s.queued, s.unfinished) == (0, 1)
+
+
+def test_what_a_call_raised_is_its_settlement(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    outcome = Raised(ZeroDivisionError())
+    assert s.finished(1, outcome) == [Settle(1, outcome)]
+
+
+def test_a_task_of_a_series_goes_to_who_is_qualified_and_delays_nobody(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    assert s.submit(task(1, "a")) == []
+    assert assigned(s.submit(task(2))) == [(1, 2)]
+    assert assigned(s.hire(2, ("a",), ONE)) == [(2, 1)]
+
+
+def test_a_worker_that_is_qualified_later_takes_what_waited(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1, "a"))
+    assert assigned(s.qualify(1, "a")) == [(1, 1)]
+    assert s.qualify(7, "a") == []
+
+
+def test_the_worker_with_the_fewest_unfinished_tasks_goes_first_then_who_waited_longest(s: Scheduler) -> None:
+    for worker, qualifications in ((1, ()), (2, ("a",)), (3, ())):
+        s.hire(worker, qualifications, Window(2, 2))
+    assert [assigned(s.submit(task(n)))[0][0] for n in range(1, 7)] == [1, 2, 3, 1, 2, 3]
+
+
+def test_a_late_or_doubled_report_does_no_harm(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    s.finished(1, DONE)
+    assert s.finished(1, Lost()) == []
+    assert s.finished(99, Iterating("it")) == [Discard("it")]
+
+
+def test_an_unstarted_task_that_comes_back_keeps_its_place(s: Scheduler) -> None:
+    s.hire(1, (), Window(2, 2))
+    for number in (1, 2, 3):
+        s.submit(task(number))
+    assert assigned(s.finished(2, Recalled())) == [(1, 2)]
+    assert assigned(s.finished(1, Recalled())) == [(1, 1)]
+
+
+# Cancelling.
+
+
+def test_a_queued_task_that_is_cancelled_never_runs(s: Scheduler) -> None:
+    s.submit(task(1))
+    assert s.cancel(1) == [Settle(1, Cancelled())]
+    assert s.hire(1, (), ONE) == [Hired(1)]
+    assert s.cancel(1) == []
+
+
+def test_an_assigned_task_that_is_cancelled_is_interrupted_and_its_iterator_closed(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    assert s.cancel(1) == [Interrupt(1, 1), Settle(1, Cancelled())]
+    assert s.held(1) == []
+    assert s.finished(1, Iterating("it")) == [Discard("it")]
+
+
+def test_a_series_is_cancelled_and_what_is_running_left_alone(s: Scheduler) -> None:
+    s.hire(1, ("a",), ONE)
+    for number, series in ((1, "a"), (2, "a"), (3, None), (4, "a")):
+        s.submit(task(number, series))
+    assert s.cancelSeries("a") == [Settle(2, Cancelled()), Settle(4, Cancelled())]
+    assert s.cancelAll() == [Settle(3, Cancelled())]
+    assert s.unfinished == 1
+
+
+# Time.
+
+
+def test_a_task_whose_time_is_up_goes_to_the_front_and_then_fails(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    t = task(1, timeout=5.0)
+    assert s.submit(t) == [Assign(1, 1, t), Arm(1, 5.0)]
+    s.submit(Task(2, CALL, doNext=True))
+    assert s.expired(1) == [Interrupt(1, 1)]
+    commands = s.finished(1, Interrupted())
+    assert assigned(commands) == [(1, 1)]
+    assert commands[1:] == [Arm(2, 5.0)]
+    assert s.expired(2) == [Interrupt(1, 2), Settle(1, TimedOut(5.0))]
+    assert s.expired(2) == []
+
+
+def test_the_time_of_what_cannot_have_been_started_does_not_run(s: Scheduler) -> None:
+    s.hire(1, (), Window(1, 2))
+    s.submit(task(1))
+    s.finished(1, Returned(None, 1e-6))
+    s.submit(task(2))
+    t = task(3, timeout=5.0)
+    assert s.submit(t) == [Assign(1, 3, t), Tick()]
+    assert s.finished(2, DONE) == [Settle(2, DONE), Arm(3, 5.0)]
+
+
+@pytest.mark.parametrize("how", ["update", "leave"])
+def test_time_runs_too_on_a_worker_that_waits_for_an_update_or_leaves(s: Scheduler, how: str) -> None:
+    s.hire(1, (), Window(1, 2))
+    s.submit(task(1))
+    s.finished(1, Returned(None, 1e-6))
+    s.submit(task(2))
+    s.submit(task(3, timeout=5.0))
+    if how == "update":
+        s.update(update(4), [1], save=False)
+    else:
+        s.detach(1, reassign=False)
+    assert s.finished(2, DONE) == [Settle(2, DONE), Arm(3, 5.0)]
+
+
+# Deaths.
+
+
+def test_a_death_is_charged_to_what_ran_and_the_rest_goes_elsewhere(s: Scheduler) -> None:
+    s.hire(1, (), Window(2, 3))
+    for number in (1, 2):
+        s.submit(task(number, retries=0))
+    s.finished(1, Recalled())
+    assert s.lost(1, reason="kill -9") == [Settle(2, Lost("kill -9")), Settle(1, Lost("kill -9"))]
+
+
+def test_a_call_that_kills_its_worker_is_started_twice(s: Scheduler) -> None:
+    s.submit(task(1))
+    s.hire(1, (), ONE)
+    assert s.lost(1) == []
+    (_, assign) = s.hire(2, (), ONE)
+    assert isinstance(assign, Assign)
+    assert assign.task.attempt == 1
+    assert s.lost(2, reason="it died") == [Settle(1, Lost("it died"))]
+
+
+def test_a_worker_that_crashes_without_reassigning_loses_all_it_held(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    assert s.lost(1, reassign=False, reason="crashed") == [Settle(1, Lost("crashed"))]
+    assert s.workerState(1) is WorkerState.GONE
+
+
+def test_a_worker_that_restarts_reports_on_what_it_held_and_joins_again(s: Scheduler) -> None:
+    u = update(9)
+    s.update(u, [], save=True)
+    s.hire(1, (), Window(2, 2))
+    s.finished(1, DONE)
+    s.submit(task(1))
+    s.submit(task(2))
+    assert s.restarted(1) == []
+    assert s.workerState(1) is WorkerState.JOINING
+    assert s.finished(2, Lost()) == []
+    assert s.finished(3, Recalled()) == [Assign(1, 4, u)]
+    commands = s.finished(4, DONE)
+    assert commands[0] == Updated(9, 1, DONE)
+    assert assigned(commands) == [(1, 1), (1, 2)]
+
+
+def test_a_call_that_its_worker_let_go_unasked_is_tried_again_then_lost(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    assert assigned(s.finished(1, Interrupted())) == [(1, 1)]
+    assert s.finished(2, Interrupted()) == [Settle(1, Lost("the worker let go of the call"))]
+
+
+# Updates.
+
+
+def test_an_update_goes_before_what_is_queued_and_runs_alone(s: Scheduler) -> None:
+    s.hire(1, (), Window(2, 2))
+    s.submit(task(1))
+    u = update(2)
+    assert s.update(u, [1], save=False) == []
+    s.submit(task(3))
+    assert s.finished(1, DONE) == [Settle(1, DONE), Assign(1, 2, u)]
+    assert assigned(s.finished(2, DONE)) == [(1, 3)]
+
+
+def test_a_new_worker_is_hired_when_it_has_run_the_saved_updates(s: Scheduler) -> None:
+    u, v = update(1), update(2)
+    assert s.update(u, [], save=True) == s.update(v, [], save=True) == []
+    assert s.hire(1, (), ONE) == [Assign(1, 1, u)]
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE), Assign(1, 2, v)]
+    assert s.finished(2, DONE) == [Updated(2, 1, DONE), Hired(1)]
+
+
+def test_an_update_that_was_running_when_its_worker_died_runs_again_in_its_turn(s: Scheduler) -> None:
+    saved, passing = update(1), update(2)
+    s.hire(1, (), ONE)
+    s.update(saved, [1], save=True)
+    s.finished(1, DONE)
+    s.update(passing, [1], save=False)
+    s.restarted(1)
+    assert s.finished(2, Lost()) == [Assign(1, 3, saved)]
+    assert s.finished(3, DONE) == [Updated(1, 1, DONE), Assign(1, 4, passing)]
+
+
+def test_a_saved_update_is_answered_once_by_a_worker_that_died_under_it_and_went(s: Scheduler) -> None:
+    s.update(update(1), [], save=True)
+    s.hire(1, (), ONE)
+    s.restarted(1)
+    assert s.lost(1) == [Updated(1, 1, Lost("the worker died"))]
+
+
+def test_an_update_that_kills_twice_is_given_to_nobody_any_more(s: Scheduler) -> None:
+    s.update(update(1), [], save=True)
+    s.hire(1, (), ONE)
+    s.hire(2, (), ONE)
+    s.restarted(1)
+    s.finished(1, Lost())
+    assert s.lost(2) == [Updated(1, 2, Lost("the worker died"))]
+    s.restarted(1)
+    assert s.finished(3, Lost()) == [Updated(1, 1, Lost("the worker died or left")), Hired(1)]
+    assert s.hire(3, (), ONE) == [Hired(3)]
+
+
+def test_an_update_for_a_worker_that_leaves_is_answered(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.detach(1, reassign=False)
+    assert s.update(update(1), [1, 8], save=False) == [
+        Updated(1, 1, Lost("the worker left")),
+        Updated(1, 8, Lost("the worker left")),
+    ]
+
+
+def test_an_update_cannot_return_an_iterator(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.update(update(1), [1], save=False)
+    discard, updated = s.finished(1, Iterating("it"))
+    assert discard == Discard("it")
+    assert isinstance(updated, Updated)
+    assert isinstance(updated.outcome, Raised)
+
+
+# The window.
+
+
+def grown() -> Scheduler:
+    """A scheduler with one worker that holds three tasks, of which it runs one; the tick has been asked for."""
+    s = Validated()
+    s.hire(1, (), Window(1, 8))
+    for number in (1, 2, 3):
+        s.submit(task(number))
+        s.finished(number, Returned(None, 1e-6))
+    for number in (4, 5, 6):
+        s.submit(task(number))
+    assert [t.id for t in s.held(1)] == [4, 5, 6]
+    return s
+
+
+def test_a_worker_that_answers_nothing_from_one_tick_to_the_next_gives_back_what_it_has_not_started() -> None:
+    s = grown()
+    assert s.tick() == [Tick()]
+    assert s.tick() == [Recall(1)]
+    assert s.hire(2, (), ONE) == [Hired(2)]
+    assert assigned(s.finished(5, Recalled())) == [(2, 5)]
+
+
+def test_a_worker_that_answers_between_ticks_keeps_what_it_holds() -> None:
+    s = grown()
+    assert s.tick() == [Tick()]
+    s.finished(4, Returned(None, 1e-6))
+    assert s.tick() == [Tick()]
+
+
+def test_a_worker_that_was_idle_at_the_tick_has_a_whole_budget_for_what_it_is_given_then() -> None:
+    s = grown()
+    assert s.tick() == [Tick()]
+    for ticket in (4, 5, 6):
+        s.finished(ticket, Returned(None, 1e-6))
+    assert s.tick() == []
+    s.submit(task(7))
+    assert Tick() in s.submit(task(8))
+    assert s.tick() == [Tick()]
+
+
+def test_room_that_came_and_went_is_not_remembered() -> None:
+    """Else a worker that is busy for long would have all that its neighbour did pile up behind it."""
+    s = Scheduler()
+    for worker in (1, 2):
+        s.hire(worker, (), Window(4, 4))
+    s.submit(task(1))
+    for number in range(2, 500):
+        (assign,) = s.submit(task(number))
+        assert isinstance(assign, Assign)
+        s.finished(assign.ticket, DONE)
+    assert sum(len(cls.room) for cls in s._classes.values()) <= 2 * 2 + 17
+
+
+# Fairness between sets of workers.
+
+
+def test_a_flow_with_one_task_at_a_time_does_not_shut_out_another_that_fewer_workers_run(s: Scheduler) -> None:
+    s.hire(1, ("b",), ONE)
+    s.hire(2, (), ONE)
+    s.submit(task(1))
+    s.submit(task(2))  # both are busy
+    s.submit(Task(3, CALL, "b", niceness=20))
+    ticket = 1
+    for number in range(4, 40):
+        s.submit(Task(number, CALL, None, niceness=-20))
+        (_, assign) = s.finished(ticket, DONE)
+        assert isinstance(assign, Assign)
+        if assign.task.id == 3:
+            break
+        ticket = assign.ticket
+    else:
+        pytest.fail("the flow of 'b' is shut out")
+
+
+def test_a_new_flow_does_not_shut_out_one_that_was_served_on_workers_of_its_own(s: Scheduler) -> None:
+    s.hire(1, ("a",), ONE)
+    s.hire(2, ("b",), ONE)
+    s.submit(task(1, "b"))  # which takes long
+    s.submit(task(2, "b"))
+    ticket, number = 2, 3
+    s.submit(task(number, "a"))
+    for number in range(4, 104):  # `a` goes fast
+        s.submit(task(number, "a"))
+        commands = s.finished(ticket, DONE)
+        (ticket,) = (command.ticket for command in commands if isinstance(command, Assign))
+    for number in range(104, 110):
+        s.submit(task(number, "a"))
+    for number in range(110, 120):
+        s.submit(task(number))
+    series = []
+    for _ in range(6):
+        commands = s.finished(ticket, DONE)
+        (assign,) = (command for command in commands if isinstance(command, Assign))
+        ticket = assign.ticket
+        series.append(assign.task.series)
+    assert sorted(series, key=str) == [None] * 3 + ["a"] * 3
+
+
+def test_a_group_whose_tasks_were_only_put_back_starts_its_flows_at_the_time_of_the_others(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1, timeout=5.0))
+    s.hire(2, ("a",), ONE)
+    for number in range(2, 20):
+        s.submit(task(number, "a"))
+    for ticket in range(2, 12):
+        s.finished(ticket, DONE)
+    s.expired(1)
+    for number in range(21, 30):
+        s.submit(task(number))
+    went = [assigned(s.finished(ticket, DONE))[0][1] for ticket in range(12, 17)]
+    assert went == [1, 13, 21, 14, 22]
+
+
+# Leaving and closing.
+
+
+def test_a_worker_that_leaves_finishes_what_it_holds(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    assert s.detach(1, reassign=False) == []
+    assert s.workers == []
+    assert s.finished(1, DONE) == [Settle(1, DONE), Stop(1)]
+    assert s.stopped(1) == []
+    assert s.workerState(1) is WorkerState.GONE
+
+
+def test_a_worker_that_leaves_with_reassign_gives_back_what_it_has_not_started() -> None:
+    assert grown().detach(1, reassign=True) == [Recall(1)]
+
+
+def test_a_worker_that_leaves_keeps_its_iterators_to_their_end(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    assert s.finished(1, Iterating("it")) == [Settle(1, Iterating("it"))]
+    assert s.detach(1, reassign=False) == []
+    assert s.iterationEnded(1, 1) == [Stop(1)]
+
+
+def test_what_a_worker_cannot_do_does_not_exist(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    with pytest.raises(KeyError):
+        s.stopped(1)
+
+
+def test_shutdown_finishes_what_was_accepted_then_stops_every_worker(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    s.submit(task(2))
+    assert s.running
+    assert s.shutdown() == []
+    assert not s.running
+    assert s.submit(task(3)) == [Settle(3, Refused("the queue is not running"))]
+    assert assigned(s.finished(1, DONE)) == [(1, 2)]
+    assert s.finished(2, DONE) == [Settle(2, DONE), Stop(1)]
+    assert s.shutdown() == []
+    assert s.stopped(1) == [Closed()]
+    assert s.shutdown() == []
+
+
+def test_shutdown_refuses_what_nobody_can_run(s: Scheduler) -> None:
+    s.submit(task(1, "a"))
+    settle, closed = s.shutdown()
+    assert settle == Settle(1, Refused("the queue shut down with no worker for series 'a'"))
+    assert closed == Closed()
+
+
+def test_shutdown_waits_for_an_update(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.update(update(1), [1], save=False)
+    assert s.shutdown() == []
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE), Stop(1)]
