@@ -25,6 +25,9 @@ from asynqueue.errors import SerializationError
 FRAME_LIMIT = 1 << 20
 """The most bytes in a frame's body, unless the two sides of a link agree on less."""
 
+PART_COST = 128
+"""About how many bytes it costs to hold the beginning of a message, beside its own."""
+
 PART = 0
 _HEADER = Struct("<IB")
 _NUMBER = Struct("<Q")
@@ -80,10 +83,11 @@ class Decoder:
     """Gives the messages of a byte stream.
 
     FRAME_LIMIT is the most bytes in a frame's body. PARTS_LIMIT is the most bytes of unfinished messages held,
-    None for no limit: on a link to our own worker process, say.
+    each counted as `PART_COST` more than was sent of it; None for no limit: on a link to our own worker process,
+    say.
     """
 
-    __slots__ = ("_buffer", "_frameLimit", "_held", "_parts", "_partsLimit")
+    __slots__ = ("_broken", "_buffer", "_frameLimit", "_held", "_parts", "_partsLimit")
 
     def __init__(self, frameLimit: int = FRAME_LIMIT, partsLimit: int | None = None) -> None:
         self._frameLimit = frameLimit
@@ -91,9 +95,28 @@ class Decoder:
         self._buffer = bytearray()
         self._parts: dict[int, bytearray] = {}
         self._held = 0
+        self._broken = False
 
     def feed(self, received: bytes) -> list[m.Message]:
-        """The messages completed by the bytes RECEIVED. Raises `FrameError`."""
+        """The messages completed by the bytes RECEIVED. Raises `FrameError`, and from then on always."""
+        if self._broken:
+            raise FrameError("what follows a bad frame cannot be read")
+        try:
+            return self._read(received)
+        except FrameError:
+            self._broken = True
+            self._buffer = bytearray()
+            self._parts.clear()
+            self._held = 0
+            raise
+
+    def validate(self) -> None:
+        """Assert that no more is held than the limits allow."""
+        assert len(self._buffer) < _HEADER.size + self._frameLimit
+        assert self._held == sum(PART_COST + len(part) for part in self._parts.values())
+        assert self._partsLimit is None or self._held <= self._partsLimit
+
+    def _read(self, received: bytes) -> list[m.Message]:
         buffer = self._buffer
         buffer += received
         end = len(buffer)
@@ -114,12 +137,6 @@ class Decoder:
         del buffer[:start]
         return complete
 
-    def validate(self) -> None:
-        """Assert that no more is held than the limits allow."""
-        assert len(self._buffer) < _HEADER.size + self._frameLimit
-        assert self._held == sum(len(part) for part in self._parts.values())
-        assert self._partsLimit is None or self._held <= self._partsLimit
-
     def _frame(self, kind: int, body: memoryview) -> m.Message | None:
         if kind == PART:
             self._part(body)
@@ -136,15 +153,16 @@ class Decoder:
         payload: m.Payload = bytes(body[fixed.size :])
         begun = self._parts.pop(fields[0], None)
         if begun is not None:
-            self._held -= len(begun)
+            self._held -= PART_COST + len(begun)
             payload = begun + payload
         return cls(*fields, payload)
 
     def _part(self, body: memoryview) -> None:
         if len(body) <= _NUMBER.size:
             raise FrameError("a part of a message without a number or without bytes")
-        self._held += len(body) - _NUMBER.size
+        number = _NUMBER.unpack_from(body)[0]
+        self._held += len(body) - _NUMBER.size + (0 if number in self._parts else PART_COST)
         if self._partsLimit is not None and self._held > self._partsLimit:
             raise FrameError(f"unfinished messages exceed the limit of {self._partsLimit} bytes")
-        part = self._parts.setdefault(_NUMBER.unpack_from(body)[0], bytearray())
+        part = self._parts.setdefault(number, bytearray())
         part += body[_NUMBER.size :]

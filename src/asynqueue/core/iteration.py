@@ -8,8 +8,7 @@ at most that many. What is granted and has not come is *in flight*; what has com
 An `Inflow` is the near side. It grants one item to begin with, so that it is soon known whether there is any;
 and then, whenever an item is asked for, as many as its *reach* allows to be in flight or ahead. The reach doubles,
 up to a limit, each time that an item is asked for and is not here. So a slow taker has little fetched for it, and
-a fast one is kept supplied. Nothing is granted while
-nothing is asked for: to pause is to ask for nothing.
+a fast one is kept supplied. Nothing is granted while nothing is asked for: to pause is to ask for nothing.
 
 An item may be asked for in two ways. Plainly: it is delivered as soon as it is here. With *lookahead*: it is
 delivered once it is known whether another comes after it, which is what a synchronous ``for`` must know.
@@ -24,7 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 AHEAD_LIMIT = 256
 """The most items in flight or ahead."""
@@ -62,13 +61,24 @@ class Ended(NamedTuple):
     complete: bool
 
 
-Command = Union[Grant, Deliver, Finish, Known, Close, Ended]
+Command = Grant | Deliver | Finish | Known | Close | Ended
 
 
 class Inflow:
     """The near side of an iteration: events in, commands out."""
 
-    __slots__ = ("_ahead", "_asked", "_ended", "_error", "_inFlight", "_known", "_limit", "_lookahead", "_over", "_reach")
+    __slots__ = (
+        "_ahead",
+        "_asked",
+        "_ended",
+        "_error",
+        "_inFlight",
+        "_known",
+        "_limit",
+        "_lookahead",
+        "_over",
+        "_reach",
+    )
 
     def __init__(self, limit: int = AHEAD_LIMIT) -> None:
         if limit < 2:
@@ -108,6 +118,8 @@ class Inflow:
         """The next item is wanted, while none is waited for."""
         if self._asked:
             raise ValueError("an item is being waited for")
+        if self._ended:
+            return [Finish(None)]
         self._asked = True
         self._lookahead = lookahead
         if not self._deliverable():
@@ -154,7 +166,7 @@ class Inflow:
 
     def validate(self) -> None:
         """Assert that credit is kept to, and that what can be delivered is delivered."""
-        assert 0 <= self._inFlight
+        assert self._inFlight >= 0
         assert self._inFlight + len(self._ahead) <= self._limit
         if self._ended:
             assert not self._ahead
@@ -164,6 +176,7 @@ class Inflow:
         if self._asked:
             assert not self._deliverable()
             assert not self._over
+            assert self._inFlight, "what is waited for has been granted"
 
     def _deliverable(self) -> bool:
         return bool(self._ahead) and (not self._lookahead or len(self._ahead) > 1 or self._over)

@@ -22,9 +22,9 @@ which import neither attrs nor Twisted: hence named tuples.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
-Payload = Union[bytes, bytearray]
+Payload = bytes | bytearray
 
 
 class Call(NamedTuple):
@@ -102,6 +102,6 @@ class Failed(NamedTuple):
     payload: Payload
 
 
-ToFar = Union[Call, Grant, Close, Goodbye]
-ToNear = Union[Ready, Returned, Raised, Opened, Items, Exhausted, Failed]
-Message = Union[ToFar, ToNear]
+ToFar = Call | Grant | Close | Goodbye
+ToNear = Ready | Returned | Raised | Opened | Items | Exhausted | Failed
+Message = ToFar | ToNear

@@ -8,12 +8,13 @@ matched with ``isinstance`` and `typing_extensions.assert_never`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from itertools import islice
 from reprlib import Repr
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
-from typing_extensions import ParamSpec, TypeAlias
+from typing_extensions import ParamSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,13 +143,13 @@ class Refused:
     reason: str
 
 
-RunOutcome: TypeAlias = Union[Returned, Raised, Iterating, Recalled, Interrupted, Lost]
+RunOutcome: TypeAlias = Returned | Raised | Iterating | Recalled | Interrupted | Lost
 """How one run of a task ended, as its worker tells it."""
 
-Settlement: TypeAlias = Union[Returned, Raised, Iterating, Lost, TimedOut, Cancelled, Refused]
+Settlement: TypeAlias = Returned | Raised | Iterating | Lost | TimedOut | Cancelled | Refused
 """How a task ended, once and for all."""
 
-Outcome: TypeAlias = Union[RunOutcome, Settlement]
+Outcome: TypeAlias = RunOutcome | Settlement
 
 
 _SHORT = Repr()
@@ -158,11 +159,18 @@ _SHORT.maxlong = 40
 
 def describe(f: object, args: tuple[object, ...] = (), kw: Mapping[str, object] = NO_KEYWORDS) -> str:
     """The call ``f(*args, **kw)`` as text of bounded length, whatever the arguments are."""
-    name = getattr(f, "__qualname__", None) or getattr(f, "__name__", None)
-    parts = [_short(x) for x in args[:8]] + [f"{k}={_short(v)}" for k, v in list(kw.items())[:8]]
+    parts = [_short(x) for x in args[:8]] + [f"{k[:60]}={_short(v)}" for k, v in islice(kw.items(), 8)]
     if len(args) > 8 or len(kw) > 8:
         parts.append("...")
-    return f"{name if isinstance(name, str) else _short(f)}({', '.join(parts)})"
+    return f"{_name(f)}({', '.join(parts)})"
+
+
+def _name(f: object) -> str:
+    try:
+        name = getattr(f, "__qualname__", None) or getattr(f, "__name__", None)
+    except Exception:  # a user's __getattr__ may raise anything
+        name = None
+    return name[:200] if isinstance(name, str) else _short(f)
 
 
 def _short(x: object) -> str:

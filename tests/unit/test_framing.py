@@ -1,0 +1,114 @@
+"""What the frames of a message are, and what is no frame."""
+
+from __future__ import annotations
+
+from struct import pack
+
+import pytest
+
+from asynqueue.core import messages as m
+from asynqueue.core.framing import FRAME_LIMIT, PART_COST, Decoder, FrameError, encode
+
+EVERY: list[m.Message] = [
+    m.Call(1, True, b"call"),
+    m.Grant(2, 64),
+    m.Close(3),
+    m.Goodbye(),
+    m.Ready(4321),
+    m.Returned(5, 0.25, b"value"),
+    m.Raised(6, 0.5, b"error"),
+    m.Opened(7, 1.5),
+    m.Items(8, 3, b"items"),
+    m.Exhausted(9),
+    m.Failed(10, b"error"),
+]
+
+
+@pytest.mark.parametrize("message", EVERY, ids=lambda message: type(message).__name__)
+def test_a_message_comes_out_as_it_went_in(message: m.Message) -> None:
+    (out,) = Decoder().feed(encode(message))
+    assert out == message
+    assert type(out) is type(message)
+
+
+def test_a_small_message_is_one_frame_with_its_length_and_kind() -> None:
+    assert encode(m.Returned(7, 0.5, b"xy")) == pack("<IBQd", 18, 17, 7, 0.5) + b"xy"
+    assert encode(m.Goodbye()) == pack("<IB", 0, 4)
+
+
+def test_messages_that_come_together_are_given_together() -> None:
+    decoder = Decoder()
+    stream = b"".join(map(encode, EVERY))
+    assert decoder.feed(stream) == EVERY
+    decoder.validate()
+
+
+def test_a_message_is_given_with_its_last_byte() -> None:
+    decoder = Decoder()
+    *most, last = encode(EVERY[0])
+    assert decoder.feed(bytes(most)) == []
+    assert decoder.feed(bytes([last])) == EVERY[:1]
+
+
+def test_a_large_payload_goes_in_parts_between_which_others_may_come() -> None:
+    large = m.Items(1, 2, bytes(range(256)) * 2)
+    frames = encode(large, frameLimit=256)
+    end = 5 + int.from_bytes(frames[:4], "little")
+    first, rest = frames[:end], frames[end:]
+    assert Decoder(256).feed(first + encode(m.Close(9)) + rest) == [m.Close(9), large]
+
+
+def test_a_payload_that_just_fits_is_one_frame_and_one_byte_more_is_two() -> None:
+    assert len(encode(m.Failed(1, bytes(256 - 8)), frameLimit=256)) == 5 + 256
+    assert len(encode(m.Failed(1, bytes(257 - 8)), frameLimit=256)) == 5 + 256 + 5 + 8 + 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"),
+    [
+        (pack("<IB", FRAME_LIMIT + 1, 1), "exceeds the limit of 1048576"),
+        (pack("<IB", 0, 99), "no message of kind 99"),
+        (pack("<IB", 7, 3) + bytes(7), "kind 3 cannot have 7 bytes"),
+        (pack("<IB", 9, 3) + bytes(9), "kind 3 cannot have 9 bytes"),
+        (pack("<IB", 8, 1) + bytes(8), "kind 1 cannot have 8 bytes"),
+        (pack("<IB", 8, 0) + bytes(8), "without bytes"),
+    ],
+)
+def test_what_is_no_frame_is_named(stream: bytes, why: str) -> None:
+    with pytest.raises(FrameError, match=why):
+        Decoder().feed(stream)
+
+
+def test_a_stream_with_a_bad_frame_stays_broken_and_holds_nothing() -> None:
+    decoder = Decoder()
+    held = []  # an error whose traceback holds on to the frame
+    for _ in range(3):
+        with pytest.raises(FrameError) as info:
+            decoder.feed(pack("<IB", 0, 99) + encode(m.Close(1)))
+        held.append(info.value)
+        decoder.validate()
+    assert "what follows a bad frame" in str(held[-1])
+
+
+def test_unfinished_messages_are_held_up_to_the_limit() -> None:
+    part = pack("<IBQ", 8 + 100, 0, 1) + bytes(100)
+    decoder = Decoder(partsLimit=PART_COST + 200)
+    decoder.feed(part + part)
+    decoder.validate()
+    with pytest.raises(FrameError, match="unfinished messages exceed the limit"):
+        decoder.feed(part)
+
+
+def test_beginning_many_messages_is_not_free() -> None:
+    """Else a peer that sends a byte of each would have us hold a hundred times the limit."""
+    decoder = Decoder(partsLimit=10 * PART_COST)
+    with pytest.raises(FrameError, match="unfinished messages"):
+        decoder.feed(b"".join(pack("<IBQ", 9, 0, number) + b"x" for number in range(10)))
+
+
+def test_a_message_that_ends_makes_room_for_others() -> None:
+    decoder = Decoder(256, partsLimit=PART_COST + 600)
+    large = encode(m.Failed(1, bytes(600)), 256)
+    for _ in range(3):
+        assert len(decoder.feed(large)) == 1
+        decoder.validate()
