@@ -1,0 +1,97 @@
+"""What to draw: a rectangle of the complex plane, cut into pixels, and how to look at it.
+
+Pixels are square. A view is given by its centre and its half-width; its pixels' size follows from their number
+across, and the number of rows from the half-height. A sample belongs to the centre of its pixel. Rows count
+from the top, where the imaginary part is greatest.
+
+All that can be wrong with a picture is found here, before any work is done, and is a `PictureError` that says
+what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+
+from attrs import frozen
+
+from mcmandelbrot.errors import PictureError
+
+MAX_SIDE = 65_500
+"""The most pixels across or down: what common PNG readers still open."""
+
+MAX_COORDINATE = 1e6
+"""How far from the origin a view may reach. The set itself lies within 2 of it."""
+
+MIN_LIMIT, MAX_LIMIT = 10, 10_000_000
+MIN_STEEPNESS, MAX_STEEPNESS = 1.0, 25.0
+
+DEFAULT_LIMIT = 2000
+DEFAULT_STEEPNESS = 3.0
+
+
+@frozen
+class View:
+    """WIDTH × HEIGHT square pixels with sides of STEP, centred on the complex number RE + IM·i.
+
+    >>> View.around(2000, -0.63, 0.0, 1.4, 1.2).height
+    1714
+    """
+
+    width: int
+    height: int
+    re: float
+    im: float
+    step: float
+
+    @classmethod
+    def around(cls, width: int, re: float, im: float, halfWidth: float, halfHeight: float | None = None) -> View:
+        """The view of WIDTH pixels across, HALFWIDTH to each side of (RE, IM) and HALFHEIGHT up and down.
+
+        HALFHEIGHT is HALFWIDTH where it is not given. Raises `PictureError` for what is no number, has no extent,
+        is absurdly large or far away, or is so deep that double precision cannot tell its pixels apart.
+        """
+        if halfHeight is None:
+            halfHeight = halfWidth
+        if not 1 <= width <= MAX_SIDE:
+            raise PictureError(f"Nx must be from 1 to {MAX_SIDE} pixels, got {width}")
+        for name, value in (("CR", re), ("CI", im), ("CRPM", halfWidth), ("CIPM", halfHeight)):
+            if not abs(value) <= MAX_COORDINATE:
+                raise PictureError(f"{name} must be a number within ±{MAX_COORDINATE:,.0f}, got {value}")
+        for name, value in (("CRPM", halfWidth), ("CIPM", halfHeight)):
+            if not value > 0:
+                raise PictureError(f"{name} must be more than 0, got {value}")
+        step = 2 * halfWidth / width
+        finest = 4 * math.ulp(max(1.0, abs(re) + halfWidth, abs(im) + halfHeight))
+        if step < finest:
+            raise PictureError(
+                f"double precision cannot tell these pixels apart, {step:.2g} from one to the next:"
+                f" with {width} across, CRPM must be at least {finest * width / 2:.2g}"
+            )
+        height = max(1, round(width * (halfHeight / halfWidth)))
+        if height > MAX_SIDE:
+            raise PictureError(f"CIPM makes the picture {height} pixels high, {MAX_SIDE} at most are possible")
+        return cls(width, height, re, im, step)
+
+    @property
+    def left(self) -> float:
+        """The real part at the centres of the first column."""
+        return self.re - (self.width - 1) / 2 * self.step
+
+    def level(self, row: int) -> float:
+        """The imaginary part at the centres of row number ROW. Exactly opposite for opposite rows about IM 0."""
+        return self.im + ((self.height - 1) / 2 - row) * self.step
+
+
+@frozen
+class Picture:
+    """A VIEW of the set, its points followed for LIMIT iterations, its contrast raised by STEEPNESS."""
+
+    view: View
+    limit: int = DEFAULT_LIMIT
+    steepness: float = DEFAULT_STEEPNESS
+
+    def __attrs_post_init__(self) -> None:
+        if not MIN_LIMIT <= self.limit <= MAX_LIMIT:
+            raise PictureError(f"-N must be from {MIN_LIMIT} to {MAX_LIMIT:,} iterations, got {self.limit}")
+        if not MIN_STEEPNESS <= self.steepness <= MAX_STEEPNESS:
+            raise PictureError(f"-s must be from {MIN_STEEPNESS:g} to {MAX_STEEPNESS:g}, got {self.steepness:g}")

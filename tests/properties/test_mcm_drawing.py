@@ -1,0 +1,165 @@
+"""What a drawing promises of its rows, in whatever order they are drawn, and however it ends."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import png
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcmandelbrot.drawing import Drawing
+from mcmandelbrot.picture import Picture, View
+from mcmandelbrot.worker import Row
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from zope.interface import implementer
+
+
+@implementer(IReactorFromThreads)
+class Loop:
+    """A main loop for a test: it does what threads ask for when the test says so."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
+        self._asked.put(lambda: callable(*args, **kwargs))
+
+    def turn(self) -> None:
+        """Wait until a thread asks for something, and do it."""
+        self._asked.get(timeout=60)()
+
+
+class HeldQueue:
+    """A queue whose calls stay open until the test answers them."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, Deferred[Row]] = {}
+        self.called = 0
+        self.cancelled: list[int] = []
+
+    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
+        assert row == self.called
+        self.called += 1
+        d: Deferred[Row] = Deferred(lambda _: self.cancelled.append(row))
+        self.open[row] = d
+        return d
+
+    def answer(self, row: int, width: int) -> None:
+        self.open.pop(row).callback(Row(pixels(row, width), 1, 0.5))
+
+
+class KeptFile(io.BytesIO):
+    """A file whose bytes outlive its closing; with ROOM, it is full after so many bytes."""
+
+    def __init__(self, room: int | None = None) -> None:
+        super().__init__()
+        self.content = b""
+        self._room = room
+
+    def write(self, some: Any, /) -> int:
+        self.content += bytes(some)
+        if self._room is not None and len(self.content) > self._room:
+            raise OSError(28, "No space left on device")
+        return len(some)
+
+
+def pixels(row: int, width: int) -> bytes:
+    return bytes((row * 7 + i) % 256 for i in range(3 * width))
+
+
+class Setting:
+    """A drawing of WIDTH × HEIGHT pixels with all that surrounds it."""
+
+    def __init__(self, width: int, height: int, ahead: int, room: int | None = None) -> None:
+        self.width, self.height = width, height
+        self.loop, self.queue, self.file = Loop(), HeldQueue(), KeptFile(room)
+        self.drawn: list[Row] = []
+        picture = Picture(View(width, height, 0.0, 0.0, 0.1))
+        self.done: list[Any] = []
+        drawing = Drawing(picture, self.queue, self.file, ahead=ahead, drawn=self.drawn.append, reactor=self.loop)
+        self.deferred = drawing.start()
+        self.deferred.addBoth(self.done.append)
+
+    def __enter__(self) -> Setting:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let the writer's thread end, also when Hypothesis gives an example up in the middle."""
+        self.deferred.cancel()
+        while not self.file.closed:
+            self.loop.turn()
+
+    def finish(self) -> None:
+        while not self.done:
+            self.loop.turn()
+
+    def answer(self, row: int) -> None:
+        self.queue.answer(row, self.width)
+
+
+sizes = st.integers(1, 30)
+
+
+@given(sizes, sizes, sizes, st.data())
+def test_rows_are_written_in_order_and_never_more_than_allowed_are_under_way(
+    width: int, height: int, ahead: int, data: st.DataObject
+) -> None:
+    with Setting(width, height, ahead) as setting:
+        queue = setting.queue
+        answered: set[int] = set()
+        while len(answered) < height:
+            while not queue.open:
+                setting.loop.turn()
+            row = data.draw(st.sampled_from(sorted(queue.open)))
+            setting.answer(row)
+            answered.add(row)
+            unbroken = min(set(range(height + 1)) - answered)
+            assert queue.called <= unbroken + ahead
+        setting.finish()
+        assert setting.done == [None]
+        assert len(setting.drawn) == height
+        assert setting.file.closed
+        gotWidth, gotHeight, rows, _ = png.Reader(bytes=setting.file.content).read()
+        assert (gotWidth, gotHeight) == (width, height)
+        assert [bytes(row) for row in rows] == [pixels(row, width) for row in range(height)]
+
+
+@given(sizes, sizes, st.data())
+def test_nothing_is_under_way_after_a_row_failed(height: int, ahead: int, data: st.DataObject) -> None:
+    with Setting(3, height, ahead) as setting:
+        failing = data.draw(st.sampled_from(sorted(setting.queue.open)))
+        setting.queue.open.pop(failing).errback(ZeroDivisionError())
+        assert setting.done.pop().check(ZeroDivisionError)
+        assert setting.queue.cancelled == sorted(setting.queue.open, reverse=True)
+        called = setting.queue.called
+        setting.loop.turn()  # the writer's thread ends
+        assert setting.file.closed
+        assert setting.queue.called == called
+
+
+@given(sizes, sizes, st.data())
+def test_nothing_is_under_way_after_a_cancel(height: int, ahead: int, data: st.DataObject) -> None:
+    with Setting(3, height, ahead) as setting:
+        for row in data.draw(st.lists(st.sampled_from(sorted(setting.queue.open)), unique=True, max_size=height - 1)):
+            setting.answer(row)
+        unanswered = sorted(setting.queue.open, reverse=True)
+        setting.deferred.cancel()
+        assert setting.done.pop().check(CancelledError)
+        assert setting.queue.cancelled == unanswered
+
+
+@pytest.mark.parametrize("room", [0, 40, 60])
+def test_a_full_disk_ends_the_drawing(room: int) -> None:
+    with Setting(3, 5, 2, room) as setting:
+        while not setting.done:
+            for row in sorted(setting.queue.open):
+                setting.answer(row)
+            setting.loop.turn()
+        assert setting.done.pop().check(OSError)
+        assert setting.file.closed
+        assert len(setting.queue.open) == len(setting.queue.cancelled)

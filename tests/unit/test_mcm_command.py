@@ -1,0 +1,174 @@
+"""`mcm` as it is used: real processes, real files, real signals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import png
+import pytest
+from mcmandelbrot.colour import paint
+from mcmandelbrot.kernel import rowLevels
+from mcmandelbrot.picture import Picture, View
+
+MCM = [sys.executable, "-m", "mcmandelbrot"]
+SMALL = ["-w", "2", "60", "-0.630", "0", "1.4", "1.2"]
+ENDLESS = ["-w", "2", "60000", "-0.630", "0", "1.4"]
+PATIENCE = 120
+
+
+def expected(picture: Picture) -> list[bytes]:
+    """The rows of PICTURE, drawn here."""
+    view = picture.view
+    return [
+        paint(rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness))
+        for row in range(view.height)
+    ]
+
+
+def decoded(content: bytes) -> list[bytes]:
+    """The rows of a PNG."""
+    _, _, rows, _ = png.Reader(bytes=content).read()
+    return [bytes(row) for row in rows]
+
+
+def some(fd: int) -> bytes:
+    """What comes from FD next; nothing once everybody who could write there has gone."""
+    ready, _, _ = select.select([fd], [], [], PATIENCE)
+    assert ready, "nothing came, and nobody went"
+    return os.read(fd, 65536)
+
+
+class TestAPicture:
+    def test_in_a_file_it_is_what_the_kernel_draws_and_what_it_took_is_told(self, tmp_path: Path) -> None:
+        file = tmp_path / "m.png"
+        done = subprocess.run([*MCM, "-o", file, *SMALL], capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        assert decoded(file.read_bytes()) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2)))
+        assert list(tmp_path.iterdir()) == [file]
+        assert re.fullmatch(
+            r"3,060 pixels in [\d.]+ s with 2 workers, after [\d.]+ s to start\n"
+            r"busy: \d+%, \d+%; overhead: [\d.]+ ms a call, of 51 calls\n",
+            done.stderr,
+        )
+
+    def test_on_standard_output_it_is_the_same_and_nothing_is_told(self) -> None:
+        done = subprocess.run(
+            [*MCM, "-N", "50", "-s", "1.5", *SMALL], capture_output=True, check=True, timeout=PATIENCE
+        )
+        assert decoded(done.stdout) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2), 50, 1.5))
+        assert done.stderr == b""
+
+    def test_a_terminal_sees_how_far_it_is(self, tmp_path: Path) -> None:
+        with Terminal([*MCM, "-o", str(tmp_path / "m.png"), *SMALL]) as terminal:
+            terminal.readUntil(rb"/51 ")
+            assert b"busy: " in terminal.readToTheEnd()
+        assert terminal.status == 0
+
+
+class Terminal:
+    """A command in a process group of its own, with a terminal for its standard error."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._leader, follower = os.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=follower, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        os.close(follower)
+        self._seen = b""
+        self.status: int | None = None
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        os.close(self._leader)
+
+    def readUntil(self, pattern: bytes) -> None:
+        while not re.search(pattern, self._seen):
+            more = self._read()
+            assert more, f"it ended after {self._seen!r}"
+            self._seen += more
+
+    def readToTheEnd(self) -> bytes:
+        """All that came, when the last process that could write it has gone."""
+        while more := self._read():
+            self._seen += more
+        self.status = self._process.wait(PATIENCE)
+        return self._seen
+
+    def _read(self) -> bytes:
+        try:
+            return some(self._leader)
+        except OSError:  # what Linux says when nobody holds the other end
+            return b""
+
+    def interrupt(self, number: int, *, group: bool) -> None:
+        if group:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
+
+
+class TestEndingEarly:
+    @pytest.mark.parametrize(
+        ("number", "group", "status"),
+        [(signal.SIGINT, True, 130), (signal.SIGINT, False, 130), (signal.SIGTERM, False, 143)],
+        ids=["Ctrl-C", "kill -INT", "kill"],
+    )
+    def test_a_signal_in_the_middle_leaves_no_file_and_no_process(
+        self, number: int, group: bool, status: int, tmp_path: Path
+    ) -> None:
+        with Terminal([*MCM, "-o", str(tmp_path / "m.png"), *ENDLESS]) as terminal:
+            terminal.readUntil(rb"[1-9]\d*/60000 ")
+            terminal.interrupt(number, group=group)
+            seen = terminal.readToTheEnd()
+        assert terminal.status == status
+        assert b"Traceback" not in seen
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_stalled_reader_does_not_keep_it_from_ending(self) -> None:
+        with subprocess.Popen([*MCM, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read(8) == b"\x89PNG\r\n\x1a\n"
+            process.send_signal(signal.SIGINT)
+            assert some(process.stderr.fileno()) == b""  # nobody is left who could write there
+            assert process.wait(PATIENCE) == 130
+
+    def test_a_reader_that_goes_away_ends_it_quietly(self) -> None:
+        with subprocess.Popen([*MCM, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.read(8)
+            process.stdout.close()
+            assert some(process.stderr.fileno()) == b""
+            assert process.wait(PATIENCE) == 128 + signal.SIGPIPE
+
+    def test_a_full_disk_is_one_line_and_status_1(self) -> None:
+        done = subprocess.run([*MCM, "-o", "/dev/full", *SMALL], capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 1
+        assert done.stderr == "mcm: cannot write the picture: No space left on device\n"
+
+    def test_signals_ignored_from_the_start_stay_ignored(self, tmp_path: Path) -> None:
+        file = tmp_path / "m.png"
+        with Terminal(["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", *MCM, "-o", str(file), *SMALL]) as terminal:
+            terminal.readUntil(rb"rows")
+            terminal.interrupt(signal.SIGINT, group=True)
+            terminal.interrupt(signal.SIGHUP, group=True)
+            terminal.readToTheEnd()
+        assert terminal.status == 0
+        assert file.exists()

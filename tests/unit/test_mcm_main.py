@@ -1,0 +1,86 @@
+"""The command line of `mcm`: what it refuses, and what it costs to ask for help. Nothing is drawn here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcmandelbrot.main import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("", "Missing argument 'Nx'."),
+        ("100 0 0", "Missing argument 'CRPM'."),
+        ("100 0 0 1 1 1", "unexpected extra argument (1)"),
+        ("1e3 0 0 1", "'1e3' is not a valid integer"),
+        ("0 0 0 1", "Nx must be from 1 to 65500 pixels, got 0"),
+        ("-5 0 0 1", "Nx must be from 1 to 65500 pixels, got -5"),
+        ("123456789 0 0 1", "Nx must be from 1 to 65500 pixels, got 123456789"),
+        ("100 x 0 1", "Invalid value for 'CR': 'x' is not a valid float."),
+        ("100 nan 0 1", "CR must be a number"),
+        ("100 0 -inf 1", "CI must be a number"),
+        ("100 -1e300 0 1", "CR must be a number within"),
+        ("100 0 0 0", "CRPM must be more than 0"),
+        ("100 0 0 -1.5", "CRPM must be more than 0, got -1.5"),
+        ("100 0 0 1 0", "CIPM must be more than 0"),
+        ("100 -0.75 0.1 1e-17", "double precision cannot tell these pixels apart"),
+        ("100 0 0 1 1e5", "pixels high"),
+        ("-N 1 100 0 0 1", "-N must be from 10 to 10,000,000 iterations, got 1"),
+        ("-N many 100 0 0 1", "Invalid value for '-N': 'many' is not a valid integer."),
+        ("-s 0 100 0 0 1", "-s must be from 1 to 25, got 0"),
+        ("-s nan 100 0 0 1", "-s must be from 1 to 25, got nan"),
+        ("-w 0 100 0 0 1", "Invalid value for '-w': 0 is not in the range"),
+        ("-w 100000 100 0 0 1", "Invalid value for '-w': 100000 is not in the range"),
+        ("-o", "Option '-o' requires an argument."),
+        ("-o /nonexistent/m.png 100 0 0 1", "cannot write '/nonexistent/m.png': No such file or directory"),
+        ("--frobnicate 100 0 0 1", "'--frobnicate' is not a valid integer"),
+    ],
+)
+def test_a_bad_argument_is_one_clear_line_and_status_2(
+    arguments: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments.split()) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("mcm: ")
+    assert reason in err
+    assert err.count("\n") == 1
+
+
+def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["10", "0", "0", "1"]) == 2
+    assert capsys.readouterr().err.startswith("mcm: will not write a PNG to a terminal; name a file with -o FILE")
+
+
+def test_help_tells_of_every_option_and_how_to_draw_the_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Usage: mcm [OPTIONS] Nx CR CI CRPM [CIPM]")
+    assert "mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2" in text
+    assert all(option in text for option in ("-N VALUES", "-o FILE", "-s STEEPNESS", "-w WORKERS"))
+
+
+def test_nothing_slow_is_imported_for_it() -> None:
+    script = "import sys, mcmandelbrot.main; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    slow = {"asynqueue", "twisted", "numba", "numpy", "png", "tqdm"}
+    assert not slow & set(imported.stdout.split())
+
+
+def test_whoever_waits_for_workers_does_not_import_what_they_do() -> None:
+    script = "import sys, mcmandelbrot.drawing, mcmandelbrot.report, mcmandelbrot.session; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    assert not {"numba", "numpy"} & set(imported.stdout.split())
+
+
+def test_a_refusal_leaves_an_old_picture_alone(tmp_path: Path) -> None:
+    picture = tmp_path / "m.png"
+    picture.write_bytes(b"old")
+    assert main(["-o", str(picture), "0", "0", "0", "1"]) == 2
+    assert picture.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [picture]
