@@ -92,6 +92,16 @@ def test_what_was_removed_is_forgotten_while_others_go() -> None:
         assert order(queue) == list(range(1, 46))
 
 
+def test_what_is_left_keeps_its_order_when_others_are_forgotten() -> None:
+    tasks = [Task(n, CALL, n, niceness=n * 29 % 41 - 20) for n in range(1, 101)]
+    queue = queueOf(*tasks)
+    for task in tasks:
+        if task.id % 4:
+            queue.remove(task)
+    left = [task for task in tasks if task.id % 4 == 0]
+    assert order(queue) == [t.id for t in sorted(left, key=lambda t: (weight(t.niceness), t.id))]
+
+
 def test_an_empty_queue_has_nothing_to_give() -> None:
     queue = FairQueue()
     assert queue.peek() is None

@@ -303,6 +303,22 @@ def test_an_update_that_kills_twice_is_given_to_nobody_any_more(s: Scheduler) ->
     assert s.hire(3, (), ONE) == [Hired(3)]
 
 
+def test_an_update_that_kills_twice_is_taken_back_from_who_has_not_begun_it(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.hire(2, (), ONE)
+    s.submit(task(1))
+    u = update(9)
+    assert s.update(u, [1, 2], save=False) == [Assign(2, 2, u)]
+    s.restarted(2)
+    assert s.finished(2, Lost()) == [Assign(2, 3, u)]
+    s.restarted(2)
+    assert s.finished(3, Lost())[:2] == [
+        Updated(9, 1, Lost("it killed two workers")),
+        Updated(9, 2, Lost("the worker died or left")),
+    ]
+    assert s.finished(1, DONE) == [Settle(1, DONE)]
+
+
 def test_an_update_for_a_worker_that_leaves_is_answered(s: Scheduler) -> None:
     s.hire(1, (), ONE)
     s.detach(1, reassign=False)
@@ -374,6 +390,16 @@ def test_room_that_came_and_went_is_not_remembered() -> None:
         assert isinstance(assign, Assign)
         s.finished(assign.ticket, DONE)
     assert sum(len(cls.room) for cls in s._classes.values()) <= 2 * 2 + 17
+
+
+def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
+    s = Scheduler()
+    s.hire(1, ("a",), ONE)
+    for number in range(1, 10_100):
+        s.submit(task(number, number))
+    assert len(s._groupOf) <= 10_000
+    assert s.cancelSeries(17) == [Settle(17, Cancelled())]
+    s.validate()
 
 
 # Fairness between sets of workers.
@@ -450,7 +476,12 @@ def test_a_worker_that_leaves_finishes_what_it_holds(s: Scheduler) -> None:
 
 
 def test_a_worker_that_leaves_with_reassign_gives_back_what_it_has_not_started() -> None:
-    assert grown().detach(1, reassign=True) == [Recall(1)]
+    s = grown()
+    assert s.detach(1, reassign=True) == [Recall(1)]
+    s.finished(6, Recalled())
+    assert s.detach(1, reassign=True) == [Recall(1)]
+    s.finished(5, Recalled())
+    assert s.detach(1, reassign=True) == []
 
 
 def test_a_worker_that_leaves_keeps_its_iterators_to_their_end(s: Scheduler) -> None:

@@ -272,20 +272,20 @@ class _Class:
     def enter(self, worker: _Worker) -> None:
         """WORKER has room."""
         if len(self.room) > 2 * len(self.members) + 16:
-            self.room = [entry for entry in self.room if self._counts(entry)]
+            self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
             heapify(self.room)
         heappush(self.room, (len(worker.held), worker.stamp, worker))
 
     def freest(self) -> _Worker | None:
         """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
         while self.room:
-            if self._counts(self.room[0]):
-                return self.room[0][2]
+            _, stamp, worker = self.room[0]
+            if self._counts(stamp, worker):
+                return worker
             heappop(self.room)
         return None
 
-    def _counts(self, entry: tuple[int, int, _Worker]) -> bool:
-        _, stamp, worker = entry
+    def _counts(self, stamp: int, worker: _Worker) -> bool:
         return stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self
 
 
@@ -776,22 +776,15 @@ class Scheduler:
 
     def _dispatch(self) -> list[Command]:
         """Give every worker with room what it may run; then close, if it is time. The commands so far."""
-        while True:
+        while self._queued:
             freest: _Worker | None = None
             for cls in self._classes.values():
-                if any(cls.groups):
-                    worker = cls.freest()
-                    if worker is not None and (freest is None or worker.rank < freest.rank):
-                        freest = worker
+                worker = cls.freest()
+                if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
+                    freest = worker
             if freest is None or freest.cls is None:
                 break
-            group = min((g for g in freest.cls.groups if g), key=_nextPlace)
-            place, task = group.pop()
-            if place.band == FAIR:
-                self._time = max(self._time, place.order)
-                for other in freest.cls.groups:
-                    other.reached(place.order)
-            del self._queued[task.id]
+            place, task = self._take(freest.cls)
             self._assign(freest, task, place)
             self._review(freest)
         if self._closing:
@@ -799,6 +792,18 @@ class Scheduler:
         commands = self._commands
         self._commands = []
         return commands
+
+    def _take(self, cls: _Class) -> tuple[Place, Task]:
+        """The task with the lowest place of those that CLS may run, of which there are some."""
+        groups = cls.groups
+        group = groups[0] if len(groups) == 1 else min((g for g in groups if g), key=_nextPlace)
+        place, task = group.pop()
+        if place.band == FAIR:
+            self._time = max(self._time, place.order)
+            for other in groups:
+                other.reached(place.order)
+        del self._queued[task.id]
+        return place, task
 
     def _close(self) -> None:
         stranded = self._groups.get(frozenset())
