@@ -20,7 +20,7 @@ steepnesses = st.floats(1.0, 25.0)
 def pointsNearTheBoundary(draw: st.DrawFn) -> tuple[float, float]:
     """Points close to the main cardioid or to one of the discs and buds on the real axis, on either side."""
     angle = draw(st.floats(0.0, 2 * math.pi))
-    off = draw(st.floats(-0.02, 0.02))
+    off = draw(st.sampled_from([-1, 1])) * 10 ** draw(st.floats(-6.0, -1.5))
     turn = complex(math.cos(angle), math.sin(angle))
     c = draw(
         st.sampled_from(
@@ -47,6 +47,8 @@ def plainEscapeTime(re: float, im: float, limit: int) -> float:
 
 @given(points, limits)
 @example((0.25, 0.0), 3000)
+@example((0.25001, 0.0), 3000)  # it creeps past where the cardioid ends
+@example((-0.75, 0.002), 3000)
 @example((-0.75, 0.0), 3000)
 @example((-1.25, 0.0), 3000)
 @example((-0.1226, 0.7449), 3000)

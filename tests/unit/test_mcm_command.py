@@ -141,10 +141,15 @@ class TestEndingEarly:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_stalled_reader_does_not_keep_it_from_ending(self) -> None:
-        with subprocess.Popen([*MCM, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert process.stdout is not None
+        read, write = os.pipe()
+        fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, 4096)  # less than is ever written at once: then writing is stuck
+        with (
+            open(read, "rb", buffering=0) as reader,
+            open(write, "wb") as writer,
+            subprocess.Popen([*MCM, *ENDLESS], stdout=writer, stderr=subprocess.PIPE) as process,
+        ):
             assert process.stderr is not None
-            assert process.stdout.read(8) == b"\x89PNG\r\n\x1a\n"
+            assert reader.read(8) == b"\x89PNG\r\n\x1a\n"
             process.send_signal(signal.SIGINT)
             assert some(process.stderr.fileno()) == b""  # nobody is left who could write there
             assert process.wait(PATIENCE) == 130
@@ -166,7 +171,7 @@ class TestEndingEarly:
     def test_signals_ignored_from_the_start_stay_ignored(self, tmp_path: Path) -> None:
         file = tmp_path / "m.png"
         with Terminal(["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", *MCM, "-o", str(file), *SMALL]) as terminal:
-            terminal.readUntil(rb"rows")
+            terminal.readUntil(rb"starting")
             terminal.interrupt(signal.SIGINT, group=True)
             terminal.interrupt(signal.SIGHUP, group=True)
             terminal.readToTheEnd()

@@ -65,6 +65,8 @@ class TestView:
         columns = {view.left + i * view.step for i in range(view.width)}
         corners = {view.left + (i - 0.5) * view.step for i in range(view.width)}
         assert len(columns | corners) == 200
+        with pytest.raises(PictureError):
+            View.around(100, -0.75, 0.1, 4.3e-14)
 
 
 class TestPicture:
