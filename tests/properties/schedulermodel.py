@@ -130,6 +130,7 @@ class Model:
     owed: set[tuple[int, int]] = attrs.field(factory=set)  # an answer for each update and worker
     sources: set[int] = attrs.field(factory=set)  # iterators nobody has taken charge of
     ticking: bool = False
+    stranded: bool = False
     closing: bool = False
     closed: bool = False
     last: int = 0  # number used, of a task, an update, a worker or a source
@@ -150,7 +151,7 @@ class Model:
         task = Task(self.number(), CALL, series, niceness, doNext, doLast, timeout, retries)
         band = NEXT if doNext else LAST if doLast else FAIR
         self.entries[task.id] = Entry(task, (band, task.id))
-        if self.closing:
+        if self.closing or self.stranded:
             self.due[task.id] = Refused
         self.obey(self.scheduler.submit(task))
         return task.id
@@ -230,7 +231,9 @@ class Model:
                 self.due[task.id] = type(outcome)
                 if isinstance(outcome, Iterating):
                     far.iterations.add(task.id)
-            elif not isinstance(outcome, Recalled):
+            elif isinstance(outcome, Recalled):
+                self.requeue(entry)
+            else:
                 self.charge(entry, Lost)
         self.obey(self.scheduler.finished(ticket, outcome))
 
@@ -284,6 +287,8 @@ class Model:
                     self.due[task.id] = Lost
                 elif ticket in running:
                     self.charge(entry, Lost)
+                else:
+                    self.requeue(entry)
         self.obey(self.scheduler.lost(workerID, reassign))
 
     def stopped(self, workerID: int) -> None:
@@ -294,6 +299,11 @@ class Model:
     def tick(self) -> None:
         self.ticking = False
         self.obey(self.scheduler.tick())
+
+    def strand(self) -> None:
+        self.stranded = True
+        self.due.update((t, Refused) for t, e in self.entries.items() if e.queued)
+        self.obey(self.scheduler.strand("nobody comes"))
 
     def shutdown(self) -> None:
         self.closing = True
@@ -475,6 +485,13 @@ class Model:
         entry.attempt += 1
         if entry.attempt > entry.task.retries:
             self.due[entry.task.id] = spent
+        else:
+            self.requeue(entry)
+
+    def requeue(self, entry: Entry) -> None:
+        """A task is queued again, unless there is nobody to come for it."""
+        if self.stranded:
+            self.due[entry.task.id] = Refused
 
     def _owe(self, far: Far) -> None:
         self.owed |= {(update, far.id) for update in far.updates}

@@ -98,6 +98,7 @@ def test_what_is_left_keeps_its_order_when_others_are_forgotten() -> None:
     for task in tasks:
         if task.id % 4:
             queue.remove(task)
+            queue.validate()
     left = [task for task in tasks if task.id % 4 == 0]
     assert order(queue) == [t.id for t in sorted(left, key=lambda t: (weight(t.niceness), t.id))]
 

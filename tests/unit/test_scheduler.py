@@ -159,6 +159,7 @@ def test_a_series_is_cancelled_and_what_is_running_left_alone(s: Scheduler) -> N
     assert s.cancelSeries("a") == [Settle(2, Cancelled()), Settle(4, Cancelled())]
     assert s.cancelAll() == [Settle(3, Cancelled())]
     assert s.unfinished == 1
+    assert s.finished(1, DONE) == [Settle(1, DONE)]
 
 
 # Time.
@@ -368,6 +369,14 @@ def test_a_worker_that_answers_between_ticks_keeps_what_it_holds() -> None:
     assert s.tick() == [Tick()]
 
 
+def test_a_worker_that_holds_only_what_it_runs_is_left_alone() -> None:
+    s = grown()
+    s.finished(4, Returned(None, 1e-6))
+    s.finished(5, Returned(None, 1e-6))
+    assert s.tick() == []
+    assert s.tick() == []
+
+
 def test_a_worker_that_was_idle_at_the_tick_has_a_whole_budget_for_what_it_is_given_then() -> None:
     s = grown()
     assert s.tick() == [Tick()]
@@ -518,6 +527,17 @@ def test_shutdown_refuses_what_nobody_can_run(s: Scheduler) -> None:
     settle, closed = s.shutdown()
     assert settle == Settle(1, Refused("the queue shut down with no worker for series 'a'"))
     assert closed == Closed()
+
+
+def test_a_queue_for_which_no_worker_will_come_refuses_what_is_queued_and_comes_back(s: Scheduler) -> None:
+    s.hire(1, (), Window(2, 2))
+    for number in (1, 2, 3):
+        s.submit(task(number))
+    why = Refused("no process can be started")
+    assert s.strand(why.reason) == [Settle(3, why)]
+    assert s.submit(task(4)) == [Settle(4, why)]
+    assert s.finished(1, DONE) == [Settle(1, DONE)]
+    assert s.finished(2, Recalled()) == [Settle(2, why)]
 
 
 def test_shutdown_waits_for_an_update(s: Scheduler) -> None:
