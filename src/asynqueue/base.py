@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, TypeVar, overload
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
@@ -89,6 +89,15 @@ class _Pending:
 
 
 @attrs.define(eq=False)
+class _Run:
+    """A task that WORKER has been given, until it reports the outcome or is gone."""
+
+    worker: int
+    outcome: Deferred[RunOutcome]
+    timer: IDelayedCall | None = None
+
+
+@attrs.define(eq=False)
 class _Update:
     """An update under way: on which workers, which of them wait for their turn, and how it ended on the others."""
 
@@ -151,12 +160,12 @@ class TaskQueue:
         self._pending: dict[int, _Pending] = {}
         self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
         self._updates: dict[int, _Update] = {}
-        self._runs: dict[int, Deferred[RunOutcome]] = {}
-        self._timers: dict[int, IDelayedCall] = {}
+        self._runs: dict[int, _Run] = {}  # by ticket
         self._ticker: IDelayedCall | None = None
         self._reminder: IDelayedCall | None = None
         self._closing: list[Deferred[None]] = []
-        self._readying: list[Deferred[None]] = []
+        self._closed = False
+        self._readying: deque[Deferred[None]] = deque()
         self._trigger: object = None
         for worker in workers:
             self.hire(worker)
@@ -285,7 +294,7 @@ class TaskQueue:
             raise TypeError(f"what is called must be callable, got {spec.f!r}")
         if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
             raise ValueError(f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {niceness!r}")
-        if not isinstance(series, Hashable) or (isinstance(series, tuple) and not _hashes(series)):
+        if series is not None and not _hashes(series):
             raise TypeError(f"series must be hashable, got {series!r}")
         if doNext and doLast:
             raise ValueError("a call cannot be both doNext and doLast")
@@ -300,7 +309,7 @@ class TaskQueue:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
         self._lastTask += 1
         taskID = self._lastTask
-        deferred: Deferred[Any] = Deferred(partial(self._cancelled, taskID))
+        deferred: Deferred[Any] = Deferred(partial(self._cancelled, taskID, spec))
         if returnFailure is None:
             returnFailure = self._returnFailure
         self._pending[taskID] = _Pending(spec, deferred, consumer, returnFailure)
@@ -353,7 +362,7 @@ class TaskQueue:
         """Fires when fewer than `maxQueued` calls are queued: at once, if there is no such limit."""
         ready: Deferred[None] = Deferred(lambda d: self._readying.remove(d))
         self._readying.append(ready)
-        self._tellReady()
+        self._happened([])
         return ready
 
     # Workers.
@@ -375,14 +384,21 @@ class TaskQueue:
             raise ImplementationError(f"{type(worker).__name__} is not a Worker: it lacks {', '.join(missing)}")
         if worker in self._workers.values():
             raise ValueError(f"{worker!r} is attached to this queue already")
+        qualifications, window = _qualifications(worker), _window(worker)
         self._lastWorker += 1
         workerID = self._lastWorker
         self._workers[workerID] = worker
         hired: Deferred[int] = Deferred()
         self._hiring[workerID] = [hired]
         self._watchReactor()
-        worker.setResignator(partial(self._resigned, workerID))
-        self._happened(self._scheduler.hire(workerID, _qualifications(worker), _window(worker)))
+        self._todo.extend(self._scheduler.hire(workerID, qualifications, window))
+        try:
+            worker.setResignator(partial(self._resigned, workerID))  # it may resign at once, or fail to start
+        except Exception:
+            del self._workers[workerID], self._hiring[workerID]
+            self._lose(workerID, True, "the worker could not be attached")
+            raise
+        self._happened([])
         return hired
 
     def detachWorker(
@@ -395,12 +411,11 @@ class TaskQueue:
         fails with `WorkerLost`. Raises ValueError for a worker that is not attached.
         """
         workerID = self._workerID(workerOrID)
-        worker = self._workers[workerID]
         left: Deferred[list[Task]] = Deferred()
         self._leaving.setdefault(workerID, []).append(left)
         if crash:
-            unfinished = list(worker.crash())
-            self._happened(self._scheduler.lost(workerID, reassign, "its worker was made to crash"))
+            self._workers[workerID].crash()
+            unfinished = self._lose(workerID, reassign, "its worker was made to crash")
             self._cleanUp(workerID, [] if reassign else unfinished)
         else:
             self._happened(self._scheduler.detach(workerID, reassign))
@@ -452,18 +467,21 @@ class TaskQueue:
     # What happens.
 
     def _happened(self, commands: list[s.Command]) -> None:
-        """Carry out COMMANDS after those before them."""
+        """Carry out COMMANDS after those before them; then tell who waits for room, if there is some."""
         self._todo.extend(commands)
         if self._doing:
             return
         self._doing = True
         try:
-            while self._todo:
-                self._do(self._todo.popleft())
+            while True:
+                if self._todo:
+                    self._do(self._todo.popleft())
+                elif self._readying and (self._maxQueued is None or self._scheduler.queued < self._maxQueued):
+                    self._readying.popleft().callback(None)
+                else:
+                    break
         finally:
             self._doing = False
-        if self._readying:
-            self._tellReady()
 
     def _do(self, command: s.Command) -> None:
         if isinstance(command, s.Assign):
@@ -473,14 +491,17 @@ class TaskQueue:
         elif isinstance(command, s.Tick):
             self._ticker = self._clock().callLater(BUDGET, self._ticked)
         elif isinstance(command, s.Arm):
-            self._timers[command.ticket] = self._clock().callLater(command.seconds, self._expired, command.ticket)
+            run = self._runs.get(command.ticket)
+            if run is not None:  # it has not ended since
+                run.timer = self._clock().callLater(command.seconds, self._expired, command.ticket)
         elif isinstance(command, s.Interrupt):
-            if command.ticket in self._runs:
-                self._runs[command.ticket].cancel()
+            run = self._runs.get(command.ticket)
+            if run is not None:
+                self._tell(run.worker, run.outcome.cancel)
         elif isinstance(command, s.Recall):
             worker = self._workers.get(command.worker)
             if isinstance(worker, Recaller):
-                worker.recall()
+                self._tell(command.worker, worker.recall)
         elif isinstance(command, s.Hired):
             for hired in self._hiring.pop(command.worker, []):
                 hired.callback(command.worker)
@@ -491,29 +512,34 @@ class TaskQueue:
         elif isinstance(command, s.Stop):
             self._stop(command.worker)
         elif isinstance(command, s.Closed):
+            self._closed = True
             self._closeIfDone()
         else:
             assert_never(command)
+
+    def _tell(self, workerID: int, what: Callable[[], object]) -> None:
+        """Have a worker do WHAT. If it cannot, that is for the log: it must not keep others from their work."""
+        try:
+            what()
+        except Exception:
+            self._log.failure("worker {worker} raised an error of its own", worker=workerID)
 
     def _assign(self, command: s.Assign) -> None:
         worker = self._workers.get(command.worker)
         if worker is None:
             return  # it has gone since
         try:
-            run = worker.run(command.task)
-            if not isinstance(run, Deferred):
-                raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {run!r}")
+            outcome = worker.run(command.task)
+            if not isinstance(outcome, Deferred):
+                raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {outcome!r}")
         except Exception as error:
             self._happened(self._scheduler.finished(command.ticket, Raised(error)))
             return
-        self._runs[command.ticket] = run
-        run.addBoth(self._ran, command)
+        self._runs[command.ticket] = _Run(command.worker, outcome)
+        outcome.addBoth(self._ran, command)
 
     def _ran(self, outcome: RunOutcome | Failure, command: s.Assign) -> None:
-        self._runs.pop(command.ticket, None)
-        timer = self._timers.pop(command.ticket, None)
-        if timer is not None:
-            timer.cancel()
+        self._forget(command.ticket)
         if isinstance(outcome, Failure):
             if outcome.check(CancelledError):
                 outcome = Interrupted()
@@ -521,24 +547,36 @@ class TaskQueue:
                 outcome = Raised(outcome.value or WorkerError("the worker failed"))
         elif not isinstance(outcome, (Returned, Raised, Iterating, Recalled, Interrupted, Lost)):
             outcome = Raised(ImplementationError(f"a worker gave no outcome but {outcome!r}"))
-        elif isinstance(outcome, Iterating) and command.task.id in self._pending:
-            self._pending[command.task.id].worker = command.worker
+        elif isinstance(outcome, Iterating):
+            if not isinstance(outcome.source, ItemSource):
+                outcome = Raised(ImplementationError(f"a worker gave no source of items but {outcome.source!r}"))
+            elif command.task.id in self._pending:
+                self._pending[command.task.id].worker = command.worker
         self._happened(self._scheduler.finished(command.ticket, outcome))
 
+    def _forget(self, ticket: int) -> None:
+        run = self._runs.pop(ticket, None)
+        if run is not None and run.timer is not None:
+            run.timer.cancel()
+
     def _expired(self, ticket: int) -> None:
-        del self._timers[ticket]
+        self._runs[ticket].timer = None
         self._happened(self._scheduler.expired(ticket))
 
-    def _ticked(self) -> None:
+    def _ticked(self, heard: bool = False) -> None:
+        """The time has come to see which worker is slow: when what came while this reactor was busy is HEARD."""
+        if not heard:
+            self._ticker = self._clock().callLater(0, self._ticked, True)
+            return
         self._ticker = None
         self._happened(self._scheduler.tick())
 
-    def _cancelled(self, taskID: int, deferred: Deferred[Any]) -> None:
+    def _cancelled(self, taskID: int, call: CallSpec[Any], deferred: Deferred[Any]) -> None:
+        deferred.errback(CancelledError(f"{call} was cancelled"))
         opening = self._opening.get(taskID)
         if opening is None:
             self._happened(self._scheduler.cancel(taskID))
         else:
-            deferred.errback(CancelledError())
             opening.stop()
 
     # How a call ends.
@@ -550,8 +588,13 @@ class TaskQueue:
         settlement = command.settlement
         if isinstance(settlement, Iterating):
             self._iterate(command.task, pending, settlement.source)
+        elif isinstance(settlement, Cancelled):
+            if not pending.deferred.called:  # it was not wanted, so it did not fail: there is nothing to warn of
+                pending.deferred.errback(_errorOf(settlement, pending.call))
         elif not isinstance(settlement, Returned):
             self._fail(pending, _errorOf(settlement, pending.call))
+        elif isinstance(settlement.value, Deferred):
+            self._fail(pending, TypeError(f"{pending.call} returned a Deferred, which its worker does not wait for"))
         elif pending.consumer is None:
             self._succeed(pending, settlement.value)
         else:
@@ -560,9 +603,10 @@ class TaskQueue:
 
     def _iterate(self, taskID: int, pending: _Pending, source: ItemSource) -> None:
         """The call has returned an iterator, whose items come from SOURCE."""
+        worker = pending.worker
 
-        def over() -> None:
-            self._happened(self._scheduler.iterationEnded(pending.worker, taskID))
+        def over() -> None:  # it may not refer to `pending`, whose Deferred may have the Deferator
+            self._happened(self._scheduler.iterationEnded(worker, taskID))
 
         def known(deferator: Deferator[Any]) -> None:
             del self._opening[taskID]
@@ -575,31 +619,38 @@ class TaskQueue:
             else:
                 self._succeed(pending, result)
 
-        deferator: Deferator[Any] = Deferator(source, onEnded=over)
+        deferator: Deferator[Any] = Deferator(source, onEnded=over, reactor=self._reactor)
         if pending.consumer is None:
             self._opening[taskID] = deferator
             deferator.whenKnown().addCallback(known)
-        else:
+            return
+        try:
             producer = self._opening[taskID] = IterationProducer(deferator, pending.consumer)
+        except Exception as error:  # the consumer refused it
+            deferator.stop()
+            self._fail(pending, error)
+        else:
             producer.run().addBoth(fed)
 
     def _succeed(self, pending: _Pending, result: Any) -> None:
+        if pending.deferred.called:
+            return  # it was cancelled since
         if self._spew:
             self._log.info("{call} -> {result!r}", call=pending.call, result=result)
-        if not pending.deferred.called:
-            pending.deferred.callback(result)
+        pending.deferred.callback(result)
 
     def _fail(self, pending: _Pending, error: BaseException) -> None:
+        if pending.deferred.called:
+            return
         reason = _failure(error)
         if self._warn or not pending.returnFailure:
             if self._verbose or not pending.returnFailure:
-                self._log.failure("{call} failed", reason, call=pending.call)
+                self._log.failure("{call} failed", reason, LogLevel.error, call=pending.call)
             else:
-                self._log.failure("a call failed", reason)
-        elif self._spew:
+                self._log.failure("a call failed", reason, LogLevel.error)
+        if self._spew:
             self._log.info("{call} failed: {error!r}", call=pending.call, error=error)
-        if not pending.deferred.called:
-            pending.deferred.callback(reason if pending.returnFailure else None)
+        pending.deferred.callback(reason if pending.returnFailure else None)
 
     # How an update ends.
 
@@ -633,6 +684,8 @@ class TaskQueue:
     # How a worker goes.
 
     def _stop(self, workerID: int) -> None:
+        if self._scheduler.workerState(workerID) is s.WorkerState.GONE:
+            return  # it was lost since, and is cleaned up
         self._cleanUp(workerID, []).addCallback(lambda _: self._happened(self._scheduler.stopped(workerID)))
 
     def _cleanUp(self, workerID: int, unfinished: list[Task]) -> Deferred[None]:
@@ -646,20 +699,30 @@ class TaskQueue:
         self._log.failure("worker {worker} did not stop well", reason, worker=workerID)
 
     def _resigned(self, workerID: int, returning: bool = False) -> None:
-        if workerID not in self._workers:
+        if self._scheduler.workerState(workerID) is s.WorkerState.GONE:
             return
         if returning:
-            # What it was about to be given, it gets when it has run the saved updates.
-            unsent = [c for c in self._todo if isinstance(c, s.Assign) and c.worker == workerID]
-            self._todo = deque(c for c in self._todo if c not in unsent)
             commands = self._scheduler.restarted(workerID)
-            for command in unsent:
-                commands += self._scheduler.finished(command.ticket, Recalled())
-            self._happened(commands)
+            self._happened(commands + self._takeBack(workerID))
         else:
-            self._happened(self._scheduler.lost(workerID))
-            self._cleanUp(workerID, [])
-            self.workerLeft()
+            self._lose(workerID, True, "its worker resigned")
+            self._cleanUp(workerID, []).addCallback(lambda _: self.workerLeft())
+
+    def _lose(self, workerID: int, reassign: bool, reason: str) -> list[Task]:
+        """A worker is gone, for REASON, and reports nothing more; the tasks that it had not finished."""
+        commands = self._scheduler.detach(workerID, False) + self._takeBack(workerID)
+        unfinished = self._scheduler.held(workerID)
+        commands += self._scheduler.lost(workerID, reassign, reason)
+        for ticket in [ticket for ticket, run in self._runs.items() if run.worker == workerID]:
+            self._forget(ticket)
+        self._happened(commands)
+        return unfinished
+
+    def _takeBack(self, workerID: int) -> list[s.Command]:
+        """What a worker was about to be given, it is not given, and is not charged with."""
+        unsent = [c.ticket for c in self._todo if isinstance(c, s.Assign) and c.worker == workerID]
+        self._todo = deque(c for c in self._todo if not (isinstance(c, s.Assign) and c.worker == workerID))
+        return [command for ticket in unsent for command in self._scheduler.finished(ticket, Recalled())]
 
     def workerLeft(self) -> None:
         """A worker has gone by itself; another may be attached. (A queue that brings its workers may differ.)"""
@@ -688,7 +751,7 @@ class TaskQueue:
 
     def _closeIfDone(self) -> None:
         """Fire what waits for the end, if this is it: nothing left to do, and every worker gone and cleaned up."""
-        if not self._scheduler.closed or self._workers:
+        if not self._closed or self._workers:
             return
         for timer in (self._ticker, self._reminder):
             if timer is not None and timer.active():
@@ -703,9 +766,10 @@ class TaskQueue:
     def _remind(self) -> None:
         waiting = [str(pending.call) for pending in self._pending.values()][:10]
         self._log.warn(
-            "the shutdown of a queue waits for {calls} calls and {iterations} iterations: {waiting}",
+            "the shutdown of a queue waits for {calls} calls, {iterations} iterations and {workers} workers: {waiting}",
             calls=self._scheduler.unfinished,
             iterations=self._scheduler.iterations,
+            workers=len(self._workers),
             waiting=waiting,
         )
 
@@ -720,18 +784,14 @@ class TaskQueue:
         self._trigger = None
         self._happened(self._scheduler.strand("the reactor has stopped"))
         for workerID, worker in list(self._workers.items()):
-            worker.crash()
-            self._happened(self._scheduler.lost(workerID, False, "the reactor has stopped"))
+            self._tell(workerID, worker.crash)
+            self._lose(workerID, False, "the reactor has stopped")
             self._left(workerID, [])
         self._happened(self._scheduler.shutdown())
 
     def _clock(self) -> Any:
         """The reactor. (Some of what one can do has no interface that a `Clock` provides: hence Any.)"""
         return installedReactor(self._reactor)
-
-    def _tellReady(self) -> None:
-        while self._readying and (self._maxQueued is None or self._scheduler.queued < self._maxQueued):
-            self._readying.pop(0).callback(None)
 
 
 def _checkTimeout(timeout: float | None) -> None:

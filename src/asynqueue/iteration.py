@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IPushProducer, IReactorTime
-from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -128,7 +128,7 @@ class Deferator(Generic[T_co]):
         self._intake = _Intake(items, onEnded)
         self.d: Deferred[bool] = Deferred()
         self._intake.ended.addCallback(_tell, weakref.ref(self.d))
-        weakref.finalize(self, _stopFromAnywhere, self._intake).atexit = False
+        weakref.finalize(self, _stopFromAnywhere, self._intake, installedReactor(reactor)).atexit = False
 
     @staticmethod
     def isIterator(x: object) -> bool:
@@ -184,13 +184,14 @@ class Deferator(Generic[T_co]):
         return item
 
 
-def _stopFromAnywhere(intake: _Intake) -> None:
-    """Stop what INTAKE takes in; rubbish may be collected in any thread."""
-    if threadable.ioThread in (None, threadable.getThreadID()):
-        intake.stop()
-    else:
-        reactor: Any = installedReactor(None)  # a reactor has threads, a clock need not
-        reactor.callFromThread(intake.stop)
+def _stopFromAnywhere(intake: _Intake, reactor: Any) -> None:
+    """Have INTAKE stopped by REACTOR, in a turn of its own.
+
+    Rubbish is collected in any thread, and in the middle of anything, this very iteration's machinery included.
+    (A reactor has threads, a clock need not: hence Any.)
+    """
+    if not intake.flow.ended:
+        getattr(reactor, "callFromThread", partial(reactor.callLater, 0))(intake.stop)
 
 
 def _tell(complete: bool, whom: weakref.ref[Deferred[bool]]) -> None:
@@ -209,6 +210,7 @@ class LocalSource:
         self._flow = core.Outflow()
         self._sink: ItemSink | None = None
         self._scheduled = False
+        self._producing = False
 
     def begin(self, sink: ItemSink) -> None:
         """Send to SINK what is granted."""
@@ -221,7 +223,9 @@ class LocalSource:
 
     def close(self) -> None:
         """End the iterator, and say so."""
-        if not self._flow.ended:
+        if self._producing:
+            self._flow.end()  # the iterator itself wants this, and cannot be closed while it runs
+        elif not self._flow.ended:
             self._end(None)
 
     def _schedule(self) -> None:
@@ -237,25 +241,28 @@ class LocalSource:
         error: BaseException | None = None
         exhausted = False
         deadline = self._reactor.seconds() + SLICE
+        self._producing = True
         while len(items) < self._flow.credit:
             try:
                 items.append(next(self._iterator))
             except StopIteration:
                 exhausted = True
                 break
-            except Exception as raised:
+            except BaseException as raised:  # SystemExit too: it is the iteration that ends, not the reactor
                 exhausted, error = True, raised
                 break
             if self._flow.ended or self._reactor.seconds() > deadline:
                 break
+        self._producing = False
         if self._flow.ended:
+            self._end(None)
             return
         self._flow.sent(len(items))
         self._sink.arrived(items)
-        if exhausted:
-            self._end(error)
-        else:
+        if not exhausted:
             self._schedule()
+        elif not self._flow.ended:
+            self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
         self._flow.end()
@@ -286,7 +293,7 @@ class IterationProducer(Generic[C]):
         self._paused = False
         self._writing = False
         self._waiting: Deferred[Any] | None = None
-        self._done: Deferred[C] | None = None
+        self._done: list[Deferred[C]] = []
         self._outcome: C | Failure | None = None
         if consumer is not None:
             self.registerConsumer(consumer)
@@ -311,15 +318,16 @@ class IterationProducer(Generic[C]):
         done: Deferred[C] = Deferred()
         if self._outcome is not None:
             done.callback(self._outcome)
-        elif self._done is None:
-            self._done = done
         else:
-            self._done.chainDeferred(done)
+            self._done.append(done)
         return done
 
     def pauseProducing(self) -> None:
         """Write nothing until told to resume, and fetch nothing more."""
         self._paused = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()  # the item stays the next
 
     def resumeProducing(self) -> None:
         """Go on writing."""
@@ -351,20 +359,30 @@ class IterationProducer(Generic[C]):
     def _write(self, item: Any) -> None:
         self._waiting = None
         if self._outcome is None and self._consumer is not None:
+            inLoop, self._writing = self._writing, True  # a consumer may resume us from inside
             try:
                 self._consumer.write(item)
             except Exception:
                 self._deferator.stop()
                 self._finish(Failure())
+            finally:
+                self._writing = inLoop
         self._proceed()
 
     def _failed(self, reason: Failure) -> None:
+        if self._waiting is None:
+            return  # it was we who cancelled it
         self._waiting = None
         self._finish(None if reason.check(StopAsyncIteration) else reason)
 
     def _finish(self, reason: Failure | None) -> None:
-        if self._outcome is None and self._consumer is not None:
-            self._outcome = reason or self._consumer
+        if self._outcome is not None or self._consumer is None:
+            return
+        self._outcome = reason or self._consumer
+        try:
             self._consumer.unregisterProducer()
-            if self._done is not None:
-                self._done.callback(self._outcome)
+        except Exception:
+            self._outcome = reason or Failure()
+        done, self._done = self._done, []
+        for each in done:
+            each.callback(self._outcome)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Hashable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -42,6 +40,7 @@ class AsyncWorker:
         self._raw = raw
         self._reactor = reactor
         self._run: _Run | None = None
+        self._stopping: list[Deferred[None]] = []
 
     def setResignator(self, resign: Resignator) -> None:
         """The main loop never goes away: nothing to resign for."""
@@ -49,81 +48,86 @@ class AsyncWorker:
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Call what TASK says in the reactor's next turn."""
         raw = self._raw if task.raw is None else task.raw
-        self._run = _Run(task, raw, installedReactor(self._reactor))
-        return self._run.deferred
+        self._run = _Run(task, raw, installedReactor(self._reactor), self._ended)
+        return self._run.outcome
 
     def stop(self) -> Deferred[None]:
         """Fires when what runs has ended."""
-        if self._run is None:
-            return succeed(None)
         done: Deferred[None] = Deferred()
-        self._run.whenDone(lambda: done.callback(None))
+        self._stopping.append(done)
+        if self._run is None:
+            self._ended()
         return done
 
     def crash(self) -> Sequence[Task]:
-        """Let go of what runs."""
-        if self._run is None or self._run.deferred.called:
+        """Let go of what runs, and report nothing of it."""
+        run = self._run
+        if run is None:
             return []
-        self._run.deferred.cancel()
-        return [self._run.task]
+        self._ended()
+        run.letGo()
+        return [run.task]
+
+    def _ended(self) -> None:
+        """Nothing runs."""
+        self._run = None
+        stopping, self._stopping = self._stopping, []
+        for done in stopping:
+            done.callback(None)
 
 
 class _Run:
-    """One call in the main loop, from the turn before it starts to its outcome."""
+    """One call in the main loop, from the turn before it starts to its outcome. Just before that, it calls ONENDED."""
 
-    def __init__(self, task: Task, raw: bool, reactor: IReactorTime) -> None:
+    def __init__(self, task: Task, raw: bool, reactor: IReactorTime, onEnded: Callable[[], None]) -> None:
         self.task = task
-        self.deferred: Deferred[RunOutcome] = Deferred(self._cancelled)
+        self.outcome: Deferred[RunOutcome] = Deferred(self._interrupted)
         self._raw = raw
         self._reactor = reactor
+        self._onEnded = onEnded
+        self._wanted = True
         self._started = 0.0
         self._result: Deferred[Any] | None = None  # the user's callable may return anything
-        self._onDone: list[Any] = []
-        self._call: IDelayedCall = reactor.callLater(0, self._start)
+        self._toStart: IDelayedCall | None = reactor.callLater(0, self._start)
 
-    def whenDone(self, callback: Any) -> None:
-        """Call CALLBACK when there is an outcome."""
-        if self.deferred.called:
-            callback()
-        else:
-            self._onDone.append(callback)
+    def letGo(self) -> None:
+        """Do not start the call; or, when it has started, cancel the Deferred it gave, or is about to give."""
+        self._wanted = False
+        if self._toStart is not None:
+            self._toStart.cancel()
+        elif self._result is not None:
+            self._result.cancel()
 
     def _start(self) -> None:
+        self._toStart = None
         call = self.task.call
         self._started = self._reactor.seconds()
-        self._result = maybeDeferred(_awaited, partial(call.f, *call.args, **call.kw))
+        self._result = maybeDeferred(call.f, *call.args, **call.kw)
         self._result.addCallbacks(self._returned, self._raised)
+        if not self._wanted:
+            self._result.cancel()
 
     def _returned(self, value: Any) -> None:
         seconds = self._reactor.seconds() - self._started
+        if not self._wanted:
+            return
         if not self._raw and isIterator(value):
             self._end(Iterating(LocalSource(value, self._reactor), seconds))
         else:
             self._end(Returned(value, seconds))
 
     def _raised(self, reason: Failure) -> None:
-        self._end(Raised(reason.value or Exception("no error"), self._reactor.seconds() - self._started))
+        if self._wanted:
+            self._end(Raised(reason.value or Exception("no error"), self._reactor.seconds() - self._started))
+
+    def _interrupted(self, _: Deferred[RunOutcome]) -> None:
+        self._end(Interrupted() if self._toStart is None else Recalled())
+        self.letGo()
 
     def _end(self, outcome: RunOutcome) -> None:
-        if not self.deferred.called:
-            self.deferred.callback(outcome)
-        for callback in self._onDone:
-            callback()
-        self._onDone.clear()
-
-    def _cancelled(self, _: Deferred[RunOutcome]) -> None:
-        if self._result is None:
-            self._call.cancel()
-            self._end(Recalled())
-        else:
-            self._end(Interrupted())
-            self._result.cancel()
-
-
-def _awaited(f: partial[Any]) -> Any:
-    """What F returns; of a coroutine, the Deferred that fires with what it returns."""
-    result = f()
-    return Deferred.fromCoroutine(result) if inspect.iscoroutine(result) else result
+        self._wanted = False
+        self._onEnded()
+        self.outcome.callback(outcome)
 
 
 def __getattr__(name: str) -> Any:
