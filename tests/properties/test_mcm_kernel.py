@@ -49,6 +49,7 @@ def plainEscapeTime(re: float, im: float, limit: int) -> float:
 @example((0.25, 0.0), 3000)
 @example((0.25001, 0.0), 3000)  # it creeps past where the cardioid ends
 @example((-0.75, 0.002), 3000)
+@example((0.099314, 0.602831), 3000)  # just outside the cardioid
 @example((-0.75, 0.0), 3000)
 @example((-1.25, 0.0), 3000)
 @example((-0.1226, 0.7449), 3000)
