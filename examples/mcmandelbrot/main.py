@@ -54,7 +54,7 @@ def _end(status: int, message: str = "") -> int:
     default=DEFAULT_LIMIT,
     show_default=True,
     metavar="VALUES",
-    help="Follow each point for so many iterations.",
+    help="Follow each point for so many iterations; a deep view wants more.",
 )
 @click.option(
     "-o", "output", default="-", metavar="FILE", help="Write to FILE, and say how far it is and what it took."
@@ -98,7 +98,7 @@ def draw(
 
     \b
     The whole set:  mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
-    A deeper look:  mcm -o valley.png 2000 -0.7436 0.1318 0.006
+    A deeper look:  mcm -N 100000 -o valley.png 2000 -0.7436 0.1318 0.006
     """
     picture = Picture(View.around(nx, cr, ci, crpm, cipm), limit, steepness)
     if output == "-":
