@@ -8,7 +8,7 @@ the list, it does not nest. Which task goes where and when is not decided in thi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
 from math import isfinite
 from typing import Any, Literal, TypedDict, TypeVar, overload
@@ -21,9 +21,11 @@ from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
 from asynqueue.core import scheduler as s
+from asynqueue.core.ledger import Ledger, QueueStats
 from asynqueue.core.records import (
     NICENESS_MAX,
     NICENESS_MIN,
+    NO_KEYWORDS,
     CallSpec,
     Cancelled,
     Interrupted,
@@ -43,6 +45,8 @@ from asynqueue.delay import installedReactor
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerError, WorkerLost
 from asynqueue.interfaces import Consumer, ItemSource, Recaller, Worker
 from asynqueue.iteration import Deferator, IterationProducer
+from asynqueue.mapping import MapSource
+from asynqueue.subscription import Subscription
 
 __all__ = ["TaskQueue"]
 
@@ -77,15 +81,25 @@ class CallOptions(TypedDict, total=False):
     returnFailure: bool | None
 
 
-@attrs.define(eq=False)
 class _Pending:
-    """A call whose Deferred has not fired, and what to do with its result."""
+    """A call whose Deferred has not fired, and what to do with its result. As a callable, that Deferred's canceller."""
 
-    call: CallSpec[Any]  # calls of every type are pending in one queue
-    deferred: Deferred[Any]
-    consumer: Consumer | None
-    returnFailure: bool
-    worker: int = 0  # the one that has the iterator that the call returned
+    __slots__ = ("consumer", "deferred", "queue", "returnFailure", "started", "submitted", "task", "worker")
+
+    def __init__(
+        self, queue: TaskQueue, task: Task, consumer: Consumer | None, returnFailure: bool, submitted: float
+    ) -> None:
+        self.queue = queue
+        self.task = task
+        self.consumer = consumer
+        self.returnFailure = returnFailure
+        self.submitted = submitted
+        self.started: float | None = None
+        self.worker: int | None = None  # that was given it last
+        self.deferred: Deferred[Any] = Deferred(self)  # calls of every type are pending in one queue
+
+    def __call__(self, deferred: Deferred[Any]) -> None:
+        self.queue.cancel(self)
 
 
 @attrs.define(eq=False)
@@ -150,6 +164,8 @@ class TaskQueue:
         self._maxQueued = maxQueued
         self._reactor = reactor
         self._scheduler = s.Scheduler()
+        self._ledger = Ledger()
+        self._subscriptions: list[Subscription] = []
         self._todo: deque[s.Command] = deque()
         self._doing = False
         self._lastTask = 0
@@ -238,21 +254,45 @@ class TaskQueue:
         on a queue that has been shut down.
         """
         return self._submit(
-            CallSpec(f, args, kw), niceness, series, doNext, doLast, timeout, consumer, raw, retries, returnFailure
+            CallSpec(f, args, kw or NO_KEYWORDS),
+            niceness,
+            series,
+            doNext,
+            doLast,
+            timeout,
+            consumer,
+            raw,
+            retries,
+            returnFailure,
         )
 
     @overload
-    def submit(self, spec: CallSpec[object], *, consumer: C, **options: Unpack[CallOptions]) -> Deferred[C]: ...
+    def submit(
+        self, spec: CallSpec[object], *, consumer: C, raw: None = None, **options: Unpack[CallOptions]
+    ) -> Deferred[C]: ...
     @overload
-    def submit(self, spec: CallSpec[T], *, raw: Literal[True], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    def submit(
+        self, spec: CallSpec[T], *, raw: Literal[True], consumer: None = None, **options: Unpack[CallOptions]
+    ) -> Deferred[T]: ...
     @overload
-    def submit(self, spec: CallSpec[Iterator[T]], **options: Unpack[CallOptions]) -> Deferred[Deferator[T]]: ...
+    def submit(
+        self, spec: CallSpec[Iterator[T]], *, consumer: None = None, raw: Literal[False] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferred[Deferator[T]]: ...  # fmt: skip
     @overload
-    def submit(self, spec: CallSpec[Deferred[T]], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    def submit(
+        self, spec: CallSpec[Deferred[T]], *, consumer: None = None, raw: bool | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferred[T]: ...  # fmt: skip
     @overload
-    def submit(self, spec: CallSpec[Coroutine[Any, Any, T]], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    def submit(
+        self, spec: CallSpec[Coroutine[Any, Any, T]], *, consumer: None = None, raw: bool | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferred[T]: ...  # fmt: skip
     @overload
-    def submit(self, spec: CallSpec[T], **options: Unpack[CallOptions]) -> Deferred[T]: ...
+    def submit(
+        self, spec: CallSpec[T], *, consumer: None = None, raw: bool | None = None, **options: Unpack[CallOptions]
+    ) -> Deferred[T]: ...
 
     def submit(
         self,
@@ -307,18 +347,15 @@ class TaskQueue:
             raise TypeError(f"consumer must provide IConsumer, got {type(consumer).__name__}")
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
-        self._lastTask += 1
-        taskID = self._lastTask
-        deferred: Deferred[Any] = Deferred(partial(self._cancelled, taskID, spec))
-        if returnFailure is None:
-            returnFailure = self._returnFailure
-        self._pending[taskID] = _Pending(spec, deferred, consumer, returnFailure)
         if timeout is None:
             timeout = self._timeout
-        self._happened(
-            self._scheduler.submit(Task(taskID, spec, series, niceness, doNext, doLast, timeout, retries, raw))
-        )
-        return deferred
+        if returnFailure is None:
+            returnFailure = self._returnFailure
+        self._lastTask += 1
+        task = Task(self._lastTask, spec, series, niceness, doNext, doLast, timeout, retries, raw)
+        pending = self._pending[task.id] = _Pending(self, task, consumer, returnFailure, self._clock().seconds())
+        self._happened(self._scheduler.submit(task))
+        return pending.deferred
 
     def update(
         self, f: Callable[..., T], *args: Any, ephemeral: bool = False, sequential: bool = False, **kw: Any
@@ -357,6 +394,27 @@ class TaskQueue:
     def cancelAll(self) -> None:
         """Let no queued call run; their Deferreds fail with CancelledError. What runs goes on."""
         self._happened(self._scheduler.cancelAll())
+
+    def map(self, f: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[CallOptions]) -> Deferator[T]:
+        """The results of F for the items of ITERABLES, in order, as the built-in `map` gives them.
+
+        So many calls are queued ahead as the taker of the results keeps up with, at most a few hundred: an endless
+        iterable is fine. The items are taken in the main loop. OPTIONS are those of `call`. The first call that
+        fails ends the results, after those before it; what was queued ahead of it is cancelled then.
+        """
+        return Deferator(MapSource(partial(self.call, f, **options), iterables), reactor=self._clock())
+
+    def subscribe(self, consumer: Consumer) -> None:
+        """Write the number of unfinished calls to CONSUMER, an `IConsumer`, now and whenever it changes.
+
+        A consumer that has paused gets the latest number when it resumes. To be written to no more, it tells its
+        producer to stop; it is unregistered from when the queue has shut down.
+        """
+        self._subscriptions.append(Subscription(consumer, lambda: self._scheduler.unfinished))
+
+    def stats(self) -> QueueStats:
+        """A picture of what the queue has done and is doing, as a frozen record. Cheap."""
+        return self._ledger.stats(self._scheduler.queued, self._scheduler.unfinished - self._scheduler.queued)
 
     def ready(self) -> Deferred[None]:
         """Fires when fewer than `maxQueued` calls are queued: at once, if there is no such limit."""
@@ -482,6 +540,8 @@ class TaskQueue:
                     break
         finally:
             self._doing = False
+        for subscription in self._subscriptions:
+            subscription.changed()
 
     def _do(self, command: s.Command) -> None:
         if isinstance(command, s.Assign):
@@ -535,6 +595,12 @@ class TaskQueue:
         except Exception as error:
             self._happened(self._scheduler.finished(command.ticket, Raised(error)))
             return
+        pending = self._pending.get(command.task.id)
+        if pending is not None:
+            if pending.started is not None:
+                self._ledger.again(command.task.series, command.worker)
+            pending.started = self._clock().seconds()
+            pending.worker = command.worker
         self._runs[command.ticket] = _Run(command.worker, outcome)
         outcome.addBoth(self._ran, command)
 
@@ -550,8 +616,9 @@ class TaskQueue:
         elif isinstance(outcome, Iterating):
             if not isinstance(outcome.source, ItemSource):
                 outcome = Raised(ImplementationError(f"a worker gave no source of items but {outcome.source!r}"))
-            elif command.task.id in self._pending:
-                self._pending[command.task.id].worker = command.worker
+        elif isinstance(outcome, Recalled) and command.task.id in self._pending:
+            pending = self._pending[command.task.id]
+            pending.started = pending.worker = None
         self._happened(self._scheduler.finished(command.ticket, outcome))
 
     def _forget(self, ticket: int) -> None:
@@ -571,11 +638,12 @@ class TaskQueue:
         self._ticker = None
         self._happened(self._scheduler.tick())
 
-    def _cancelled(self, taskID: int, call: CallSpec[Any], deferred: Deferred[Any]) -> None:
-        deferred.errback(CancelledError(f"{call} was cancelled"))
-        opening = self._opening.get(taskID)
+    def cancel(self, pending: _Pending) -> None:
+        """The Deferred of a call was cancelled. (For that Deferred.)"""
+        pending.deferred.errback(CancelledError(f"{pending.task.call} was cancelled"))
+        opening = self._opening.get(pending.task.id)
         if opening is None:
-            self._happened(self._scheduler.cancel(taskID))
+            self._happened(self._scheduler.cancel(pending.task.id))
         else:
             opening.stop()
 
@@ -586,27 +654,39 @@ class TaskQueue:
         if pending is None:
             return
         settlement = command.settlement
+        self._enter(pending, settlement)
         if isinstance(settlement, Iterating):
-            self._iterate(command.task, pending, settlement.source)
+            self._iterate(pending, settlement.source)
         elif isinstance(settlement, Cancelled):
             if not pending.deferred.called:  # it was not wanted, so it did not fail: there is nothing to warn of
-                pending.deferred.errback(_errorOf(settlement, pending.call))
+                pending.deferred.errback(_errorOf(settlement, pending.task.call))
         elif not isinstance(settlement, Returned):
-            self._fail(pending, _errorOf(settlement, pending.call))
+            self._fail(pending, _errorOf(settlement, pending.task.call))
         elif isinstance(settlement.value, Deferred):
-            self._fail(pending, TypeError(f"{pending.call} returned a Deferred, which its worker does not wait for"))
+            self._fail(
+                pending, TypeError(f"{pending.task.call} returned a Deferred, which its worker does not wait for")
+            )
         elif pending.consumer is None:
             self._succeed(pending, settlement.value)
         else:
             what = type(settlement.value).__name__
-            self._fail(pending, TypeError(f"{pending.call} has a consumer, but gave no iterator: {what}"))
+            self._fail(pending, TypeError(f"{pending.task.call} has a consumer, but gave no iterator: {what}"))
 
-    def _iterate(self, taskID: int, pending: _Pending, source: ItemSource) -> None:
+    def _enter(self, pending: _Pending, settlement: Settlement) -> None:
+        """Enter in the ledger how a call ended."""
+        wait = run = None
+        if pending.started is not None:
+            wait = pending.started - pending.submitted
+            run = self._clock().seconds() - pending.started
+        self._ledger.ended(pending.task.series, pending.worker, settlement, wait, run)
+
+    def _iterate(self, pending: _Pending, source: ItemSource) -> None:
         """The call has returned an iterator, whose items come from SOURCE."""
-        worker = pending.worker
+        taskID, worker = pending.task.id, pending.worker
 
         def over() -> None:  # it may not refer to `pending`, whose Deferred may have the Deferator
-            self._happened(self._scheduler.iterationEnded(worker, taskID))
+            if worker is not None:
+                self._happened(self._scheduler.iterationEnded(worker, taskID))
 
         def known(deferator: Deferator[Any]) -> None:
             del self._opening[taskID]
@@ -636,7 +716,7 @@ class TaskQueue:
         if pending.deferred.called:
             return  # it was cancelled since
         if self._spew:
-            self._log.info("{call} -> {result!r}", call=pending.call, result=result)
+            self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
         pending.deferred.callback(result)
 
     def _fail(self, pending: _Pending, error: BaseException) -> None:
@@ -645,11 +725,11 @@ class TaskQueue:
         reason = _failure(error)
         if self._warn or not pending.returnFailure:
             if self._verbose or not pending.returnFailure:
-                self._log.failure("{call} failed", reason, LogLevel.error, call=pending.call)
+                self._log.failure("{call} failed", reason, LogLevel.error, call=pending.task.call)
             else:
                 self._log.failure("a call failed", reason, LogLevel.error)
         if self._spew:
-            self._log.info("{call} failed: {error!r}", call=pending.call, error=error)
+            self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
         pending.deferred.callback(reason if pending.returnFailure else None)
 
     # How an update ends.
@@ -759,12 +839,14 @@ class TaskQueue:
         if self._trigger is not None:
             self._clock().removeSystemEventTrigger(self._trigger)
             self._trigger = None
+        for subscription in self._subscriptions:
+            subscription.end()
         closing, self._closing = self._closing, []
         for done in closing:
             done.callback(None)
 
     def _remind(self) -> None:
-        waiting = [str(pending.call) for pending in self._pending.values()][:10]
+        waiting = [str(pending.task.call) for pending in self._pending.values()][:10]
         self._log.warn(
             "the shutdown of a queue waits for {calls} calls, {iterations} iterations and {workers} workers: {waiting}",
             calls=self._scheduler.unfinished,
@@ -791,7 +873,9 @@ class TaskQueue:
 
     def _clock(self) -> Any:
         """The reactor. (Some of what one can do has no interface that a `Clock` provides: hence Any.)"""
-        return installedReactor(self._reactor)
+        if self._reactor is None:
+            self._reactor = installedReactor(None)
+        return self._reactor
 
 
 def _checkTimeout(timeout: float | None) -> None:
