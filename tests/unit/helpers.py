@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -62,11 +61,6 @@ def logged() -> Iterator[list[LogEvent]]:
         yield events
     finally:
         globalLogPublisher.removeObserver(observe)
-
-
-def collectRubbish() -> None:
-    """Have what nobody refers to be gone."""
-    gc.collect()
 
 
 def nothing() -> None:
@@ -140,7 +134,7 @@ class ListSource:
     sink: Any = None
     credit: int = 0
     closed: bool = False
-    onClose: Callable[[], None] | None = None
+    prompt: bool = True  # when it is closed, it says at once that it is over
 
     def begin(self, sink: Any) -> None:
         self.sink = sink
@@ -150,9 +144,8 @@ class ListSource:
 
     def close(self) -> None:
         self.closed = True
-        self.sink.over(None)
-        if self.onClose is not None:
-            self.onClose()
+        if self.prompt:
+            self.sink.over(None)
 
     def give(self, *items: Any) -> None:
         """Send ITEMS, which have to be within the credit."""
