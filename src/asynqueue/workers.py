@@ -130,13 +130,15 @@ class _Run:
         self.outcome.callback(outcome)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ThreadWorker":
-        from asynqueue.threads import ThreadWorker
+if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
 
-        return ThreadWorker
-    if name == "ProcessWorker":
-        from asynqueue.process import ProcessWorker
+    def __getattr__(name: str) -> Any:
+        if name == "ThreadWorker":
+            from asynqueue.threads import ThreadWorker
 
-        return ProcessWorker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return ThreadWorker
+        if name == "ProcessWorker":
+            from asynqueue.process import ProcessWorker
+
+            return ProcessWorker
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
