@@ -20,7 +20,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
-from asynqueue.core import scheduler as s
+from asynqueue.core import commands as c
 from asynqueue.core.ledger import Ledger, QueueStats
 from asynqueue.core.records import (
     NICENESS_MAX,
@@ -40,6 +40,8 @@ from asynqueue.core.records import (
     Task,
     TimedOut,
 )
+from asynqueue.core.scheduler import Scheduler
+from asynqueue.core.transitions import WorkerState
 from asynqueue.core.window import BUDGET, Window
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerError, WorkerLost
@@ -163,10 +165,10 @@ class TaskQueue:
         self._returnFailure = returnFailure
         self._maxQueued = maxQueued
         self._reactor = reactor
-        self._scheduler = s.Scheduler()
+        self._scheduler = Scheduler()
         self._ledger = Ledger()
         self._subscriptions: list[Subscription] = []
-        self._todo: deque[s.Command] = deque()
+        self._todo: deque[c.Command] = deque()
         self._doing = False
         self._lastTask = 0
         self._lastWorker = 0
@@ -524,7 +526,7 @@ class TaskQueue:
 
     # What happens.
 
-    def _happened(self, commands: list[s.Command]) -> None:
+    def _happened(self, commands: list[c.Command]) -> None:
         """Carry out COMMANDS after those before them; then tell who waits for room, if there is some."""
         self._todo.extend(commands)
         if self._doing:
@@ -543,35 +545,35 @@ class TaskQueue:
         for subscription in self._subscriptions:
             subscription.changed()
 
-    def _do(self, command: s.Command) -> None:
-        if isinstance(command, s.Assign):
+    def _do(self, command: c.Command) -> None:
+        if isinstance(command, c.Assign):
             self._assign(command)
-        elif isinstance(command, s.Settle):
+        elif isinstance(command, c.Settle):
             self._settle(command)
-        elif isinstance(command, s.Tick):
+        elif isinstance(command, c.Tick):
             self._ticker = self._clock().callLater(BUDGET, self._ticked)
-        elif isinstance(command, s.Arm):
+        elif isinstance(command, c.Arm):
             run = self._runs.get(command.ticket)
             if run is not None:  # it has not ended since
                 run.timer = self._clock().callLater(command.seconds, self._expired, command.ticket)
-        elif isinstance(command, s.Interrupt):
+        elif isinstance(command, c.Interrupt):
             run = self._runs.get(command.ticket)
             if run is not None:
                 self._tell(run.worker, run.outcome.cancel)
-        elif isinstance(command, s.Recall):
+        elif isinstance(command, c.Recall):
             worker = self._workers.get(command.worker)
             if isinstance(worker, Recaller):
                 self._tell(command.worker, worker.recall)
-        elif isinstance(command, s.Hired):
+        elif isinstance(command, c.Hired):
             for hired in self._hiring.pop(command.worker, []):
                 hired.callback(command.worker)
-        elif isinstance(command, s.Updated):
+        elif isinstance(command, c.Updated):
             self._updated(command)
-        elif isinstance(command, s.Discard):
+        elif isinstance(command, c.Discard):
             command.source.close()
-        elif isinstance(command, s.Stop):
+        elif isinstance(command, c.Stop):
             self._stop(command.worker)
-        elif isinstance(command, s.Closed):
+        elif isinstance(command, c.Closed):
             self._closed = True
             self._closeIfDone()
         else:
@@ -584,7 +586,7 @@ class TaskQueue:
         except Exception:
             self._log.failure("worker {worker} raised an error of its own", worker=workerID)
 
-    def _assign(self, command: s.Assign) -> None:
+    def _assign(self, command: c.Assign) -> None:
         worker = self._workers.get(command.worker)
         if worker is None:
             return  # it has gone since
@@ -604,7 +606,7 @@ class TaskQueue:
         self._runs[command.ticket] = _Run(command.worker, outcome)
         outcome.addBoth(self._ran, command)
 
-    def _ran(self, outcome: RunOutcome | Failure, command: s.Assign) -> None:
+    def _ran(self, outcome: RunOutcome | Failure, command: c.Assign) -> None:
         self._forget(command.ticket)
         if isinstance(outcome, Failure):
             if outcome.check(CancelledError):
@@ -649,7 +651,7 @@ class TaskQueue:
 
     # How a call ends.
 
-    def _settle(self, command: s.Settle) -> None:
+    def _settle(self, command: c.Settle) -> None:
         pending = self._pending.pop(command.task, None)
         if pending is None:
             return
@@ -734,7 +736,7 @@ class TaskQueue:
 
     # How an update ends.
 
-    def _updated(self, command: s.Updated) -> None:
+    def _updated(self, command: c.Updated) -> None:
         update = self._updates.get(command.update)
         if update is None or command.worker not in update.workers or command.worker in update.ended:
             if isinstance(command.outcome, Raised):  # on a worker that came later
@@ -764,7 +766,7 @@ class TaskQueue:
     # How a worker goes.
 
     def _stop(self, workerID: int) -> None:
-        if self._scheduler.workerState(workerID) is s.WorkerState.GONE:
+        if self._scheduler.workerState(workerID) is WorkerState.GONE:
             return  # it was lost since, and is cleaned up
         self._cleanUp(workerID, []).addCallback(lambda _: self._happened(self._scheduler.stopped(workerID)))
 
@@ -779,7 +781,7 @@ class TaskQueue:
         self._log.failure("worker {worker} did not stop well", reason, worker=workerID)
 
     def _resigned(self, workerID: int, returning: bool = False) -> None:
-        if self._scheduler.workerState(workerID) is s.WorkerState.GONE:
+        if self._scheduler.workerState(workerID) is WorkerState.GONE:
             return
         if returning:
             commands = self._scheduler.restarted(workerID)
@@ -798,10 +800,10 @@ class TaskQueue:
         self._happened(commands)
         return unfinished
 
-    def _takeBack(self, workerID: int) -> list[s.Command]:
+    def _takeBack(self, workerID: int) -> list[c.Command]:
         """What a worker was about to be given, it is not given, and is not charged with."""
-        unsent = [c.ticket for c in self._todo if isinstance(c, s.Assign) and c.worker == workerID]
-        self._todo = deque(c for c in self._todo if not (isinstance(c, s.Assign) and c.worker == workerID))
+        unsent = [x.ticket for x in self._todo if isinstance(x, c.Assign) and x.worker == workerID]
+        self._todo = deque(x for x in self._todo if not (isinstance(x, c.Assign) and x.worker == workerID))
         return [command for ticket in unsent for command in self._scheduler.finished(ticket, Recalled())]
 
     def workerLeft(self) -> None:

@@ -18,6 +18,20 @@ from itertools import islice
 
 import attrs
 
+from asynqueue.core.commands import (
+    Arm,
+    Assign,
+    Closed,
+    Command,
+    Discard,
+    Hired,
+    Interrupt,
+    Recall,
+    Settle,
+    Stop,
+    Tick,
+    Updated,
+)
 from asynqueue.core.records import (
     CallSpec,
     Cancelled,
@@ -32,22 +46,8 @@ from asynqueue.core.records import (
     Task,
     TimedOut,
 )
-from asynqueue.core.scheduler import (
-    Arm,
-    Assign,
-    Closed,
-    Command,
-    Discard,
-    Hired,
-    Interrupt,
-    Recall,
-    Scheduler,
-    Settle,
-    Stop,
-    Tick,
-    Updated,
-    WorkerState,
-)
+from asynqueue.core.scheduler import Scheduler
+from asynqueue.core.transitions import WorkerState
 from asynqueue.core.window import Window
 
 CALL = CallSpec.of(print)

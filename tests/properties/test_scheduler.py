@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from asynqueue.core.commands import Assign, Settle
 from asynqueue.core.fairness import weight
 from asynqueue.core.records import (
     Interrupted,
@@ -28,7 +29,7 @@ from asynqueue.core.records import (
     RunOutcome,
     Task,
 )
-from asynqueue.core.scheduler import Assign, Scheduler, Settle
+from asynqueue.core.scheduler import Scheduler
 from asynqueue.core.window import Window
 from tests.properties.schedulermodel import CALL, FAIR, Far, Model
 

@@ -6,6 +6,20 @@ from collections.abc import Hashable
 
 import pytest
 
+from asynqueue.core.commands import (
+    Arm,
+    Assign,
+    Closed,
+    Command,
+    Discard,
+    Hired,
+    Interrupt,
+    Recall,
+    Settle,
+    Stop,
+    Tick,
+    Updated,
+)
 from asynqueue.core.records import (
     CallSpec,
     Cancelled,
@@ -19,23 +33,8 @@ from asynqueue.core.records import (
     Task,
     TimedOut,
 )
-from asynqueue.core.scheduler import (
-    Arm,
-    Assign,
-    Closed,
-    Command,
-    Discard,
-    Hired,
-    Interrupt,
-    Recall,
-    Scheduler,
-    Settle,
-    Stop,
-    TaskState,
-    Tick,
-    Updated,
-    WorkerState,
-)
+from asynqueue.core.scheduler import Scheduler
+from asynqueue.core.transitions import TaskState, WorkerState
 from asynqueue.core.window import Window
 
 CALL = CallSpec.of(print)
@@ -398,7 +397,7 @@ def test_room_that_came_and_went_is_not_remembered() -> None:
         (assign,) = s.submit(task(number))
         assert isinstance(assign, Assign)
         s.finished(assign.ticket, DONE)
-    assert sum(len(cls.room) for cls in s._classes.values()) <= 2 * 2 + 17
+    assert sum(len(cls.room) for cls in s._crew._classes.values()) <= 2 * 2 + 17
 
 
 def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
@@ -406,7 +405,7 @@ def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
     s.hire(1, ("a",), ONE)
     for number in range(1, 10_100):
         s.submit(task(number, number))
-    assert len(s._groupOf) <= 10_000
+    assert len(s._crew._groupOf) <= 10_000
     assert s.cancelSeries(17) == [Settle(17, Cancelled())]
     s.validate()
 

@@ -15,14 +15,7 @@ saved from before its time, or a new one. An update runs before anything queued,
 else. A worker that leaves finishes what it holds, is stopped, and is gone. One that restarts has died and risen
 (a process that was replaced): it still reports on all it held, and joins again.
 
-Workers of the same qualifications are a *class*; series that the same classes may run are a *group*, with one
-`FairQueue`. A worker with room takes from its groups the task with the lowest place; of the workers with room,
-the one with the fewest unfinished tasks takes first. To a worker its groups are one server's flows: when it takes
-a task with some tag, none of its groups has a lower one, and the virtual time of each becomes that tag. A group
-that had no flow starts at the time of the most advanced group that has flows and a worker in common with it: from
-there on they share that worker, where an earlier start would shut the other out until it was caught up with, and
-an own time from before, which may be anything, would do either. Without any such group it starts at the highest time
-there was. When the classes change, all groups start over at one time.
+Which workers may run which tasks, and which task goes next, is `asynqueue.core.crew`'s part.
 
 What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, one
 `window.BUDGET` later; a worker that has answered nothing from one tick to the next is stalled: its window falls
@@ -31,23 +24,34 @@ to what it runs, and what it has not started is recalled.
 A call that returned an iterator is settled, but its worker holds an open *iteration*; a queue that shuts down,
 and a worker that leaves, wait for those to end.
 
-Rules: O(log n) an event with n tasks queued, times the number of classes; no recursion; nothing is decided
-elsewhere. `validate` asserts every invariant.
+Rules: O(log n) an event with n tasks queued; no recursion; nothing is decided elsewhere. `validate` asserts every
+invariant.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Collection, Hashable
-from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Any, TypeAlias
 
-import attrs
 from typing_extensions import assert_never
 
-from asynqueue.core.fairness import FAIR, FRONT, RETURNED, FairQueue, Place
+from asynqueue.core.commands import (
+    Arm,
+    Assign,
+    Closed,
+    Command,
+    Discard,
+    Hired,
+    Interrupt,
+    Recall,
+    Settle,
+    Stop,
+    Tick,
+    Updated,
+)
+from asynqueue.core.crew import Assignment, Crew, Member
+from asynqueue.core.fairness import FAIR, FRONT, RETURNED, Place
 from asynqueue.core.records import (
     Cancelled,
     Interrupted,
@@ -62,241 +66,8 @@ from asynqueue.core.records import (
     Task,
     TimedOut,
 )
+from asynqueue.core.transitions import WORKER, TaskState, WorkerState
 from asynqueue.core.window import AdaptiveWindow, Window
-
-
-class TaskState(enum.Enum):
-    """Where a task is."""
-
-    QUEUED = "queued"
-    ASSIGNED = "assigned"
-    SETTLED = "settled"
-
-
-class WorkerState(enum.Enum):
-    """Where a worker is in its life."""
-
-    JOINING = "joining"
-    OPEN = "open"
-    FULL = "full"
-    LEAVING = "leaving"
-    GONE = "gone"
-
-
-TASK: dict[tuple[TaskState, str], TaskState] = {
-    (TaskState.QUEUED, "assign"): TaskState.ASSIGNED,
-    (TaskState.ASSIGNED, "give back"): TaskState.QUEUED,
-    (TaskState.QUEUED, "settle"): TaskState.SETTLED,
-    (TaskState.ASSIGNED, "settle"): TaskState.SETTLED,
-}
-"""Every transition of a task."""
-
-WORKER: dict[tuple[WorkerState, str], WorkerState] = {
-    (WorkerState.JOINING, "updated"): WorkerState.OPEN,
-    (WorkerState.OPEN, "fill"): WorkerState.FULL,
-    (WorkerState.FULL, "free"): WorkerState.OPEN,
-    (WorkerState.OPEN, "update"): WorkerState.JOINING,
-    (WorkerState.FULL, "update"): WorkerState.JOINING,
-    (WorkerState.JOINING, "restart"): WorkerState.JOINING,
-    (WorkerState.OPEN, "restart"): WorkerState.JOINING,
-    (WorkerState.FULL, "restart"): WorkerState.JOINING,
-    (WorkerState.JOINING, "leave"): WorkerState.LEAVING,
-    (WorkerState.OPEN, "leave"): WorkerState.LEAVING,
-    (WorkerState.FULL, "leave"): WorkerState.LEAVING,
-    (WorkerState.JOINING, "lose"): WorkerState.GONE,
-    (WorkerState.OPEN, "lose"): WorkerState.GONE,
-    (WorkerState.FULL, "lose"): WorkerState.GONE,
-    (WorkerState.LEAVING, "lose"): WorkerState.GONE,
-    (WorkerState.LEAVING, "stopped"): WorkerState.GONE,
-}
-"""Every transition of a worker. One that is not here does not exist."""
-
-
-# What the scheduler orders.
-
-
-@attrs.frozen
-class Assign:
-    """Have WORKER run TASK, and report its outcome under TICKET."""
-
-    worker: int
-    ticket: int
-    task: Task
-
-
-@attrs.frozen
-class Arm:
-    """Report `Scheduler.expired` for TICKET in SECONDS, unless its outcome comes first."""
-
-    ticket: int
-    seconds: float
-
-
-@attrs.frozen
-class Interrupt:
-    """Have WORKER let go of the call under TICKET: its result is not wanted any more."""
-
-    worker: int
-    ticket: int
-
-
-@attrs.frozen
-class Recall:
-    """Have WORKER give back what it has not started."""
-
-    worker: int
-
-
-@attrs.frozen
-class Settle:
-    """The task of number TASK has ended."""
-
-    task: int
-    settlement: Settlement
-
-
-@attrs.frozen
-class Hired:
-    """WORKER has run the saved updates and is open for its first task."""
-
-    worker: int
-
-
-@attrs.frozen
-class Updated:
-    """UPDATE has ended on WORKER; with Lost, it will not run there any more.
-
-    It is ordered again whenever the worker ran UPDATE again, after a restart.
-    """
-
-    update: int
-    worker: int
-    outcome: Returned | Raised | Lost
-
-
-@attrs.frozen
-class Discard:
-    """The iterator behind SOURCE is not wanted: close it."""
-
-    source: Any  # an adapter's object, as in `records.Iterating`
-
-
-@attrs.frozen
-class Stop:
-    """Stop WORKER, which holds nothing, and report `Scheduler.stopped`."""
-
-    worker: int
-
-
-@attrs.frozen
-class Tick:
-    """Report `Scheduler.tick` one `window.BUDGET` from now."""
-
-
-@attrs.frozen
-class Closed:
-    """The queue has shut down: no task is left and every worker is gone."""
-
-
-Command: TypeAlias = Assign | Arm | Interrupt | Recall | Settle | Hired | Updated | Discard | Stop | Tick | Closed
-
-
-class _Assignment:
-    """One task or update given to one worker. Abandoned: its outcome is not waited for any more."""
-
-    __slots__ = ("abandoned", "armed", "place", "task", "ticket", "worker")
-
-    def __init__(self, ticket: int, worker: _Worker, task: Task, place: Place | None) -> None:
-        self.ticket = ticket
-        self.worker = worker
-        self.task = task
-        self.place = place
-        self.armed = False
-        self.abandoned = False
-
-
-class _Worker:
-    __slots__ = (
-        "answered",
-        "cls",
-        "held",
-        "hired",
-        "id",
-        "iterations",
-        "qualifications",
-        "stamp",
-        "state",
-        "stopping",
-        "ticked",
-        "updates",
-        "window",
-    )
-
-    def __init__(self, workerID: int, qualifications: frozenset[Hashable], window: Window) -> None:
-        self.id = workerID
-        self.qualifications = qualifications
-        self.window = AdaptiveWindow(window)
-        self.state = WorkerState.JOINING
-        self.held: dict[int, _Assignment] = {}  # by ticket, in the order given
-        self.updates: deque[Task] = deque()
-        self.iterations: set[int] = set()
-        self.cls: _Class | None = None  # None while it leaves
-        self.hired = False
-        self.stopping = False
-        self.stamp = 0
-        self.answered = 0  # outcomes so far
-        self.ticked = -1  # outcomes at the last tick
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Of workers with room, the lowest takes first: by unfinished tasks, then by who has waited longest."""
-        return len(self.held), self.stamp
-
-    @property
-    def ahead(self) -> int:
-        """How many of what it holds cannot have been started."""
-        return len(self.held) - self.window.limits.running
-
-
-class _Class:
-    """The workers of one set of qualifications, and the groups of tasks they may run."""
-
-    __slots__ = ("groups", "members", "qualifications", "room")
-
-    def __init__(self, qualifications: frozenset[Hashable]) -> None:
-        self.qualifications = qualifications
-        self.members: set[int] = set()
-        self.groups: list[_Group] = []
-        self.room: list[tuple[int, int, _Worker]] = []  # a heap; an entry counts while its stamp is its worker's
-
-    def enter(self, worker: _Worker) -> None:
-        """WORKER has room."""
-        if len(self.room) > 2 * len(self.members) + 16:
-            self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
-            heapify(self.room)
-        heappush(self.room, (len(worker.held), worker.stamp, worker))
-
-    def freest(self) -> _Worker | None:
-        """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
-        while self.room:
-            _, stamp, worker = self.room[0]
-            if self._counts(stamp, worker):
-                return worker
-            heappop(self.room)
-        return None
-
-    def _counts(self, stamp: int, worker: _Worker) -> bool:
-        return stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self
-
-
-class _Group(FairQueue):
-    """The tasks that the workers of CLASSES, and no others, may run."""
-
-    __slots__ = ("classes",)
-
-    def __init__(self, classes: list[_Class]) -> None:
-        super().__init__()
-        self.classes = classes
 
 
 class Scheduler:
@@ -311,18 +82,13 @@ class Scheduler:
     """
 
     def __init__(self) -> None:
-        self._queued: dict[int, Task] = {}
-        self._assigned: dict[int, _Assignment] = {}  # by task
-        self._tickets: dict[int, _Assignment] = {}  # by ticket, the abandoned and the updates too
-        self._workers: dict[int, _Worker] = {}
-        self._classes: dict[frozenset[Hashable], _Class] = {}
-        self._groups: dict[frozenset[frozenset[Hashable]], _Group] = {}
-        self._groupOf: dict[Hashable, _Group] = {}  # by series; what is forgotten is found again
+        self._crew = Crew()
+        self._assigned: dict[int, Assignment] = {}  # by task
+        self._tickets: dict[int, Assignment] = {}  # by ticket, the abandoned and the updates too
+        self._workers: dict[int, Member] = {}
         self._saved: dict[int, Task] = {}  # the updates for workers to come
         self._deaths: dict[int, int] = {}  # of workers, by update
         self._lastTicket = 0
-        self._lastStamp = 0
-        self._time = 0  # the highest virtual time of any group
         self._ticking = False
         self._closing = False
         self._closed = False
@@ -334,12 +100,12 @@ class Scheduler:
     @property
     def unfinished(self) -> int:
         """How many tasks are queued or assigned."""
-        return len(self._queued) + len(self._assigned)
+        return len(self._crew) + len(self._assigned)
 
     @property
     def queued(self) -> int:
         """How many tasks are queued."""
-        return len(self._queued)
+        return len(self._crew)
 
     @property
     def running(self) -> bool:
@@ -363,7 +129,7 @@ class Scheduler:
 
     def taskState(self, taskID: int) -> TaskState:
         """Where a task is: SETTLED too for one that never was."""
-        if taskID in self._queued:
+        if taskID in self._crew:
             return TaskState.QUEUED
         return TaskState.ASSIGNED if taskID in self._assigned else TaskState.SETTLED
 
@@ -386,13 +152,13 @@ class Scheduler:
         if self._closing or self._stranded:
             self._settle(task.id, Refused(self._stranded or "the queue is not running"))
         else:
-            self._enqueue(task)
+            self._crew.add(task)
         return self._dispatch()
 
     def cancel(self, taskID: int) -> list[Command]:
         """A task is not wanted any more. Queued, it never runs; assigned, its worker is interrupted."""
-        if taskID in self._queued:
-            self._unqueue(taskID)
+        if taskID in self._crew:
+            self._crew.remove(taskID)
             self._settle(taskID, Cancelled())
         elif taskID in self._assigned:
             self._abandon(self._assigned[taskID])
@@ -401,11 +167,11 @@ class Scheduler:
 
     def cancelSeries(self, series: Hashable) -> list[Command]:
         """The queued tasks of SERIES are not wanted any more."""
-        return self._cancelQueued([task.id for task in self._groupFor(series).ofSeries(series)])
+        return self._cancelQueued([task.id for task in self._crew.ofSeries(series)])
 
     def cancelAll(self) -> list[Command]:
         """No queued task is wanted any more."""
-        return self._cancelQueued(list(self._queued))
+        return self._cancelQueued(list(self._crew))
 
     def expired(self, ticket: int) -> list[Command]:
         """The time of an assignment has run out."""
@@ -455,10 +221,10 @@ class Scheduler:
 
     def hire(self, workerID: int, qualifications: Collection[Hashable], window: Window) -> list[Command]:
         """A new worker, of a number never used. It runs the saved updates first."""
-        worker = _Worker(workerID, frozenset(qualifications), window)
+        worker = Member(workerID, frozenset(qualifications), window)
         worker.updates.extend(self._saved.values())
         self._workers[workerID] = worker
-        self._join(worker)
+        self._crew.join(worker)
         self._review(worker)
         return self._dispatch()
 
@@ -466,9 +232,9 @@ class Scheduler:
         """A worker may run tasks of SERIES from now on."""
         worker = self._workers.get(workerID)
         if worker is not None and worker.cls is not None:
-            self._unjoin(worker)
+            self._crew.unjoin(worker)
             worker.qualifications |= {series}
-            self._join(worker)
+            self._crew.join(worker)
             self._review(worker)
         return self._dispatch()
 
@@ -517,7 +283,7 @@ class Scheduler:
         worker = self._workers.get(workerID)
         if worker is not None:
             if worker.cls is not None:
-                self._unjoin(worker)
+                self._crew.unjoin(worker)
             self._move(worker, "lose")
             self._bury(worker, reassign, Lost(reason))
         return self._dispatch()
@@ -552,48 +318,35 @@ class Scheduler:
     def strand(self, reason: str) -> list[Command]:
         """No worker will ever come again, for REASON: refuse what is queued, and whatever comes."""
         self._stranded = reason
-        for taskID in list(self._queued):
-            self._unqueue(taskID)
+        for taskID in list(self._crew):
+            self._crew.remove(taskID)
             self._settle(taskID, Refused(reason))
         return self._dispatch()
 
     # How tasks move.
 
-    def _enqueue(self, task: Task) -> None:
-        group = self._groupFor(task.series)
-        if not group.backlogged:
-            times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
-            group.joinAt(max(times, default=self._time))
-        self._queued[task.id] = task
-        group.add(task)
-
-    def _unqueue(self, taskID: int) -> None:
-        task = self._queued.pop(taskID)
-        self._groupFor(task.series).remove(task)
-
     def _putBack(self, task: Task, place: Place) -> None:
         if self._stranded:
             self._settle(task.id, Refused(self._stranded))
             return
-        self._queued[task.id] = task
-        self._groupFor(task.series).place(place, task)
+        self._crew.putBack(task, place)
 
     def _settle(self, taskID: int, settlement: Settlement) -> None:
         self._commands.append(Settle(taskID, settlement))
 
     def _cancelQueued(self, taskIDs: list[int]) -> list[Command]:
         for taskID in taskIDs:
-            self._unqueue(taskID)
+            self._crew.remove(taskID)
             self._settle(taskID, Cancelled())
         return self._dispatch()
 
-    def _abandon(self, assignment: _Assignment) -> None:
+    def _abandon(self, assignment: Assignment) -> None:
         """The task leaves its worker, which keeps the ticket until it reports."""
         del self._assigned[assignment.task.id]
         assignment.abandoned = True
         self._commands.append(Interrupt(assignment.worker.id, assignment.ticket))
 
-    def _runEnded(self, assignment: _Assignment, outcome: RunOutcome) -> None:
+    def _runEnded(self, assignment: Assignment, outcome: RunOutcome) -> None:
         task, place = assignment.task, assignment.place
         assert place is not None  # only an update has none
         if place.band == FAIR:  # back before all that never went, in the order in which they went
@@ -614,9 +367,9 @@ class Scheduler:
         else:
             assert_never(outcome)
 
-    def _assign(self, worker: _Worker, task: Task, place: Place | None) -> None:
+    def _assign(self, worker: Member, task: Task, place: Place | None) -> None:
         self._lastTicket += 1
-        assignment = _Assignment(self._lastTicket, worker, task, place)
+        assignment = Assignment(self._lastTicket, worker, task, place)
         worker.held[assignment.ticket] = self._tickets[assignment.ticket] = assignment
         self._commands.append(Assign(worker.id, assignment.ticket, task))
         if place is not None:
@@ -631,10 +384,10 @@ class Scheduler:
 
     # How workers move.
 
-    def _move(self, worker: _Worker, event: str) -> None:
+    def _move(self, worker: Member, event: str) -> None:
         worker.state = WORKER[worker.state, event]
 
-    def _review(self, worker: _Worker) -> None:
+    def _review(self, worker: Member) -> None:
         """Bring WORKER's state in line with what it holds; begin its next update; let it go."""
         self._armRunning(worker)
         if worker.state is WorkerState.LEAVING:
@@ -659,12 +412,10 @@ class Scheduler:
             self._move(worker, "free")
         elif worker.state is WorkerState.OPEN and len(worker.held) >= worker.window.size:
             self._move(worker, "fill")
-        if worker.state is WorkerState.OPEN and worker.cls is not None:
-            self._lastStamp += 1
-            worker.stamp = self._lastStamp
-            worker.cls.enter(worker)
+        if worker.state is WorkerState.OPEN:
+            self._crew.hasRoom(worker)
 
-    def _armRunning(self, worker: _Worker) -> None:
+    def _armRunning(self, worker: Member) -> None:
         """Start the clocks of what WORKER can have started."""
         for assignment in islice(worker.held.values(), worker.window.limits.running):
             task = assignment.task
@@ -672,13 +423,13 @@ class Scheduler:
                 assignment.armed = True
                 self._commands.append(Arm(assignment.ticket, task.timeout))
 
-    def _leave(self, worker: _Worker) -> None:
-        self._unjoin(worker)
+    def _leave(self, worker: Member) -> None:
+        self._crew.unjoin(worker)
         self._move(worker, "leave")
         self._forgetUpdates(worker)
         self._review(worker)
 
-    def _bury(self, worker: _Worker, reassign: bool, lost: Lost) -> None:
+    def _bury(self, worker: Member, reassign: bool, lost: Lost) -> None:
         """WORKER is gone: what it held goes elsewhere, or settles."""
         del self._workers[worker.id]
         for n, assignment in enumerate(worker.held.values()):
@@ -698,7 +449,7 @@ class Scheduler:
 
     # How updates move.
 
-    def _updateEnded(self, worker: _Worker, update: Task, outcome: RunOutcome) -> None:
+    def _updateEnded(self, worker: Member, update: Task, outcome: RunOutcome) -> None:
         if isinstance(outcome, (Lost, Interrupted)):
             self._charge(update)
         if isinstance(outcome, (Returned, Raised)):
@@ -722,93 +473,28 @@ class Scheduler:
                     self._commands.append(Updated(update.id, worker.id, Lost("it killed two workers")))
                     self._review(worker)
 
-    def _forgetUpdates(self, worker: _Worker) -> None:
+    def _forgetUpdates(self, worker: Member) -> None:
         for update in worker.updates:
             self._commands.append(Updated(update.id, worker.id, Lost("the worker left")))
         worker.updates.clear()
-
-    # Classes and groups.
-
-    def _join(self, worker: _Worker) -> None:
-        cls = self._classes.get(worker.qualifications)
-        if cls is None:
-            cls = self._classes[worker.qualifications] = _Class(worker.qualifications)
-            self._regroup()
-        cls.members.add(worker.id)
-        worker.cls = cls
-
-    def _unjoin(self, worker: _Worker) -> None:
-        cls = worker.cls
-        assert cls is not None
-        worker.cls = None
-        cls.members.remove(worker.id)
-        if not cls.members:
-            del self._classes[cls.qualifications]
-            self._regroup()
-
-    def _groupFor(self, series: Hashable) -> _Group:
-        group = self._groupOf.get(series)
-        if group is None:
-            classes = [c for c in self._classes.values() if series is None or series in c.qualifications]
-            key = frozenset(c.qualifications for c in classes)
-            group = self._groups.get(key)
-            if group is None:
-                group = self._groups[key] = _Group(classes)
-                for cls in classes:
-                    cls.groups.append(group)
-            if len(self._groupOf) >= 10_000:
-                self._groupOf.clear()
-            self._groupOf[series] = group
-        return group
-
-    def _regroup(self) -> None:
-        """The classes have changed: sort the queued tasks anew, all at one virtual time."""
-        old = list(self._groups.values())
-        self._groups.clear()
-        self._groupOf.clear()
-        for cls in self._classes.values():
-            cls.groups.clear()
-        for group in old:
-            for series, part in group.split():
-                self._groupFor(series).absorb(part, self._time)
 
     # What follows.
 
     def _dispatch(self) -> list[Command]:
         """Give every worker with room what it may run; then close, if it is time. The commands so far."""
-        while self._queued:
-            freest: _Worker | None = None
-            for cls in self._classes.values():
-                worker = cls.freest()
-                if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
-                    freest = worker
-            if freest is None or freest.cls is None:
-                break
-            place, task = self._take(freest.cls)
-            self._assign(freest, task, place)
-            self._review(freest)
+        while (meeting := self._crew.next()) is not None:
+            worker, place, task = meeting
+            self._assign(worker, task, place)
+            self._review(worker)
         if self._closing:
             self._close()
         commands = self._commands
         self._commands = []
         return commands
 
-    def _take(self, cls: _Class) -> tuple[Place, Task]:
-        """The task with the lowest place of those that CLS may run, of which there are some."""
-        groups = cls.groups
-        group = groups[0] if len(groups) == 1 else min((g for g in groups if g), key=_nextPlace)
-        place, task = group.pop()
-        if place.band == FAIR:
-            self._time = max(self._time, place.order)
-            for other in groups:
-                other.reached(place.order)
-        del self._queued[task.id]
-        return place, task
-
     def _close(self) -> None:
-        stranded = self._groups.get(frozenset())
-        for task in list(stranded or ()):
-            self._unqueue(task.id)
+        for task in self._crew.stranded():
+            self._crew.remove(task.id)
             self._settle(task.id, Refused(f"the queue shut down with no worker for series {task.series!r}"))
         if self.unfinished:
             return
@@ -822,14 +508,8 @@ class Scheduler:
     def validate(self) -> None:
         """Assert every invariant. O(everything): for tests."""
         assert not self._commands, "every command is handed out"
-        assert not self._queued.keys() & self._assigned.keys(), "a task is in one place"
-        inGroups = [task for group in self._groups.values() for task in group]
-        assert sorted(t.id for t in inGroups) == sorted(self._queued), "a queued task stands in one group"
-        for group in self._groups.values():
-            group.validate()
-            for task in group:
-                fit = {c for c in self._classes if task.series is None or task.series in c}
-                assert fit == {c.qualifications for c in group.classes}, "a group is for one set of workers"
+        assert not self._assigned.keys() & set(self._crew), "a task is in one place"
+        self._crew.validate()
         held = {t: a for w in self._workers.values() for t, a in w.held.items()}
         assert held == self._tickets, "a ticket is held by one worker"
         for taskID, assignment in self._assigned.items():
@@ -839,13 +519,10 @@ class Scheduler:
         for worker in self._workers.values():
             worker.window.validate()
             self._validateWorker(worker)
-        for cls in self._classes.values():
-            assert cls.members, "a class has members"
-            assert cls.members == {w.id for w in self._workers.values() if w.cls is cls}
-            assert len({id(g) for g in cls.groups}) == len(cls.groups)
 
-    def _validateWorker(self, worker: _Worker) -> None:
+    def _validateWorker(self, worker: Member) -> None:
         assert (worker.cls is None) == (worker.state is WorkerState.LEAVING)
+        assert worker.cls is None or worker.id in worker.cls.members
         for assignment in worker.held.values():
             task = assignment.task
             assert task.series is None or task.series in worker.qualifications, "a worker is qualified"
@@ -856,15 +533,7 @@ class Scheduler:
         if worker.state is WorkerState.OPEN:
             assert len(worker.held) < worker.window.size
             assert not worker.updates, "an update goes before any task"
-            assert worker.cls is not None
-            assert not any(worker.cls.groups), "no worker with room idles beside what it may run"
         if worker.state is WorkerState.JOINING:
             assert worker.held or worker.updates, "a worker without an update to run is open"
         if any(a.task.update for a in worker.held.values()):
             assert len(worker.held) == 1, "an update runs alone"
-
-
-def _nextPlace(group: FairQueue) -> Place:
-    place = group.peek()
-    assert place is not None  # it is asked of groups that have tasks
-    return place

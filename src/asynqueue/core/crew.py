@@ -1,0 +1,277 @@
+"""Who may run what: the workers of a queue, the tasks that wait, and which of them meet.
+
+Theory of operation. Workers of the same qualifications are a *class*; series that the same classes may run are a
+*group*, with one `FairQueue`. A worker with room takes from its groups the task with the lowest place; of the
+workers with room, the one with the fewest unfinished tasks takes first. To a worker its groups are one server's flows: when it takes
+a task with some tag, none of its groups has a lower one, and the virtual time of each becomes that tag. A group
+that had no flow starts at the time of the most advanced group that has flows and a worker in common with it: from
+there on they share that worker, where an earlier start would shut the other out until it was caught up with, and
+an own time from before, which may be anything, would do either. Without any such group it starts at the highest time
+there was. When the classes change, all groups start over at one time.
+
+Rules: O(log n) a task with n queued, times the number of classes and groups, which are few.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from heapq import heapify, heappop, heappush
+
+from asynqueue.core.fairness import FAIR, FairQueue, Place
+from asynqueue.core.records import Task
+from asynqueue.core.transitions import WorkerState
+from asynqueue.core.window import AdaptiveWindow, Window
+
+SERIES_KNOWN = 10_000
+"""For how many series it is remembered which group they belong to; what is forgotten is found again."""
+
+
+class Assignment:
+    """One task or update given to one worker. Abandoned: its outcome is not waited for any more."""
+
+    __slots__ = ("abandoned", "armed", "place", "task", "ticket", "worker")
+
+    def __init__(self, ticket: int, worker: Member, task: Task, place: Place | None) -> None:
+        self.ticket = ticket
+        self.worker = worker
+        self.task = task
+        self.place = place
+        self.armed = False
+        self.abandoned = False
+
+
+class Member:
+    """A worker, as far as it has to be known to decide what it does."""
+
+    __slots__ = (
+        "answered",
+        "cls",
+        "held",
+        "hired",
+        "id",
+        "iterations",
+        "qualifications",
+        "stamp",
+        "state",
+        "stopping",
+        "ticked",
+        "updates",
+        "window",
+    )
+
+    def __init__(self, workerID: int, qualifications: frozenset[Hashable], window: Window) -> None:
+        self.id = workerID
+        self.qualifications = qualifications
+        self.window = AdaptiveWindow(window)
+        self.state = WorkerState.JOINING
+        self.held: dict[int, Assignment] = {}  # by ticket, in the order given
+        self.updates: deque[Task] = deque()
+        self.iterations: set[int] = set()
+        self.cls: Class | None = None  # None while it leaves
+        self.hired = False
+        self.stopping = False
+        self.stamp = 0
+        self.answered = 0  # outcomes so far
+        self.ticked = -1  # outcomes at the last tick
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Of workers with room, the lowest takes first: by unfinished tasks, then by who has waited longest."""
+        return len(self.held), self.stamp
+
+    @property
+    def ahead(self) -> int:
+        """How many of what it holds cannot have been started."""
+        return len(self.held) - self.window.limits.running
+
+
+class Class:
+    """The workers of one set of qualifications, and the groups of tasks they may run."""
+
+    __slots__ = ("groups", "members", "qualifications", "room")
+
+    def __init__(self, qualifications: frozenset[Hashable]) -> None:
+        self.qualifications = qualifications
+        self.members: set[int] = set()
+        self.groups: list[Group] = []
+        self.room: list[tuple[int, int, Member]] = []  # a heap; an entry counts while its stamp is its worker's
+
+    def enter(self, worker: Member) -> None:
+        """WORKER has room."""
+        if len(self.room) > 2 * len(self.members) + 16:
+            self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
+            heapify(self.room)
+        heappush(self.room, (len(worker.held), worker.stamp, worker))
+
+    def freest(self) -> Member | None:
+        """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
+        while self.room:
+            _, stamp, worker = self.room[0]
+            if self._counts(stamp, worker):
+                return worker
+            heappop(self.room)
+        return None
+
+    def _counts(self, stamp: int, worker: Member) -> bool:
+        return stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self
+
+
+class Group(FairQueue):
+    """The tasks that the workers of CLASSES, and no others, may run."""
+
+    __slots__ = ("classes",)
+
+    def __init__(self, classes: list[Class]) -> None:
+        super().__init__()
+        self.classes = classes
+
+
+class Crew:
+    """The workers that take tasks, and the tasks that wait for them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Task] = {}
+        self._classes: dict[frozenset[Hashable], Class] = {}
+        self._groups: dict[frozenset[frozenset[Hashable]], Group] = {}
+        self._groupOf: dict[Hashable, Group] = {}  # by series
+        self._time = 0  # the highest virtual time of any group
+        self._lastStamp = 0
+
+    def __len__(self) -> int:
+        """The number of tasks that wait."""
+        return len(self._waiting)
+
+    def __contains__(self, taskID: object) -> bool:
+        return taskID in self._waiting
+
+    def __iter__(self) -> Iterator[int]:
+        """The numbers of the tasks that wait, in no particular order."""
+        return iter(self._waiting)
+
+    # Tasks.
+
+    def add(self, task: Task) -> None:
+        """Let TASK, which is new, wait for its turn."""
+        group = self._groupFor(task.series)
+        if not group.backlogged:
+            times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
+            group.joinAt(max(times, default=self._time))
+        self._waiting[task.id] = task
+        group.add(task)
+
+    def putBack(self, task: Task, place: Place) -> None:
+        """Let TASK wait at PLACE, which is not in the fair band."""
+        self._waiting[task.id] = task
+        self._groupFor(task.series).place(place, task)
+
+    def remove(self, taskID: int) -> None:
+        """A task waits no more."""
+        task = self._waiting.pop(taskID)
+        self._groupFor(task.series).remove(task)
+
+    def ofSeries(self, series: Hashable) -> list[Task]:
+        """The tasks of SERIES that wait."""
+        return self._groupFor(series).ofSeries(series)
+
+    def stranded(self) -> list[Task]:
+        """The tasks that no worker may run."""
+        group = self._groups.get(frozenset())
+        return [] if group is None else list(group)
+
+    # Workers.
+
+    def join(self, worker: Member) -> None:
+        """WORKER takes tasks, when it has room."""
+        cls = self._classes.get(worker.qualifications)
+        if cls is None:
+            cls = self._classes[worker.qualifications] = Class(worker.qualifications)
+            self._regroup()
+        cls.members.add(worker.id)
+        worker.cls = cls
+
+    def unjoin(self, worker: Member) -> None:
+        """WORKER, which had joined, takes no more tasks."""
+        cls = worker.cls
+        assert cls is not None
+        worker.cls = None
+        cls.members.remove(worker.id)
+        if not cls.members:
+            del self._classes[cls.qualifications]
+            self._regroup()
+
+    def hasRoom(self, worker: Member) -> None:
+        """WORKER has joined and has room, or has a different number of unfinished tasks than before."""
+        assert worker.cls is not None
+        self._lastStamp += 1
+        worker.stamp = self._lastStamp
+        worker.cls.enter(worker)
+
+    # What meets.
+
+    def next(self) -> tuple[Member, Place, Task] | None:
+        """The worker that takes a task next, and the task, which waits no more."""
+        if not self._waiting:
+            return None
+        freest: Member | None = None
+        for cls in self._classes.values():
+            worker = cls.freest()
+            if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
+                freest = worker
+        if freest is None or freest.cls is None:
+            return None
+        groups = freest.cls.groups
+        group = groups[0] if len(groups) == 1 else min((g for g in groups if g), key=_nextPlace)
+        place, task = group.pop()
+        if place.band == FAIR:
+            self._time = max(self._time, place.order)
+            for other in groups:
+                other.reached(place.order)
+        del self._waiting[task.id]
+        return freest, place, task
+
+    def validate(self) -> None:
+        """Assert every invariant."""
+        inGroups = [task.id for group in self._groups.values() for task in group]
+        assert sorted(inGroups) == sorted(self._waiting), "a task that waits stands in one group"
+        for group in self._groups.values():
+            group.validate()
+            for task in group:
+                fit = {c for c in self._classes if task.series is None or task.series in c}
+                assert fit == {c.qualifications for c in group.classes}, "a group is for one set of workers"
+        for cls in self._classes.values():
+            assert cls.members, "a class has members"
+            assert len({id(g) for g in cls.groups}) == len(cls.groups)
+            assert cls.freest() is None or not any(cls.groups), "no worker with room idles beside what it may run"
+
+    def _groupFor(self, series: Hashable) -> Group:
+        group = self._groupOf.get(series)
+        if group is None:
+            classes = [c for c in self._classes.values() if series is None or series in c.qualifications]
+            key = frozenset(c.qualifications for c in classes)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = Group(classes)
+                for cls in classes:
+                    cls.groups.append(group)
+            if len(self._groupOf) >= SERIES_KNOWN:
+                self._groupOf.clear()
+            self._groupOf[series] = group
+        return group
+
+    def _regroup(self) -> None:
+        """The classes have changed: sort the tasks that wait anew, all at one virtual time."""
+        old = list(self._groups.values())
+        self._groups.clear()
+        self._groupOf.clear()
+        for cls in self._classes.values():
+            cls.groups.clear()
+        for group in old:
+            for series, part in group.split():
+                self._groupFor(series).absorb(part, self._time)
+
+
+def _nextPlace(group: FairQueue) -> Place:
+    place = group.peek()
+    assert place is not None  # it is asked of groups that have tasks
+    return place
