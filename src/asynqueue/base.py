@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
-from math import isfinite
-from typing import Any, Literal, TypedDict, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -20,11 +19,10 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
+from asynqueue.contract import missing, qualifications, window
 from asynqueue.core import commands as c
 from asynqueue.core.ledger import Ledger, QueueStats
 from asynqueue.core.records import (
-    NICENESS_MAX,
-    NICENESS_MIN,
     NO_KEYWORDS,
     CallSpec,
     Cancelled,
@@ -33,21 +31,21 @@ from asynqueue.core.records import (
     Lost,
     Raised,
     Recalled,
-    Refused,
     Returned,
     RunOutcome,
     Settlement,
     Task,
-    TimedOut,
 )
 from asynqueue.core.scheduler import Scheduler
 from asynqueue.core.transitions import WorkerState
-from asynqueue.core.window import BUDGET, Window
+from asynqueue.core.window import BUDGET
 from asynqueue.delay import installedReactor
-from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerError, WorkerLost
+from asynqueue.errors import ImplementationError, QueueRunError, WorkerError, WorkerLost
 from asynqueue.interfaces import Consumer, ItemSource, Recaller, Worker
 from asynqueue.iteration import Deferator, IterationProducer
 from asynqueue.mapping import MapSource
+from asynqueue.options import CallOptions, checkCall, checkTimeout
+from asynqueue.settling import errorOf, failureOf
 from asynqueue.subscription import Subscription
 
 __all__ = ["TaskQueue"]
@@ -57,30 +55,6 @@ C = TypeVar("C", bound=Consumer)
 
 PATIENCE = 5.0
 """Seconds after which a shutdown says what it is waiting for."""
-
-
-class QueueOptions(TypedDict, total=False):
-    """The keywords of every queue."""
-
-    timeout: float | None
-    warn: bool
-    verbose: bool
-    spew: bool
-    returnFailure: bool
-    maxQueued: int | None
-    reactor: IReactorTime | None
-
-
-class CallOptions(TypedDict, total=False):
-    """The keywords of every call."""
-
-    niceness: int
-    series: Hashable
-    doNext: bool
-    doLast: bool
-    timeout: float | None
-    retries: int | None
-    returnFailure: bool | None
 
 
 class _Pending:
@@ -155,7 +129,7 @@ class TaskQueue:
         maxQueued: int | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
-        _checkTimeout(timeout)
+        checkTimeout(timeout)
         if maxQueued is not None and maxQueued < 1:
             raise ValueError(f"maxQueued must be at least 1, got {maxQueued}")
         self._timeout = timeout
@@ -332,21 +306,7 @@ class TaskQueue:
         retries: int | None,
         returnFailure: bool | None,
     ) -> Deferred[Any]:
-        if not callable(spec.f):
-            raise TypeError(f"what is called must be callable, got {spec.f!r}")
-        if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
-            raise ValueError(f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {niceness!r}")
-        if series is not None and not _hashes(series):
-            raise TypeError(f"series must be hashable, got {series!r}")
-        if doNext and doLast:
-            raise ValueError("a call cannot be both doNext and doLast")
-        _checkTimeout(timeout)
-        if retries is None:
-            retries = 1
-        elif type(retries) is not int or retries < 0:
-            raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
-        if consumer is not None and not hasattr(consumer, "registerProducer"):
-            raise TypeError(f"consumer must provide IConsumer, got {type(consumer).__name__}")
+        checkCall(spec, niceness, series, doNext, doLast, timeout, retries, consumer)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
         if timeout is None:
@@ -354,7 +314,9 @@ class TaskQueue:
         if returnFailure is None:
             returnFailure = self._returnFailure
         self._lastTask += 1
-        task = Task(self._lastTask, spec, series, niceness, doNext, doLast, timeout, retries, raw)
+        task = Task(
+            self._lastTask, spec, series, niceness, doNext, doLast, timeout, 1 if retries is None else retries, raw
+        )
         pending = self._pending[task.id] = _Pending(self, task, consumer, returnFailure, self._clock().seconds())
         self._happened(self._scheduler.submit(task))
         return pending.deferred
@@ -439,19 +401,19 @@ class TaskQueue:
 
     def hire(self, worker: Worker) -> Deferred[int]:
         """As `attachWorker`, for the queues that bring their workers."""
-        missing = _missing(worker)
-        if missing:
-            raise ImplementationError(f"{type(worker).__name__} is not a Worker: it lacks {', '.join(missing)}")
+        lacking = missing(worker)
+        if lacking:
+            raise ImplementationError(f"{type(worker).__name__} is not a Worker: it lacks {', '.join(lacking)}")
         if worker in self._workers.values():
             raise ValueError(f"{worker!r} is attached to this queue already")
-        qualifications, window = _qualifications(worker), _window(worker)
+        series, limits = qualifications(worker), window(worker)
         self._lastWorker += 1
         workerID = self._lastWorker
         self._workers[workerID] = worker
         hired: Deferred[int] = Deferred()
         self._hiring[workerID] = [hired]
         self._watchReactor()
-        self._todo.extend(self._scheduler.hire(workerID, qualifications, window))
+        self._todo.extend(self._scheduler.hire(workerID, series, limits))
         try:
             worker.setResignator(partial(self._resigned, workerID))  # it may resign at once, or fail to start
         except Exception:
@@ -661,9 +623,9 @@ class TaskQueue:
             self._iterate(pending, settlement.source)
         elif isinstance(settlement, Cancelled):
             if not pending.deferred.called:  # it was not wanted, so it did not fail: there is nothing to warn of
-                pending.deferred.errback(_errorOf(settlement, pending.task.call))
+                pending.deferred.errback(errorOf(settlement, pending.task.call))
         elif not isinstance(settlement, Returned):
-            self._fail(pending, _errorOf(settlement, pending.task.call))
+            self._fail(pending, errorOf(settlement, pending.task.call))
         elif isinstance(settlement.value, Deferred):
             self._fail(
                 pending, TypeError(f"{pending.task.call} returned a Deferred, which its worker does not wait for")
@@ -724,7 +686,7 @@ class TaskQueue:
     def _fail(self, pending: _Pending, error: BaseException) -> None:
         if pending.deferred.called:
             return
-        reason = _failure(error)
+        reason = failureOf(error)
         if self._warn or not pending.returnFailure:
             if self._verbose or not pending.returnFailure:
                 self._log.failure("{call} failed", reason, LogLevel.error, call=pending.task.call)
@@ -741,7 +703,7 @@ class TaskQueue:
         if update is None or command.worker not in update.workers or command.worker in update.ended:
             if isinstance(command.outcome, Raised):  # on a worker that came later
                 self._log.failure(
-                    "an update failed on worker {worker}", _failure(command.outcome.error), worker=command.worker
+                    "an update failed on worker {worker}", failureOf(command.outcome.error), worker=command.worker
                 )
             return
         update.ended[command.worker] = command.outcome
@@ -758,7 +720,7 @@ class TaskQueue:
         for workerID in update.workers:
             outcome = update.ended[workerID]
             if not isinstance(outcome, Returned):
-                update.deferred.errback(_failure(_errorOf(outcome, update.task.call)))
+                update.deferred.errback(failureOf(errorOf(outcome, update.task.call)))
                 return
             results.append(outcome.value)
         update.deferred.callback(results)
@@ -878,63 +840,3 @@ class TaskQueue:
         if self._reactor is None:
             self._reactor = installedReactor(None)
         return self._reactor
-
-
-def _checkTimeout(timeout: float | None) -> None:
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not isfinite(timeout) or timeout <= 0:
-        raise ValueError(f"timeout must be a number of seconds above 0, or None; got {timeout!r}")
-
-
-def _hashes(series: object) -> bool:
-    try:
-        hash(series)
-    except TypeError:
-        return False
-    return True
-
-
-def _missing(worker: object) -> list[str]:
-    """What of the `Worker` protocol WORKER lacks."""
-    missing = [name for name in ("run", "stop", "crash", "setResignator") if not callable(getattr(worker, name, None))]
-    if not any(hasattr(worker, name) for name in ("qualifications", "cQualified", "iQualified")):
-        missing.append("qualifications")
-    return missing
-
-
-def _qualifications(worker: Any) -> set[Hashable]:
-    """The series a worker names, in whichever way it does: hence Any."""
-    named: set[Hashable] = set()
-    for name in ("qualifications", "cQualified", "iQualified"):
-        named.update(getattr(worker, name, ()))
-    return named
-
-
-def _window(worker: object) -> Window:
-    """The window of a worker; one written for 0.9 names none."""
-    window = getattr(worker, "window", Window())
-    if not isinstance(window, Window):
-        raise ImplementationError(f"{type(worker).__name__}.window must be a Window, got {window!r}")
-    return window
-
-
-def _failure(error: BaseException) -> Failure:
-    return Failure(error, type(error), error.__traceback__)
-
-
-def _errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
-    """What the Deferred of CALL fails with."""
-    if isinstance(settlement, Raised):
-        return settlement.error
-    if isinstance(settlement, Lost):
-        return WorkerLost(f"{call} was lost: {settlement.reason}")
-    if isinstance(settlement, TimedOut):
-        return TimeoutError(f"{call} took more than {settlement.seconds:g} seconds")
-    if isinstance(settlement, Cancelled):
-        return CancelledError(f"{call} was cancelled")
-    if isinstance(settlement, Refused):
-        return QueueRunError(f"{call} was not run: {settlement.reason}")
-    if isinstance(settlement, (Returned, Iterating)):
-        raise TypeError(f"{settlement!r} is no error")
-    assert_never(settlement)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
-from asynqueue.base import QueueOptions, TaskQueue
+from asynqueue.base import TaskQueue
+from asynqueue.options import QueueOptions
 from asynqueue.workers import AsyncWorker
 
 __all__ = ["NullQueue"]

@@ -1,13 +1,14 @@
 """Who may run what: the workers of a queue, the tasks that wait, and which of them meet.
 
-Theory of operation. Workers of the same qualifications are a *class*; series that the same classes may run are a
-*group*, with one `FairQueue`. A worker with room takes from its groups the task with the lowest place; of the
-workers with room, the one with the fewest unfinished tasks takes first. To a worker its groups are one server's flows: when it takes
-a task with some tag, none of its groups has a lower one, and the virtual time of each becomes that tag. A group
-that had no flow starts at the time of the most advanced group that has flows and a worker in common with it: from
-there on they share that worker, where an earlier start would shut the other out until it was caught up with, and
-an own time from before, which may be anything, would do either. Without any such group it starts at the highest time
-there was. When the classes change, all groups start over at one time.
+Theory of operation. Workers of the same qualifications are a *class*; series that the same classes may run
+are a *group*, with one `FairQueue`. A worker with room takes from its groups the task with the lowest place;
+of the workers with room, the one with the fewest unfinished tasks takes first. To a worker its groups are one
+server's flows: when it takes a task with some tag, none of its groups has a lower one, and the virtual time
+of each becomes that tag. A group that had no flow starts at the time of the most advanced group that has
+flows and a worker in common with it: from there on they share that worker, where an earlier start would shut
+the other out until it was caught up with, and an own time from before, which may be anything, would do
+either. Without any such group it starts at the highest time there was. When the classes change, all groups
+start over at one time.
 
 Rules: O(log n) a task with n queued, times the number of classes and groups, which are few.
 """

@@ -1,0 +1,44 @@
+"""How a call ended -> what its Deferred fails with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+from typing_extensions import assert_never
+
+from asynqueue.core.records import (
+    CallSpec,
+    Cancelled,
+    Iterating,
+    Lost,
+    Raised,
+    Refused,
+    Returned,
+    Settlement,
+    TimedOut,
+)
+from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
+
+
+def failureOf(error: BaseException) -> Failure:
+    """ERROR as a Failure, with the traceback it has."""
+    return Failure(error, type(error), error.__traceback__)
+
+
+def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
+    """What the Deferred of CALL fails with."""
+    if isinstance(settlement, Raised):
+        return settlement.error
+    if isinstance(settlement, Lost):
+        return WorkerLost(f"{call} was lost: {settlement.reason}")
+    if isinstance(settlement, TimedOut):
+        return TimeoutError(f"{call} took more than {settlement.seconds:g} seconds")
+    if isinstance(settlement, Cancelled):
+        return CancelledError(f"{call} was cancelled")
+    if isinstance(settlement, Refused):
+        return QueueRunError(f"{call} was not run: {settlement.reason}")
+    if isinstance(settlement, (Returned, Iterating)):
+        raise TypeError(f"{settlement!r} is no error")
+    assert_never(settlement)
