@@ -354,43 +354,7 @@ def showResult(f: Callable[P, T]) -> Callable[P, T]:
     >>> half = halve(3)
     0...: halve(3) -> 1.5
     """
-
-    def started(args: tuple[Any, ...], kw: Mapping[str, Any]) -> str:
-        info = Info(whichThread=getattr(shown, _MARK, False))
-        if args and _isMethodOf(args[0], shown):
-            info.setCall(f, args[1:], kw, instance=args[0])
-        else:
-            info.setCall(f, args, kw)
-        return f"{next(_numbers):03d}: {info.aboutCall()}"
-
-    def following(call: str, result: Any) -> Any:
-        if _isA(result, Deferred):
-            return result.addCallbacks(partial(_showReturned, call), partial(_showFailure, call))
-        if _isA(result, CoroutineType):
-            return _awaited(call, result)
-        return _showReturned(call, result)
-
-    if iscoroutinefunction(f):
-
-        @wraps(f)
-        async def shownAsync(*args: P.args, **kw: P.kwargs) -> Any:
-            return await _awaited(started(args, kw), f(*args, **kw))
-
-        shown: Callable[..., Any] = shownAsync
-    else:
-
-        @wraps(f)
-        def shownPlain(*args: P.args, **kw: P.kwargs) -> Any:
-            call = started(args, kw)
-            try:
-                result = f(*args, **kw)
-            except BaseException as error:
-                _showError(call, error)
-                raise
-            return following(call, result)
-
-        shown = shownPlain
-    return shown
+    return _showing(f)
 
 
 def whichThread(f: Callable[P, T]) -> Callable[P, T]:
@@ -587,6 +551,47 @@ def _cut(text: str, length: int, gap: str = " ") -> str:
         return text
     half = length // 2
     return f"{text[:half]}{gap}... {len(text) - 2 * half} characters ...{gap}{text[-half:]}"
+
+
+def _showing(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`showResult` for an F of any signature: one wrapper is a coroutine function, if F is, the other is not."""
+
+    def started(args: tuple[Any, ...], kw: Mapping[str, Any]) -> str:
+        info = Info(whichThread=getattr(shown, _MARK, False))
+        if args and _isMethodOf(args[0], shown):
+            info.setCall(f, args[1:], kw, instance=args[0])
+        else:
+            info.setCall(f, args, kw)
+        return f"{next(_numbers):03d}: {info.aboutCall()}"
+
+    def following(call: str, result: Any) -> Any:
+        if _isA(result, Deferred):
+            return result.addCallbacks(partial(_showReturned, call), partial(_showFailure, call))
+        if _isA(result, CoroutineType):
+            return _awaited(call, result)
+        return _showReturned(call, result)
+
+    if iscoroutinefunction(f):
+
+        @wraps(f)
+        async def shownAsync(*args: Any, **kw: Any) -> Any:
+            return await _awaited(started(args, kw), f(*args, **kw))
+
+        shown: Callable[..., Any] = shownAsync
+    else:
+
+        @wraps(f)
+        def shownPlain(*args: Any, **kw: Any) -> Any:
+            call = started(args, kw)
+            try:
+                result = f(*args, **kw)
+            except BaseException as error:
+                _showError(call, error)
+                raise
+            return following(call, result)
+
+        shown = shownPlain
+    return shown
 
 
 async def _awaited(call: str, coroutine: Coroutine[Any, Any, T]) -> T:
