@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, final, overload
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -55,6 +55,14 @@ C = TypeVar("C", bound=Consumer)
 
 PATIENCE = 5.0
 """Seconds after which a shutdown says what it is waiting for."""
+
+
+@final
+class _Whatever:
+    """What only a callable of an undetermined result type could return: one whose own type variables decide.
+
+    Its arguments are not seen by `TaskQueue.call`, which therefore has it give Any; `CallSpec.of` sees them.
+    """
 
 
 class _Pending:
@@ -170,6 +178,12 @@ class TaskQueue:
         doNext: bool = False, doLast: bool = False, timeout: float | None = None, raw: None = None,
         retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[C]: ...  # fmt: skip
+    @overload
+    def call(
+        self, f: Callable[..., _Whatever], *args: Any, consumer: None = None, niceness: int = 0,
+        series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
+        raw: bool | None = None, retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
+    ) -> Deferred[Any]: ...  # fmt: skip
     @overload
     def call(
         self, f: Callable[..., T], *args: Any, raw: Literal[True], consumer: None = None, niceness: int = 0,
@@ -436,6 +450,7 @@ class TaskQueue:
         left: Deferred[list[Task]] = Deferred()
         self._leaving.setdefault(workerID, []).append(left)
         if crash:
+            self._dismiss(workerID, reassign)
             self._workers[workerID].crash()
             unfinished = self._lose(workerID, reassign, "its worker was made to crash")
             self._cleanUp(workerID, [] if reassign else unfinished)
@@ -749,8 +764,16 @@ class TaskQueue:
             commands = self._scheduler.restarted(workerID)
             self._happened(commands + self._takeBack(workerID))
         else:
+            self._dismiss(workerID, True)
             self._lose(workerID, True, "its worker resigned")
             self._cleanUp(workerID, []).addCallback(lambda _: self.workerLeft())
+
+    def _dismiss(self, workerID: int, reassign: bool) -> None:
+        """A worker is about to be lost: it is given nothing more. With REASSIGN, what has not started comes back."""
+        self._todo.extend(self._scheduler.detach(workerID, False))
+        worker = self._workers.get(workerID)
+        if reassign and isinstance(worker, Recaller):
+            self._tell(workerID, worker.recall)
 
     def _lose(self, workerID: int, reassign: bool, reason: str) -> list[Task]:
         """A worker is gone, for REASON, and reports nothing more; the tasks that it had not finished."""

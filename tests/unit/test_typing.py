@@ -158,6 +158,15 @@ class TestInferred:
             "Deferred[int]",
         ]
 
+    def test_of_a_generic_callable_through_its_spec_only(self, check: Check) -> None:
+        assert revealed(
+            check("""
+            reveal_type(queue.call(abs, -1))
+            reveal_type(queue.call(max, 1, 2))
+            reveal_type(queue.submit(CallSpec.of(abs, -1)))
+        """)
+        ) == ["Deferred[Any]", "Deferred[Any]", "Deferred[int]"]
+
     def test_from_what_a_deferator_gives(self, check: Check) -> None:
         assert revealed(
             check("""
