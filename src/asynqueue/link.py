@@ -8,6 +8,7 @@ left as `Lost`, what had not started as `Recalled`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -33,7 +34,7 @@ from asynqueue.core.records import (
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink
 from asynqueue.permits import PermitOffice
-from asynqueue.serialization import Resident, dumpCall, loadError, loadItems, loads
+from asynqueue.serialization import Resident, Undelivered, dumpCall, loadError, loadItems, loads
 
 
 @attrs.frozen
@@ -59,7 +60,10 @@ class LinkSource:
 
     def grant(self, items: int) -> None:
         """Let the far side send ITEMS more."""
-        self._link.say(m.Grant(self._number, items))
+        if self._link.open:
+            self._link.say(m.Grant(self._number, items))
+        else:
+            self.over(WorkerLost("the iteration ended early: its worker is gone"))
 
     def close(self) -> None:
         """Have the far side close the iterator; it is over when that has happened."""
@@ -100,8 +104,10 @@ class Link(Protocol):
         self._lastNumber = 0
         self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
         self._said: list[bytes] = []
+        self._heard: deque[m.Message] = deque()  # what came and was not acted on yet
+        self._turns = 0  # how often something came
         self._hearing = False
-        self._open = True
+        self.open = True
         self.ready = False  # the far side has spoken
 
     @property
@@ -128,9 +134,10 @@ class Link(Protocol):
 
     def say(self, message: m.ToFar) -> None:
         """Send MESSAGE, if there is anybody to hear it."""
-        self._said.append(encode(message))
-        if not self._hearing:
-            self._send()
+        if self.open:
+            self._said.append(encode(message))
+            if not self._hearing:
+                self._send()
 
     def recall(self) -> None:
         """End what the far side has not started as `Recalled`."""
@@ -140,12 +147,20 @@ class Link(Protocol):
     def hangUp(self) -> None:
         """End the connection, if it has not ended."""
         transport: Any = self.transport  # ITransport does not say all that a socket's transport can do
-        if self._open and transport is not None:
+        if self.open and transport is not None:
             transport.abortConnection()
+
+    def hearOut(self) -> None:
+        """Hear now what has come and was not heard yet: a far side that is made to end may have said a lot."""
+        transport: Any = self.transport  # as above
+        turns = -1
+        while self.open and transport is not None and turns != self._turns:
+            turns = self._turns
+            transport.doRead()
 
     def conclude(self, reason: str) -> None:
         """End all that is pending, for REASON: nothing more will be heard."""
-        self._open = False
+        self.open = False
         self.recall()
         self._permits.close()
         for number in list(self._pending):
@@ -158,25 +173,27 @@ class Link(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Hear what came."""
-        self._hearing = True
+        outer, self._hearing = self._hearing, True
+        self._turns += 1
         try:
-            for message in self._decoder.feed(data):
-                self._hear(message)
+            self._heard.extend(self._decoder.feed(data))
+            while self._heard:
+                self._hear(self._heard.popleft())
         except (FrameError, ValueError) as error:
             self._log.error("what the far side says makes no sense: {error}", error=error)
             self.hangUp()
         finally:
-            self._hearing = False
+            self._hearing = outer
             self._send()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There is nobody to speak to any more."""
-        self._open = False
+        self.open = False
         self._onLost()
 
     def _send(self) -> None:
         """Send what was said, at once for all that a turn has to say: first the permits, then the calls."""
-        if self._open and self.transport is not None and self._said:
+        if self.open and self.transport is not None and self._said:
             self._permits.give(self._permitted)
             self.transport.write(b"".join(self._said))
             self._permitted.clear()
@@ -229,7 +246,7 @@ class Link(Protocol):
         if pending is None:
             return False
         if pending.owner is not None:
-            arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, SerializationError)
+            arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, Undelivered)
             if arrived or isinstance(outcome, Returned):
                 self._residents.setdefault(id(pending.owner), (number, pending.owner))
         pending.deferred.callback(outcome)

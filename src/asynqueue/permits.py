@@ -34,7 +34,7 @@ class PermitOffice:
     def takeBack(self) -> list[int]:
         """The numbers of the calls that will never start: they have no permit any more."""
         permits = b""
-        while True:
+        while self.taking.fileno() >= 0:
             try:
                 received = self.taking.recv(4096, socket.MSG_DONTWAIT)
             except BlockingIOError:

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from typing_extensions import Unpack
 from zope.interface import implementer
 
 from asynqueue import universe
-from asynqueue.base import QueueOptions, TaskQueue
+from asynqueue.base import TaskQueue
 from asynqueue.core import messages as m
 from asynqueue.core.records import RunOutcome, Task
 from asynqueue.core.window import Window
@@ -39,6 +40,7 @@ from asynqueue.delay import installedReactor
 from asynqueue.errors import ProcessError
 from asynqueue.interfaces import Resignator
 from asynqueue.link import Link
+from asynqueue.options import QueueOptions
 from asynqueue.permits import PermitOffice
 from asynqueue.universe import ProcessUniverse
 
@@ -51,7 +53,11 @@ HANG_UP_GRACE = 1.0
 """Seconds for which what a process said before it exited is waited for, if something keeps its end open."""
 
 START_ATTEMPTS = 3
-"""How many processes in a row may die before they speak, other than killed from outside; then a worker gives up."""
+"""How many processes in a row may die before they speak, other than killed from outside; then a worker gives up.
+So it does when as many in a row cannot be started at all."""
+
+START_PAUSE = 0.01
+"""Seconds between one process that could not be started and the next."""
 
 T = TypeVar("T")
 
@@ -112,34 +118,35 @@ class WorkerProcess:
         self._exited = False
         self._saidGoodbye = False
         self._grace: Any = None
-        permits = PermitOffice()
-        self.link = Link(permits, self._linkLost, self._interrupt)
-        near, far = socket.socketpair()
-        inherited: list[int] = []
-        if context.get_start_method() == "fork":  # the child has all that is open here: the other links, above all
-            inherited = [near.fileno(), permits.giving.fileno()]
-            inherited += [descriptor for process in _living for descriptor in process.filenos()]
-        self._process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
-            target=universe.main,
-            args=(far, permits.taking, tuple(inherited)),
-            name=f"asynqueue-process-{next(_numbers)}",
-        )
+        self._permits = PermitOffice()
+        self.link = Link(self._permits, self._linkLost, self._interrupt)
         try:
-            with _withoutMain():
-                self._process.start()
+            near, far = socket.socketpair()
+            with near, far:
+                self._process = self._begin(context, near, far)
+                reactor.adoptStreamConnection(near.fileno(), socket.AF_UNIX, _LinkFactory(self.link))
         except BaseException:
-            near.close()
-            permits.close()
+            self._permits.close()  # what has begun finds nobody to speak to, and exits
             raise
-        finally:
-            far.close()
         self.pid: int = self._process.pid
-        self._permits = permits
-        reactor.adoptStreamConnection(near.fileno(), socket.AF_UNIX, _LinkFactory(self.link))
-        near.close()
         self._sentinel = _Sentinel(self._process.sentinel, self._hasExited)
         reactor.addReader(self._sentinel)
         _living.add(self)
+
+    def _begin(self, context: BaseContext, near: socket.socket, far: socket.socket) -> Any:
+        """A process, by CONTEXT, to which FAR belongs. (Each context has its own class of processes: hence Any.)"""
+        inherited: list[int] = []
+        if context.get_start_method() == "fork":  # the child has all that is open here: the other links, above all
+            inherited = [near.fileno(), self._permits.giving.fileno()]
+            inherited += [descriptor for process in _living for descriptor in process.filenos()]
+        process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
+            target=universe.main,
+            args=(far, self._permits.taking, tuple(inherited)),
+            name=f"asynqueue-process-{next(_numbers)}",
+        )
+        with _withoutMain():
+            process.start()
+        return process
 
     def is_alive(self) -> bool:
         """True until it has exited."""
@@ -162,9 +169,10 @@ class WorkerProcess:
             self._process.kill()
 
     def filenos(self) -> list[int]:
-        """The descriptors that this side has for it."""
+        """The descriptors that this side has for it, if they are open."""
         transport: Any = self.link.transport
-        return [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
+        numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
+        return [number for number in numbers if number >= 0]
 
     def _interrupt(self) -> None:
         self._owner.replace(self)
@@ -177,8 +185,10 @@ class WorkerProcess:
         self._expect(self.kill, STOP_GRACE if self._saidGoodbye else 0)
 
     def _hasExited(self) -> None:
-        if self._exited or self._process.is_alive():
+        if self._exited:
             return
+        if self._process.is_alive():  # its sentinel is hung up: it is exiting, or is as good as dead
+            self._process.kill()
         self._reactor.removeReader(self._sentinel)
         self._process.join()
         self._exitcode = self._process.exitcode
@@ -301,8 +311,8 @@ class ProcessWorker:
 
     def recall(self) -> None:
         """Give back what has not started."""
-        if self._process is not None:
-            self._process.link.recall()
+        for process in list(self._processes):
+            process.link.recall()
 
     def stop(self) -> Deferred[None]:
         """Have the process exit when it has done what it was given; fires when it is gone."""
@@ -314,11 +324,10 @@ class ProcessWorker:
     def crash(self) -> Sequence[Task]:
         """Kill the process; the tasks without an outcome."""
         self._stopping = True
-        unfinished: list[Task] = []
-        for process in self._processes:
-            unfinished += process.link.unfinished
+        for process in list(self._processes):
             process.kill()
-        return unfinished
+            process.link.hearOut()
+        return [task for process in self._processes for task in process.link.unfinished]
 
     def replace(self, process: WorkerProcess) -> None:
         """PROCESS is about to die: have another. (For the process itself.)"""
@@ -327,8 +336,8 @@ class ProcessWorker:
         self._process = None
         try:
             self._process = self._start()
-        except OSError as error:
-            self._giveUp(f"no process could be started: {error}")
+        except ProcessError as error:
+            self._giveUp(str(error))
         else:
             if self._resign is not None:
                 self._resign(returning=True)
@@ -355,7 +364,14 @@ class ProcessWorker:
     def _start(self) -> WorkerProcess:
         if self._stopping:
             raise ProcessError("this worker was stopped")
-        process = WorkerProcess(self._context, installedReactor(self._reactor), self)
+        for attempt in count(1):
+            try:
+                process = WorkerProcess(self._context, installedReactor(self._reactor), self)
+                break
+            except (OSError, EOFError) as error:
+                if attempt == START_ATTEMPTS:
+                    raise ProcessError(f"no process could be started: {error!r}") from error
+                time.sleep(START_PAUSE)  # a fork server that was killed is noticed, and replaced, when it is buried
         self._processes[process] = None
         process.gone.addCallback(lambda _: self._processes.pop(process))
         return process
@@ -383,12 +399,18 @@ class ProcessQueue(TaskQueue):
             raise ValueError(f"a ProcessQueue has at least one worker, got N={N!r}")
         super().__init__(**kw)
         series = list(series)
-        for _ in range(cores() if N is None else N):
-            self.hire(ProcessWorker(series, raw, context, reactor=kw.get("reactor")))
+        try:
+            for _ in range(cores() if N is None else N):
+                self.hire(ProcessWorker(series, raw, context, reactor=kw.get("reactor")))
+        except BaseException:
+            for worker in self.workers():
+                self.detachWorker(worker, crash=True)
+            self.shutdown()
+            raise
 
     def workerLeft(self) -> None:
         """With its last worker gone by itself, nothing would ever run: say so to all that wait."""
-        if not self._workers:
+        if not self._scheduler.workers:
             self.strand("no worker process could be kept running")
 
 

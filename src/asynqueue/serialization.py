@@ -26,6 +26,10 @@ class Resident(NamedTuple):
     name: str | None
 
 
+class Undelivered(SerializationError):
+    """A call that did not come out on the far side: nothing of it has arrived."""
+
+
 class RemoteTraceback(Exception):
     """The traceback of an error that was raised elsewhere, as text: the cause of the error as it arrives."""
 

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from time import perf_counter
@@ -27,7 +28,7 @@ from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
 from asynqueue.permits import PermitHolder
-from asynqueue.serialization import Resident, dumpError, dumpItems, dumpResult, loads
+from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItems, dumpResult, loads
 
 SLICE = 0.001
 """Seconds for which an iterator may go on before its items are sent and something else has its turn."""
@@ -82,7 +83,10 @@ class ProcessUniverse:
             pass  # the near side is gone: so are we
         finally:
             for iteration in self._iterations.values():
-                iteration.close()
+                try:
+                    iteration.close()
+                except BaseException:  # of a user's iterator, whose items nobody hears of any more
+                    traceback.print_exc()
 
     def _say(self, message: m.ToNear) -> None:
         self._stream.sendall(encode(message))
@@ -125,7 +129,10 @@ class ProcessUniverse:
         self._say(outcome)
 
     def _called(self, call: m.Call) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        f, args, kw, *objects = loads(call.payload, "the call")
+        try:
+            f, args, kw, *objects = loads(call.payload, "the call")
+        except SerializationError as error:
+            raise Undelivered(*error.args) from error.__cause__
         if isinstance(f, Resident):
             if objects:
                 self._residents[f.key] = objects[0]
@@ -183,7 +190,8 @@ def main(stream: socket.socket, permits: socket.socket, inherited: tuple[int, ..
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):
             output.reconfigure(line_buffering=True)
-    ProcessUniverse(stream, permits).serve()
+    with stream:  # it ends here, though what a call left running may keep the process from exiting
+        ProcessUniverse(stream, permits).serve()
 
 
 def _dieWithParent() -> None:
