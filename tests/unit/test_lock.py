@@ -98,6 +98,7 @@ class TestAcquiring:
         assert served == list(range(100_000))
         assert not lock.locked
 
+    @pytest.mark.usefixtures("unhandled")
     def test_a_holders_unhandled_failure_is_reported_while_it_holds(self, lock: DeferredLock) -> None:
         with capturedLogs() as events:
             d = lock.acquire().addCallback(lambda _: 1 // 0)

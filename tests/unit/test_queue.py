@@ -980,11 +980,11 @@ class TestRoom:
 
     def test_a_wait_can_be_cancelled(self, clock: Clock) -> None:
         queue = TaskQueue(maxQueued=1, reactor=clock)
-        queue.call(size, 0)
-        ready = queue.ready()
+        queued, ready = queue.call(size, 0), queue.ready()
         ready.cancel()
         errorOf(ready, CancelledError)
         queue.cancelAll()
+        errorOf(queued, CancelledError)
 
     def test_those_who_wait_come_in_as_there_is_room_and_need_no_depth(self, clock: Clock) -> None:
         queue, most = TaskQueue(maxQueued=20_000, reactor=clock), 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import ref
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, capturedLogs
+from twisted.logger import LogEvent
 
 from asynqueue.errors import AsynQueueError
 from asynqueue.util import DeferredTracker
@@ -31,13 +31,6 @@ def clock() -> Clock:
 @pytest.fixture
 def tracker(clock: Clock) -> DeferredTracker:
     return DeferredTracker(reactor=clock)
-
-
-@pytest.fixture
-def unhandled() -> Iterator[Sequence[LogEvent]]:
-    """What Twisted has logged of unhandled errors."""
-    with capturedLogs() as events:
-        yield events
 
 
 def put(tracker: DeferredTracker, n: int) -> list[Deferred[int]]:

@@ -51,6 +51,7 @@ class TestCallAfterDeferred:
         place.ready.callback("mine")
         assert results(place.ready) == ["mine"]
 
+    @pytest.mark.usefixtures("unhandled")
     def test_a_failure_is_neither_passed_on_nor_hidden(self) -> None:
         place = SimpleNamespace(ready=Deferred())
         got = results(callAfterDeferred(place, "ready", int))
