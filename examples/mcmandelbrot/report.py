@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from attrs import Factory, define, field
-from tqdm import tqdm  # type: ignore[import-untyped]  # it comes without types
+from tqdm import tqdm
 
 from mcmandelbrot.picture import View
 from mcmandelbrot.worker import Ready, Row
