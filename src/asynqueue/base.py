@@ -360,7 +360,7 @@ class TaskQueue:
         deferred: Deferred[list[T]] = Deferred()
         first, rest = (workers[:1], workers[1:]) if sequential else (workers, [])
         update = self._updates[task.id] = _Update(task, deferred, workers, deque(rest))
-        self._happened(self._scheduler.update(task, first, save=not ephemeral))
+        self._happened(self._scheduler.update(task, first, save=not ephemeral, more=bool(rest)))
         if not workers:
             self._endUpdate(update)
         return deferred
@@ -723,7 +723,8 @@ class TaskQueue:
             return
         update.ended[command.worker] = command.outcome
         if update.waiting:
-            self._happened(self._scheduler.update(update.task, [update.waiting.popleft()], save=False))
+            following = update.waiting.popleft()
+            self._happened(self._scheduler.update(update.task, [following], save=False, more=bool(update.waiting)))
         self._endUpdate(update)
 
     def _endUpdate(self, update: _Update) -> None:

@@ -380,6 +380,17 @@ class TestUpdates:
             worker.end(Returned(n))
         assert outcomes(d) == [[0, 1, 2]]
 
+    def test_a_sequential_one_is_finished_before_a_shutdown(self, clock: Clock) -> None:
+        workers = [HeldWorker(), HeldWorker()]
+        queue = TaskQueue(*workers, reactor=clock)
+        d = queue.update(size, 1, sequential=True)
+        down = queue.shutdown()
+        workers[0].end(Returned(0))
+        assert not down.called
+        workers[1].end(Returned(1))
+        assert outcomes(d) == [[0, 1]]
+        assert down.called
+
     def test_a_sequential_one_goes_on_when_a_worker_is_gone(self, clock: Clock) -> None:
         workers = [HeldWorker(), HeldWorker(), HeldWorker()]
         queue = TaskQueue(*workers, reactor=clock)

@@ -539,6 +539,15 @@ def test_a_queue_for_which_no_worker_will_come_refuses_what_is_queued_and_comes_
     assert s.finished(2, Recalled()) == [Settle(2, why)]
 
 
+def test_shutdown_waits_for_an_update_that_is_to_go_on(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.hire(2, (), ONE)
+    s.update(update(1), [1], save=False, more=True)
+    assert s.shutdown() == []
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE)]
+    assert assigned(s.update(update(1), [2], save=False)) == [(2, 1)]
+
+
 def test_shutdown_waits_for_an_update(s: Scheduler) -> None:
     s.hire(1, (), ONE)
     s.update(update(1), [1], save=False)

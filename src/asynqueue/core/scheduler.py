@@ -88,6 +88,7 @@ class Scheduler:
         self._workers: dict[int, Member] = {}
         self._saved: dict[int, Task] = {}  # the updates for workers to come
         self._deaths: dict[int, int] = {}  # of workers, by update
+        self._sequences: set[int] = set()  # the updates that are to be run on further workers
         self._lastTicket = 0
         self._ticking = False
         self._closing = False
@@ -238,10 +239,17 @@ class Scheduler:
             self._review(worker)
         return self._dispatch()
 
-    def update(self, update: Task, workerIDs: Collection[int], save: bool) -> list[Command]:
-        """Run UPDATE on those of WORKERIDS that take tasks; with SAVE, on every worker that comes after."""
+    def update(self, update: Task, workerIDs: Collection[int], save: bool, more: bool = False) -> list[Command]:
+        """Run UPDATE on those of WORKERIDS that take tasks; with SAVE, on every worker that comes after.
+
+        With MORE, it is to be run on others when it has ended there: a shutdown waits for that.
+        """
         if save:
             self._saved[update.id] = update
+        if more:
+            self._sequences.add(update.id)
+        else:
+            self._sequences.discard(update.id)
         for workerID in workerIDs:
             worker = self._workers.get(workerID)
             if worker is None or worker.cls is None:
@@ -496,7 +504,7 @@ class Scheduler:
         for task in self._crew.stranded():
             self._crew.remove(task.id)
             self._settle(task.id, Refused(f"the queue shut down with no worker for series {task.series!r}"))
-        if self.unfinished:
+        if self.unfinished or self._sequences:
             return
         for worker in list(self._workers.values()):
             if worker.state is not WorkerState.LEAVING and not worker.held and not worker.updates:
