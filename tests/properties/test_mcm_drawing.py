@@ -11,12 +11,13 @@ import png
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcmandelbrot.drawing import Drawing
-from mcmandelbrot.picture import Picture, View
-from mcmandelbrot.worker import Row
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
+
+from mcmandelbrot.drawing import Drawing
+from mcmandelbrot.picture import Picture, View
+from mcmandelbrot.worker import Row
 
 
 @implementer(IReactorFromThreads)

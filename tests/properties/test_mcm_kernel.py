@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from mcmandelbrot.kernel import ESCAPE_RADIUS, escapeTime, level, rowLevels
 
 reals = st.floats(-2.1, 0.6)

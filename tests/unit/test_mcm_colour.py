@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mcmandelbrot.colour import BLUE_CYCLES, COLOURS, colourMap, paint
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import png
 import pytest
+
 from mcmandelbrot.colour import paint
 from mcmandelbrot.kernel import rowLevels
 from mcmandelbrot.picture import Picture, View

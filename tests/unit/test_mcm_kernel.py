@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mcmandelbrot.kernel import CHANGE, escapeTime, level, rowLevels
 
 LIMIT = 2000

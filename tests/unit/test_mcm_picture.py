@@ -6,6 +6,7 @@ import math
 import pickle
 
 import pytest
+
 from mcmandelbrot.errors import PictureError
 from mcmandelbrot.picture import MAX_SIDE, Picture, View
 

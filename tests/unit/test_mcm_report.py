@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mcmandelbrot.picture import View
 from mcmandelbrot.report import Tally, summary
 from mcmandelbrot.worker import Ready, Row

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from mcmandelbrot.errors import TargetError
 from mcmandelbrot.target import namedFile, standardOutput
 
