@@ -2,8 +2,8 @@
 
 Theory of operation. Each event of a call's life is told once, with the time at which it happened, and adds to a few
 sums; nothing is kept of a call that has ended. `stats` makes a frozen picture of the sums. What is counted by
-series is kept for the `SERIES_KEPT` series that were seen last, so that a queue which makes a series a visitor does
-not grow for ever.
+series is kept for the `SERIES_KEPT` series that came last, so that a queue which makes a series a visitor does not
+grow for ever; what is forgotten of a series still counts in the whole and by worker.
 
 Cost: O(1) an event, O(workers + series) a picture.
 """
@@ -57,7 +57,7 @@ class QueueStats:
     """A picture of a queue: how many calls are QUEUED and RUNNING now, and how all that ended did.
 
     BYWORKER has the counts by worker ID, for the workers that are or were attached; BYSERIES those by series, for the
-    series seen last.
+    series that came last.
     """
 
     queued: int
@@ -76,32 +76,24 @@ class QueueStats:
 class _Sums:
     """Counts that grow."""
 
-    __slots__ = ("cancelled", "done", "failed", "lost", "retried", "run", "wait")
+    __slots__ = ("cancelled", "done", "failed", "lost", "ran", "retried", "run", "runLongest", "wait", "waitLongest")
 
     def __init__(self) -> None:
-        self.done = self.failed = self.lost = self.cancelled = self.retried = 0
-        self.wait: list[float] = [0, 0.0, 0.0]
-        self.run: list[float] = [0, 0.0, 0.0]
+        self.done = self.failed = self.lost = self.cancelled = self.retried = self.ran = 0
+        self.wait = self.waitLongest = self.run = self.runLongest = 0.0
 
-    def ended(self, settlement: Settlement, wait: float | None, run: float | None) -> None:
-        if isinstance(settlement, (Returned, Iterating)):
-            self.done += 1
-        elif isinstance(settlement, (Raised, TimedOut)):
-            self.failed += 1
-        elif isinstance(settlement, Lost):
-            self.lost += 1
-        else:
-            self.cancelled += 1
-        for times, seconds in ((self.wait, wait), (self.run, run)):
-            if seconds is not None:
-                times[0] += 1
-                times[1] += seconds
-                times[2] = max(times[2], seconds)
+    def add(self, other: _Sums) -> None:
+        """Count what OTHER has counted too."""
+        for name in ("done", "failed", "lost", "cancelled", "retried", "ran", "wait", "run"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.waitLongest = max(self.waitLongest, other.waitLongest)
+        self.runLongest = max(self.runLongest, other.runLongest)
 
     def picture(self) -> Counts:
-        return Counts(
-            self.done, self.failed, self.lost, self.cancelled, self.retried, _times(self.wait), _times(self.run)
-        )
+        """The counts as they are now."""
+        wait = Times(self.ran, self.wait, self.waitLongest)
+        run = Times(self.ran, self.run, self.runLongest)
+        return Counts(self.done, self.failed, self.lost, self.cancelled, self.retried, wait, run)
 
 
 class Ledger:
@@ -115,14 +107,12 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._all = _Sums()
-        self._workers: dict[int, _Sums] = {}
-        self._series: dict[Hashable, _Sums] = {}
+        self._sums: dict[Hashable, dict[int | None, _Sums]] = {}  # by series, then by worker
+        self._forgotten: dict[int | None, _Sums] = {}  # of all series that are not kept, by worker
 
     def again(self, series: Hashable, worker: int) -> None:
         """A call of SERIES that may have started was given to a WORKER again."""
-        for sums in (self._all, self._sumsOf(series), self._workers.setdefault(worker, _Sums())):
-            sums.retried += 1
+        self._sumsOf(series, worker).retried += 1
 
     def ended(
         self,
@@ -133,41 +123,68 @@ class Ledger:
         run: float | None = None,
     ) -> None:
         """A call of SERIES has ended, on WORKER, after a WAIT and a RUN in seconds; None if it never ran."""
-        self._all.ended(settlement, wait, run)
-        self._sumsOf(series).ended(settlement, wait, run)
-        if worker is not None:
-            self._workers.setdefault(worker, _Sums()).ended(settlement, wait, run)
+        sums = self._sumsOf(series, worker)
+        if isinstance(settlement, (Returned, Iterating)):
+            sums.done += 1
+        elif isinstance(settlement, (Raised, TimedOut)):
+            sums.failed += 1
+        elif isinstance(settlement, Lost):
+            sums.lost += 1
+        else:
+            sums.cancelled += 1
+        if wait is not None and run is not None:
+            sums.ran += 1
+            sums.wait += wait
+            sums.run += run
+            if wait > sums.waitLongest:
+                sums.waitLongest = wait
+            if run > sums.runLongest:
+                sums.runLongest = run
 
     def stats(self, queued: int, running: int) -> QueueStats:
         """A picture of everything, for a queue with so many calls QUEUED and RUNNING."""
-        whole = self._all.picture()
+        whole = _Sums()
+        byWorker: dict[int, _Sums] = {}
+        bySeries: dict[Hashable, _Sums] = {}
+        for workers in (self._forgotten, *self._sums.values()):
+            for worker, sums in workers.items():
+                whole.add(sums)
+                if worker is not None:
+                    byWorker.setdefault(worker, _Sums()).add(sums)
+        for series, workers in self._sums.items():
+            for sums in workers.values():
+                bySeries.setdefault(series, _Sums()).add(sums)
+        counts = whole.picture()
         return QueueStats(
             queued,
             running,
-            whole.done,
-            whole.failed,
-            whole.lost,
-            whole.cancelled,
-            whole.retried,
-            whole.wait,
-            whole.run,
-            {worker: sums.picture() for worker, sums in self._workers.items()},
-            {series: sums.picture() for series, sums in self._series.items()},
+            counts.done,
+            counts.failed,
+            counts.lost,
+            counts.cancelled,
+            counts.retried,
+            counts.wait,
+            counts.run,
+            {worker: sums.picture() for worker, sums in byWorker.items()},
+            {series: sums.picture() for series, sums in bySeries.items()},
         )
 
     def validate(self) -> None:
-        """Assert that what is kept is bounded, and that the parts make the whole."""
-        assert len(self._series) <= SERIES_KEPT
-        for name in ("done", "failed", "lost"):
-            assert sum(getattr(sums, name) for sums in self._workers.values()) <= getattr(self._all, name)
+        """Assert that what is kept is bounded, and that nothing is counted that has not run."""
+        assert len(self._sums) <= SERIES_KEPT
+        for workers in (self._forgotten, *self._sums.values()):
+            for sums in workers.values():
+                assert sums.ran <= sums.done + sums.failed + sums.lost + sums.cancelled
 
-    def _sumsOf(self, series: Hashable) -> _Sums:
-        sums = self._series.pop(series, None) or _Sums()
-        self._series[series] = sums  # seen last
-        if len(self._series) > SERIES_KEPT:
-            del self._series[next(iter(self._series))]
-        return sums
-
-
-def _times(sums: list[float]) -> Times:
-    return Times(int(sums[0]), sums[1], sums[2])
+    def _sumsOf(self, series: Hashable, worker: int | None) -> _Sums:
+        workers = self._sums.get(series)
+        if workers is None:
+            workers = self._sums[series] = {}
+            if len(self._sums) > SERIES_KEPT:
+                oldest = next(iter(self._sums))
+                for worker_, sums in self._sums.pop(oldest).items():
+                    self._forgotten.setdefault(worker_, _Sums()).add(sums)
+        found = workers.get(worker)
+        if found is None:
+            found = workers[worker] = _Sums()
+        return found

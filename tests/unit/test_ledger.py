@@ -1,0 +1,70 @@
+"""What is counted, and of how many series."""
+
+from __future__ import annotations
+
+import pytest
+
+from asynqueue.core.ledger import SERIES_KEPT, Ledger, Times
+from asynqueue.core.records import Cancelled, Iterating, Lost, Raised, Refused, Returned, Settlement, TimedOut
+
+
+@pytest.mark.parametrize(
+    ("settlement", "counted"),
+    [
+        (Returned(1), "done"),
+        (Iterating(None), "done"),
+        (Raised(ValueError()), "failed"),
+        (TimedOut(1.0), "failed"),
+        (Lost(), "lost"),
+        (Cancelled(), "cancelled"),
+        (Refused("late"), "cancelled"),
+    ],
+)
+def test_each_way_to_end_is_counted_as_what_it_is(settlement: Settlement, counted: str) -> None:
+    ledger = Ledger()
+    ledger.ended("a", None, settlement)
+    stats = ledger.stats(0, 0)
+    assert {name for name in ("done", "failed", "lost", "cancelled") if getattr(stats, name)} == {counted}
+    assert list(stats.bySeries) == ["a"]
+    assert getattr(stats.bySeries["a"], counted) == 1
+    assert stats.byWorker == {}
+    ledger.validate()
+
+
+def test_times_add_up_and_the_longest_is_kept() -> None:
+    ledger = Ledger()
+    for wait, run in ((1.0, 5.0), (3.0, 2.0)):
+        ledger.ended(None, 1, Returned(None), wait, run)
+    ledger.ended(None, 2, Returned(None), 2.0, 0.5)
+    stats = ledger.stats(queued=4, running=2)
+    assert (stats.queued, stats.running, stats.done) == (4, 2, 3)
+    assert stats.wait == Times(3, 6.0, 3.0)
+    assert stats.run == Times(3, 7.5, 5.0)
+    assert stats.run.mean == 2.5
+    assert stats.byWorker[1].run == Times(2, 7.0, 5.0)
+    assert stats.byWorker[2].wait == Times(1, 2.0, 2.0)
+
+
+def test_what_never_ran_has_no_times() -> None:
+    ledger = Ledger()
+    ledger.ended(None, None, Cancelled())
+    assert ledger.stats(0, 0).wait == Times()
+    assert Times().mean == 0.0
+
+
+def test_a_call_that_is_started_again_is_counted_where_it_is() -> None:
+    ledger = Ledger()
+    ledger.again("a", 2)
+    stats = ledger.stats(0, 1)
+    assert (stats.retried, stats.byWorker[2].retried, stats.bySeries["a"].retried) == (1, 1, 1)
+
+
+def test_a_series_for_every_visitor_is_not_remembered_for_ever_but_still_counts() -> None:
+    ledger = Ledger()
+    for visitor in range(2 * SERIES_KEPT):
+        ledger.ended(visitor, 1, Returned(None), 0.0, 1.0)
+        ledger.validate()
+    stats = ledger.stats(0, 0)
+    assert list(stats.bySeries) == list(range(SERIES_KEPT, 2 * SERIES_KEPT))
+    assert stats.done == stats.byWorker[1].done == 2 * SERIES_KEPT
+    assert stats.run.total == 2 * SERIES_KEPT
