@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from typing_extensions import Unpack
 
-from asynqueue.base import QueueOptions, TaskQueue
+from asynqueue.base import TaskQueue
 from asynqueue.core.iteration import Outflow
 from asynqueue.core.records import (
     Interrupted,
@@ -33,6 +33,7 @@ from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import ItemSink, Resignator
+from asynqueue.options import QueueOptions
 from asynqueue.universe import SLICE, isIterator
 
 __all__ = ["ThreadQueue", "ThreadWorker"]
@@ -45,9 +46,10 @@ class _Lane:
 
     def __init__(self, reactor: Any) -> None:
         self.gone: Deferred[None] = Deferred()
-        self.sources: dict[_LaneSource, None] = {}
+        self.sources: dict[_LaneSource, None] = {}  # those that somebody listens to; for the reactor's thread
+        self.iterations: dict[_LaneSource, None] = {}  # those that have not ended; for the thread
         self._reactor = reactor
-        self._abandoned = False
+        self.abandoned = False
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._told: deque[Callable[[], None]] = deque()
         self._telling = False
@@ -81,7 +83,7 @@ class _Lane:
     def collect(self) -> None:
         """Hear what the thread has told."""
         self._telling = False
-        while self._told and not self._abandoned:
+        while self._told and not self.abandoned:
             self._told.popleft()()
 
     def leave(self) -> Deferred[None]:
@@ -91,7 +93,7 @@ class _Lane:
 
     def abandon(self) -> None:
         """Let the thread end when its job does, and hear nothing more of it."""
-        self._abandoned = True
+        self.abandoned = True
         self._thread.name += " (abandoned)"
         self._jobs.put(None)
         for source in list(self.sources):
@@ -107,12 +109,14 @@ class _Lane:
             self._reactor.callFromThread(self.collect)
 
     def _work(self) -> None:
-        while not self._abandoned:
+        while not self.abandoned:
             job = self._jobs.get()
             if job is None:
                 break
             job.do(self)
             del job  # or what it was passed would live until the next one comes
+        for source in list(self.iterations):
+            source.end(WorkerLost("the iteration ended early: its thread has ended"))
         self._reactor.callFromThread(self._join)
 
     def _join(self) -> None:
@@ -171,6 +175,7 @@ class _LaneSource(_Job):
         self._iterator = iterator
         self._flow = Outflow()
         self._sink: ItemSink | None = None
+        lane.iterations[self] = None
 
     # For the reactor's thread.
 
@@ -181,7 +186,10 @@ class _LaneSource(_Job):
 
     def grant(self, items: int) -> None:
         """Produce ITEMS more."""
-        self._lane.do(_Grant(self, items))
+        if self._lane.abandoned:
+            self.over(WorkerLost("the iteration ended early: its thread was abandoned"))
+        else:
+            self._lane.do(_Grant(self, items))
 
     def close(self) -> None:
         """End the iterator in its thread, and say so."""
@@ -227,13 +235,14 @@ class _LaneSource(_Job):
         if self._flow.ready:
             lane.do(self)
 
-    def end(self) -> None:
-        """Close the iterator."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Close the iterator, which ends with ERROR if there is one."""
         if not self._flow.ended:
-            self._end([], None)
+            self._end([], error)
 
     def _end(self, items: list[Any], error: BaseException | None) -> None:
         self._flow.end()
+        self._lane.iterations.pop(self, None)
         close = getattr(self._iterator, "close", None)
         try:
             if callable(close):
@@ -278,8 +287,8 @@ class ThreadWorker:
         self._raw = raw
         self._reactor = reactor
         self._lane: _Lane | None = None
+        self._leaving: Deferred[None] = succeed(None)
         self._jobs: dict[_CallJob, None] = {}  # those without an outcome, in order
-        self._sources: dict[_LaneSource, None] = {}
         self._resign: Resignator | None = None
 
     def setResignator(self, resign: Resignator) -> None:
@@ -303,22 +312,22 @@ class ThreadWorker:
 
     def stop(self) -> Deferred[None]:
         """Let the thread end when it has done what it was given; fires when it is gone."""
-        if self._lane is None:
-            return succeed(None)
-        lane, self._lane = self._lane, None
-        return lane.leave()
+        if self._lane is not None:
+            self._leaving, self._lane = self._lane.leave(), None
+        stopped: Deferred[None] = Deferred()
+        self._leaving.addCallback(stopped.callback)
+        return stopped
 
     def crash(self) -> Sequence[Task]:
         """Abandon the thread; the tasks without an outcome."""
         if self._lane is not None:
+            self._lane.takeBack()  # first, so that no other starts while it is heard what has ended
             self._lane.collect()
-        unfinished = list(self._jobs)
-        if self._lane is not None:
-            self._lane.takeBack()
             self._lane.abandon()
             self._lane = None
+        unfinished = [job.task for job in self._jobs]
         self._jobs.clear()
-        return [job.task for job in unfinished]
+        return unfinished
 
     def interrupt(self, job: _CallJob) -> None:
         """The outcome of JOB is not wanted any more. (For the job's own Deferred.)"""
@@ -327,6 +336,7 @@ class ThreadWorker:
             return
         unstarted = lane.takeBack()
         lane.collect()
+        unstarted += lane.takeBack()  # what hearing that has brought
         if job in self._jobs and job not in unstarted:
             lane.abandon()
             self._lane = None
