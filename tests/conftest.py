@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -37,6 +38,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# What starts the tests may ignore signals, as `nohup` and a shell's background do, and programs inherit that: those
+# that a test starts are to heed theirs.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 GRACE = 2.0
 """Seconds that a thread or a process has to end in, once told to. Delayed calls and unhandled errors have none."""
