@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from asynqueue.errors import SerializationError
@@ -111,39 +111,23 @@ def loadError(payload: bytes | bytearray) -> BaseException:
     return error
 
 
-def dumpItems(items: Sequence[Any]) -> tuple[int, bytes, SerializationError | None]:
-    """How many of ITEMS can be carried from the first on, those as bytes, and why not the next."""
-    buffer = io.BytesIO()
-    pickler = pickle.Pickler(buffer, PROTOCOL)
+def dumpItem(item: Any) -> bytes:
+    """An iterator's ITEM as bytes, which stand for it as it is now: the iterator may use it again. Raises
+    `SerializationError`."""
     try:
-        for item in items:
-            pickler.dump(item)
-            pickler.clear_memo()  # each item comes out on its own
-    except Exception:  # as in dumps
-        return _dumpItemsByValue(items)
-    payload = buffer.getvalue()
-    return _dumpItemsByValue(items) if b"__main__" in payload else (len(items), payload, None)
-
-
-def _dumpItemsByValue(items: Iterable[Any]) -> tuple[int, bytes, SerializationError | None]:
-    payloads: list[bytes] = []
-    for item in items:
-        try:
-            payloads.append(dumps(item))
-        except Exception as error:
-            name = type(item).__name__
-            refusal = SerializationError(f"an item, of type {name}, cannot be pickled: {_reason(error)}")
-            return len(payloads), b"".join(payloads), refusal
-    return len(payloads), b"".join(payloads), None
+        return dumps(item)
+    except BaseException as error:  # SystemExit too: it is the iteration that ends, not the worker
+        name = type(item).__name__
+        raise SerializationError(f"an item, of type {name}, cannot be pickled: {_reason(error)}") from error
 
 
 def loadItems(number: int, payload: bytes | bytearray) -> tuple[list[Any], SerializationError | None]:
     """The NUMBER items in PAYLOAD, as far as they come out, and why not the next."""
-    unpickler = pickle.Unpickler(io.BytesIO(payload))
+    stream = io.BytesIO(payload)
     items: list[Any] = []
     for _ in range(number):
         try:
-            items.append(unpickler.load())
+            items.append(pickle.load(stream))  # an unpickler each: what one remembers is nothing to the next
         except BaseException as error:
             return items, SerializationError(f"an item cannot be unpickled: {_reason(error)}")
     return items, None

@@ -28,7 +28,7 @@ from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
 from asynqueue.permits import PermitHolder
-from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItems, dumpResult, loads
+from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult, loads
 
 SLICE = 0.001
 """Seconds for which an iterator may go on before its items are sent and something else has its turn."""
@@ -143,24 +143,21 @@ class ProcessUniverse:
 
     def _produce(self, number: int, iteration: _Iteration) -> None:
         """Send items for as long as a slice lasts."""
-        items: list[Any] = []
+        items: list[bytes] = []
         end: m.Exhausted | m.Failed | None = None
         deadline = perf_counter() + SLICE
         while end is None and len(items) < iteration.flow.credit:
             try:
-                items.append(next(iteration.iterator))
+                items.append(dumpItem(next(iteration.iterator)))
             except StopIteration:
                 end = m.Exhausted(number)
             except BaseException as error:
                 end = m.Failed(number, dumpError(error))
             if perf_counter() > deadline:
                 break
-        sound, payload, refusal = dumpItems(items)
-        if refusal is not None:
-            end = m.Failed(number, dumpError(refusal))
-        if sound:
-            iteration.flow.sent(sound)
-            self._say(m.Items(number, sound, payload))
+        if items:
+            iteration.flow.sent(len(items))
+            self._say(m.Items(number, len(items), b"".join(items)))
         if end is not None:
             self._end(number, end)
 

@@ -82,7 +82,7 @@ class Opened(NamedTuple):
 
 
 class Items(NamedTuple):
-    """The next NUMBER items of the iterator, as one list in PAYLOAD."""
+    """The next NUMBER items of the iterator, one after another in PAYLOAD."""
 
     id: int
     number: int
