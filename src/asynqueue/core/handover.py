@@ -1,9 +1,9 @@
 """Items from one side to another that goes at a pace of its own: how much waits, who goes on, how it ends.
 
 Theory of operation. The *writing* side puts items in, the *reading* side takes them out, in the same order. What
-was put and not taken *waits*; when LIMIT items wait the handover is *full*, and is not counted as having room again
-before half of them or more are gone, so that neither side is stopped and started for every item. An item that is
-put nevertheless is kept: to be full is a request, not a wall.
+was put and not taken *waits*; when LIMIT items wait the handover is *full*. Who is told to hold then is not told to go
+on before half of them or more are gone, so that nobody is stopped and started for every item. An item that is put
+nevertheless is kept: to be full is a request, not a wall.
 
 Each side is in threads or in a loop, and the two are told in different ways.
 
@@ -159,7 +159,7 @@ class Handover(Generic[T]):
     def put(self, item: T) -> bool:
         """ITEM is the next. Gives True when somebody may have to be told: a reader, or the loop."""
         if self._phase is not Phase.OPEN:
-            return False
+            return self.due is not None
         self._waiting.append(item)
         if not self._streaming:
             self._flowing = False
@@ -224,7 +224,7 @@ class Handover(Generic[T]):
             if self._flowing:
                 if self._streaming and len(self._waiting) >= self._limit:
                     return Due.PAUSE
-            elif self._roomy:
+            elif self._roomy or (not self._streaming and len(self._waiting) < self._limit):
                 return Due.RESUME
         if self._phase is Phase.OVER and not self._finished:
             return Due.FINISHED
@@ -253,6 +253,7 @@ class Handover(Generic[T]):
         if self._attached and self.due is None:
             assert self._phase is Phase.OPEN
             assert self._flowing or not self._roomy, "a producer is kept waiting"
+            assert self._flowing or self._streaming or self.full, "a producer is not asked"
             assert not (self._streaming and self._flowing and self.full), "a producer goes on when it is full"
 
     @property

@@ -1,0 +1,433 @@
+"""Bridges between a loop that must not block and a thread that cannot help it.
+
+A `Consumerator` is written by a Twisted producer, a `Filerator` as if it were a file. Either is read as an iterator
+in a thread, or in the loop with ``async for``. `asynqueue.getter` has what they have in common: how much may wait,
+and how both sides hear of the end.
+
+An `OrderedItemProducer` is a `Consumerator` and the calls whose results go into it, in the order in which they were
+made. Which goes in next is decided by `asynqueue.core.reorder.Reorder`; how many may wait, by the `Consumerator`,
+whose producer it is. What is left is to know how it ends, and there are three ways: `stop`, and everything made has
+gone in; a call has failed; the blocking side is over. Calls that nobody needs any more are cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.python.failure import Failure
+from typing_extensions import Self
+from zope.interface import implementer
+
+from asynqueue.core.handover import Due, Phase
+from asynqueue.core.reorder import Reorder
+from asynqueue.errors import ThreadError
+from asynqueue.getter import LIMIT, IterationGetter
+from asynqueue.pool import PoolUser, isLoopThread
+
+__all__ = ["Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@implementer(IConsumer)
+class Consumerator(IterationGetter[T]):
+    """An `IConsumer` to Twisted, a blocking iterator to a thread.
+
+    >>> consumerator = Consumerator()                                        # doctest: +SKIP
+    >>> d = consumerator.runInThread(png.Writer(640, 480).write_rows)        # doctest: +SKIP
+    >>> producer.beginProducing(consumerator)                                # doctest: +SKIP
+
+    PRODUCER, if it is given, is registered as a streaming one (`IPushProducer`); any producer can be registered
+    later. The producer ends the iteration by `unregisterProducer`, and with an error by `fail`. When the reading side
+    has left, the producer is told to stop. One that raises when told anything ends the iteration with what it raised.
+
+    The other arguments are those of `IterationGetter`. But for reading, `stop` and `fail`, everything is for the
+    reactor's thread.
+    """
+
+    def __init__(
+        self,
+        producer: Any = None,
+        maxThreads: int | None = None,
+        *,
+        limit: int = LIMIT,
+        reactor: Any = None,
+    ) -> None:
+        super().__init__(maxThreads, limit=limit, reactor=reactor)
+        self._producer: Any = None  # Twisted's IPushProducer or IPullProducer
+        if producer is not None:
+            self.registerProducer(producer, True)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Have PRODUCER write: until it is paused when STREAMING, or else once each time it is resumed.
+
+        Raises RuntimeError when there is one already. When the iteration has ended, PRODUCER is told to stop.
+        """
+        if self._producer is not None:
+            raise RuntimeError("this consumer has a producer already")
+        self._producer = producer
+        with self._lock:
+            self._flow.attach(bool(streaming))
+        self._attend()
+
+    def unregisterProducer(self) -> None:
+        """There is nothing more to write: the thread reads what was written, and then its iteration ends."""
+        self._letGo()
+        self._end(None)
+
+    def write(self, data: T) -> None:  # type: ignore[override]  # IConsumer speaks of bytes; ours are items of any type
+        """DATA is the next item. When the iteration has ended it is dropped."""
+        with self._lock:
+            attend = self._flow.put(data) and self._tell()
+        if attend:
+            self._attend()
+
+    def stop(self) -> None:
+        """End it: the producer is told to stop.
+
+        In the reactor's thread this speaks for the writing side, so what was written is still read. In any other one
+        it speaks for the reading side, as `leave` does, so that is dropped.
+        """
+        if isLoopThread():
+            self._end(None)
+        else:
+            self.leave()
+
+    def fail(self, error: BaseException) -> None:
+        """As `unregisterProducer`, but the iteration does not end: it raises ERROR, after what was written."""
+        self._letGo()
+        self._end(error)
+
+    def _direct(self, due: Due) -> None:
+        producer = self._producer
+        if due is Due.PAUSE:
+            producer.pauseProducing()
+        elif due is Due.RESUME:
+            producer.resumeProducing()
+        else:
+            self._producer = None
+            producer.stopProducing()
+
+    def _letGo(self) -> None:
+        self._producer = None
+        with self._lock:
+            self._flow.detach()
+
+
+class Filerator(IterationGetter[T]):
+    """A file to write to on one side, an iterator over what was written on the other.
+
+    >>> filerator = Filerator()                                              # doctest: +SKIP
+    >>> d = PoolUser.deferToThreadInPool(logging.StreamHandler(filerator).emit, record)    # doctest: +SKIP
+    >>> async for line in filerator:                                         # doctest: +SKIP
+    ...     print(line)
+
+    Both sides may be used in any thread, in the reactor's too. A write in any other thread waits until there is room.
+    In the reactor's it does not; wait for `ready` there. ``with filerator:`` closes it, and where it is left by an
+    error, the reading side gets that after the items.
+
+    The arguments are those of `IterationGetter`.
+    """
+
+    def __init__(self, maxThreads: int | None = None, *, limit: int = LIMIT, reactor: Any = None) -> None:
+        super().__init__(maxThreads, limit=limit, reactor=reactor)
+        self._closed = False
+        self._ready: list[Deferred[None]] = []
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._closed
+
+    def write(self, data: T) -> None:
+        """DATA is the next item, whatever it is.
+
+        Raises `ValueError` after `close`, and `BrokenPipeError` when nobody reads any more, also in the midst of
+        waiting for room.
+        """
+        mayWait = not isLoopThread()
+        with self._lock:
+            self._check()
+            while mayWait and self._flow.awaitRoom():
+                self._room.wait()
+                self._check()
+            attend = self._flow.put(data) and self._tell()
+        if attend:
+            self._attend()
+
+    def writelines(self, lines: Iterable[T]) -> None:
+        """Write each of LINES."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing: what is written is there to be read at once. Raises `ValueError` after `close`, as a file does."""
+        with self._lock:
+            self._check()
+
+    def ready(self) -> Deferred[None]:
+        """Fires when there is room for more, or nobody reads any more. For the reactor's thread."""
+        with self._lock:
+            if not self._flow.full:
+                return succeed(None)
+            if not self._ready:
+                self._flow.attach(streaming=False)
+        ready: Deferred[None] = Deferred()
+        self._ready.append(ready)
+        self._attend()
+        return ready
+
+    def close(self) -> None:
+        """There is nothing more to write: what was written is read, and then the iteration ends."""
+        self._closed = True
+        self._end(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._end(error)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise ValueError("write to a closed Filerator")
+        if self._hasLeft or self._flow.phase is Phase.OVER:
+            raise BrokenPipeError("nobody reads this Filerator any more")
+
+    def _direct(self, due: Due) -> None:
+        # Whatever it is, there is no use in waiting: there is room, or an end.
+        with self._lock:
+            self._flow.detach()
+        ready, self._ready = self._ready, []
+        for each in ready:
+            each.callback(None)
+
+
+@define(eq=False)
+class _Call(Generic[T]):
+    """A call of a producing function: what is told of it, what it runs as, and what came of it."""
+
+    index: int
+    answer: Deferred[T | None] = field(factory=Deferred)
+    running: Deferred[T] | None = None
+    outcome: Any = None  # an item, or a Failure
+
+    def tell(self, item: T | None) -> None:
+        if not self.answer.called:
+            self.answer.callback(item)
+
+
+@implementer(IPushProducer)
+class OrderedItemProducer(PoolUser, Generic[T]):
+    """Feeds a blocking function with items in the order they were asked for, however long each of them takes.
+
+    >>> async def main():                                                    # doctest: +SKIP
+    ...     p = OrderedItemProducer()
+    ...     await p.start(png.Writer(640, 480).write_rows)
+    ...     for y in range(480):
+    ...         await p.produceItem(queue.call, computeRow, y)
+    ...     await p.stop()
+
+    Items wait in `i`, a `Consumerator`, and LIMIT is how many; the arguments are those of `IterationGetter`. All of
+    it is for the reactor's thread.
+    """
+
+    def __init__(self, maxThreads: int | None = None, *, limit: int = LIMIT, reactor: Any = None) -> None:
+        self._room = True
+        self._over = False  # nothing more is iterated
+        self._stopping = False
+        self._started: Deferred[None] | None = None
+        self._blocking = False
+        self._reorder = Reorder[_Call[T]]()
+        self._count = 0
+        self._calls: dict[int, _Call[T]] = {}  # those under way
+        self._early: dict[int, _Call[T]] = {}  # those that have their outcome, and it has not gone in
+        self._failed: int | None = None  # the first call that is known to have failed
+        self._waiting: list[_Call[T]] = []  # those whose item has gone in, when there was no room for another
+        self._result: Any = None  # what FB returned, or a Failure
+        self._failure: Failure | None = None
+        self._stopped: list[Deferred[Any]] = []
+        self._unheard: Deferred[None] | None = None
+        self.i: Consumerator[T] = Consumerator(self, maxThreads, limit=limit, reactor=reactor)
+
+    def start(self, fb: Callable[Concatenate[Iterator[T], P], object], *args: P.args, **kw: P.kwargs) -> Deferred[None]:
+        """Call FB in a thread with an iterator over the items, and what follows.
+
+        Fires when it begins, which is when the pool has a thread for it. Raises RuntimeError when FB was started
+        before, or it is too late. The iterator ends after `stop`, and raises what a producing call has raised.
+        """
+        if self._started is not None:
+            raise RuntimeError("this OrderedItemProducer has been started")
+        if self._stopping or self._over:
+            raise RuntimeError("this OrderedItemProducer has been stopped")
+        started: Deferred[None] = Deferred()
+        self._started = started
+        self._blocking = True
+        reactor = self.i.reactor
+
+        def run(items: Iterator[T]) -> object:
+            reactor.callFromThread(self._begun)
+            return fb(items, *args, **kw)
+
+        self.i.runInThread(run).addBoth(self._ended)
+        return started
+
+    @overload
+    def produceItem(
+        self, fp: Callable[P, Deferred[T] | Coroutine[Any, Any, T]], *args: P.args, **kw: P.kwargs
+    ) -> Deferred[T | None]: ...
+    @overload
+    def produceItem(self, fp: Callable[P, T], *args: P.args, **kw: P.kwargs) -> Deferred[T | None]: ...
+    def produceItem(self, fp: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[T | None]:
+        """Call FP now with what follows; its result is an item, or a Deferred or a coroutine of one.
+
+        Fires with the item when all items before it have gone in, it has too, and there is room for more: who waits
+        for that never has more under way than can be taken. Who does not is not held back.
+
+        If FP fails, the iteration ends with its error after the items before, and so does `stop`. This fires with
+        None then, as it does for every item that nobody will iterate; and FP is not called at all once it is over.
+        """
+        if self._over or self._stopping or self._failed is not None:
+            return succeed(None)
+        call: _Call[T] = _Call(self._count)
+        self._count += 1
+        self._calls[call.index] = call
+        call.running = maybeDeferred(fp, *args, **kw)
+        call.running.addBoth(self._made, call)
+        if not self._wanted(call):
+            call.running.cancel()  # FP itself has ended it all
+        return call.answer
+
+    def stop(self) -> Deferred[Any]:
+        """No more items are asked for. Fires with what the blocking function returns.
+
+        The calls that were made go on to their end, their items are iterated, and then the iterator ends. Fails with
+        what a producing call or the blocking function has raised, whichever ended it. Fires with None if there was no
+        blocking function; then nobody wants the items, and calls under way are cancelled. May be called again.
+        """
+        self._stopping = True
+        if self._unheard is not None:
+            self._unheard.addErrback(lambda _: None)
+        stopped: Deferred[Any] = Deferred()
+        self._stopped.append(stopped)
+        if self._started is None:
+            self._end()
+        self._proceed()
+        return stopped
+
+    # What the Consumerator tells its producer.
+
+    def pauseProducing(self) -> None:
+        """There is no room."""
+        self._room = False
+
+    def resumeProducing(self) -> None:
+        """There is room."""
+        self._release()
+
+    def stopProducing(self) -> None:
+        """Nobody iterates any more."""
+        self._end()
+        self._proceed()
+
+    # What happens to the calls.
+
+    def _wanted(self, call: _Call[T]) -> bool:
+        return not self._over and (self._failed is None or call.index <= self._failed)
+
+    def _made(self, outcome: Any, call: _Call[T]) -> None:
+        del self._calls[call.index]
+        if self._wanted(call):
+            call.outcome = outcome
+            self._early[call.index] = call
+            if isinstance(outcome, Failure):
+                self._failed = call.index
+                self._cancel(after=call.index)
+            for ready in self._reorder.put(call.index, call):
+                self._goIn(ready)
+        else:
+            call.tell(None)
+        self._proceed()
+
+    def _goIn(self, call: _Call[T]) -> None:
+        """It is the turn of CALL's outcome."""
+        if self._early.pop(call.index, None) is None:
+            return  # it was told already that nobody wants it
+        if isinstance(call.outcome, Failure):
+            self._failure = call.outcome
+            self._release()
+            self.i.fail(call.outcome.value or ThreadError("an item could not be made"))
+            call.tell(None)
+            return
+        self.i.write(call.outcome)
+        if self._room:
+            call.tell(call.outcome)
+        else:
+            self._waiting.append(call)
+
+    def _release(self) -> None:
+        """There is room, or nobody waits for it any more."""
+        self._room = True
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call.tell(call.outcome)
+
+    def _cancel(self, after: int) -> None:
+        """The items of the calls after that number are not wanted: those made, and those under way."""
+        for index in [index for index in self._early if index > after]:
+            self._early.pop(index).tell(None)
+        for index, call in list(self._calls.items()):
+            if index > after:
+                if call.running is not None:
+                    call.running.cancel()
+                call.tell(None)
+
+    # The end.
+
+    def _begun(self) -> None:
+        if self._started is not None and not self._started.called:
+            self._started.callback(None)
+
+    def _ended(self, result: Any) -> None:
+        """The blocking function has returned, or failed."""
+        self._blocking = False
+        if isinstance(result, Failure):
+            self._failure = self._failure or result
+        else:
+            self._result = result
+        self._begun()
+        self._end()
+        self._proceed()
+
+    def _end(self) -> None:
+        """Nothing more is iterated."""
+        if self._over:
+            return
+        self._over = True
+        self.i.leave()
+        self._release()
+        self._cancel(after=-1)
+
+    def _proceed(self) -> None:
+        """Go on to the end, if it has come."""
+        if self._calls:
+            return
+        if self._stopping and not self._over:
+            self.i.unregisterProducer()
+            self._release()
+        if self._blocking or not self._over:
+            return
+        if self._failure is not None and not self._stopping:
+            self._unheard = fail(self._failure)  # it is reported if nobody ever calls stop
+        stopped, self._stopped = self._stopped, []
+        for each in stopped:
+            each.callback(self._failure or self._result)
