@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from asynqueue.errors import TimeoutError as TimeoutError
     from asynqueue.errors import WorkerError as WorkerError
     from asynqueue.errors import WorkerLost as WorkerLost
+    from asynqueue.info import Info as Info
+    from asynqueue.info import showResult as showResult
+    from asynqueue.info import whichThread as whichThread
     from asynqueue.iteration import Deferator as Deferator
     from asynqueue.iteration import IterationProducer as IterationProducer
     from asynqueue.null import NullQueue as NullQueue
@@ -62,6 +65,7 @@ _HOMES = {
         "WorkerError",
         "WorkerLost",
     ),
+    "asynqueue.info": ("Info", "showResult", "whichThread"),
     "asynqueue.iteration": ("Deferator", "IterationProducer"),
     "asynqueue.null": ("NullQueue",),
     "asynqueue.process": ("ProcessQueue", "ProcessWorker"),
