@@ -363,7 +363,8 @@ class TestTheProcess:
             reactor.run()
             """,
         )
-        assert sorted(out.splitlines()) == ["a line", "no line", "of ours"]
+        for printed in ("a line\n", "of ours\n", "no line"):  # in which order is up to two processes
+            assert out.count(printed) == 1
 
 
 class TestLettingGoOfACall:
