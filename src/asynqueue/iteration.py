@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -209,7 +209,7 @@ class LocalSource:
         self._reactor = installedReactor(reactor)
         self._flow = core.Outflow()
         self._sink: ItemSink | None = None
-        self._scheduled = False
+        self._scheduled: IDelayedCall | None = None
         self._producing = False
 
     def begin(self, sink: ItemSink) -> None:
@@ -229,12 +229,11 @@ class LocalSource:
             self._end(None)
 
     def _schedule(self) -> None:
-        if self._flow.ready and not self._scheduled:
-            self._scheduled = True
-            self._reactor.callLater(0, self._produce)
+        if self._flow.ready and self._scheduled is None:
+            self._scheduled = self._reactor.callLater(0, self._produce)
 
     def _produce(self) -> None:
-        self._scheduled = False
+        self._scheduled = None
         if self._flow.ended or self._sink is None:
             return
         items: list[Any] = []
@@ -266,6 +265,9 @@ class LocalSource:
 
     def _end(self, error: BaseException | None) -> None:
         self._flow.end()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
         close = getattr(self._iterator, "close", None)
         try:
             if callable(close):

@@ -320,10 +320,11 @@ class ThreadWorker:
 
     def crash(self) -> Sequence[Task]:
         """Abandon the thread; the tasks without an outcome."""
-        if self._lane is not None:
-            self._lane.takeBack()  # first, so that no other starts while it is heard what has ended
-            self._lane.collect()
-            self._lane.abandon()
+        lane = self._lane
+        if lane is not None:
+            lane.takeBack()  # first, so that no other starts while it is heard what has ended
+            lane.collect()
+            lane.abandon()
             self._lane = None
         unfinished = [job.task for job in self._jobs]
         self._jobs.clear()

@@ -226,6 +226,12 @@ class TestStopping:
         assert outcomes(deferator.d) == [False]
         assert clock.getDelayedCalls() == []
 
+    def test_it_leaves_no_delayed_call(self, clock: Clock) -> None:
+        deferator = Deferator(Items(10), reactor=clock)
+        assert clock.getDelayedCalls() != []
+        deferator.stop()
+        assert clock.getDelayedCalls() == []
+
     def test_finally_is_run(self, clock: Clock) -> None:
         seen: list[str] = []
 

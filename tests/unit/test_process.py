@@ -157,6 +157,18 @@ class TestResultsAndErrors:
             assert marks(tmp_path / "closed") == {"started": 1}
 
     @inLoop
+    async def test_items_are_what_they_were_when_they_were_yielded(self) -> None:
+        def reusing() -> Iterator[tuple[list[int], list[int]]]:
+            reused = [0]
+            for _ in range(300):
+                reused[0] += 1
+                yield reused, reused
+
+        async with ProcessQueue(1) as queue:
+            items = await kit.drained(await queue.call(reusing))
+        assert items == [([n], [n]) for n in range(1, 301)]
+
+    @inLoop
     async def test_twenty_megabytes_go_there_and_back(self) -> None:
         big = os.urandom(20_000_000)
         async with ProcessQueue(2) as queue:

@@ -380,6 +380,7 @@ class TestIterations:
         assert isinstance(outcome, Iterating)
         outcome.source.begin(sink)
         outcome.source.grant(200)
+        await until(lambda: made)
         call = await worker.run(task(2, lambda: made))
         assert isinstance(call, Returned)
         assert call.value < 200
@@ -445,6 +446,20 @@ class TestLettingGoOfAWorker:
             await gatherResults(behind)
         assert gate.starts == 2
         assert ran == list(range(30))
+
+    @inLoop
+    async def test_a_crash_may_hear_the_last_outcome_of_a_worker_that_leaves(self, gate: Gate) -> None:
+        async with ThreadQueue() as queue:
+            worker: Any = queue.workers()[0]  # we look into it
+            last = queue.call(gate.passThrough)
+            await until(gate.reached.is_set)
+            left = queue.detachWorker(worker)
+            gate.open()
+            while not worker._lane._told:  # the reactor has no turn
+                time.sleep(0.001)
+            crashed = queue.detachWorker(worker, crash=True)
+            assert (await left, await crashed) == ([], [])
+            assert await last == gate.name
 
     @inLoop
     async def test_with_crash_alone_its_calls_are_lost_and_listed_and_no_timer_is_left(self, gate: Gate) -> None:
