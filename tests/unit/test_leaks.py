@@ -85,7 +85,7 @@ async def oneOf(make: Callable[[], TaskQueue]) -> None:
 
 @pytest.mark.parametrize(
     ("make", "queues"),
-    [(NullQueue, QUEUES), (lambda: ThreadQueue(workers=2), QUEUES), (lambda: ProcessQueue(1), QUEUES // 5)],
+    [(NullQueue, QUEUES), (lambda: ThreadQueue(workers=2), QUEUES), (lambda: ProcessQueue(1), QUEUES // 10)],
     ids=["main loop", "threads", "processes"],
 )
 @inLoop
