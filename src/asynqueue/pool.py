@@ -37,6 +37,8 @@ class _Pool:
 
     def allow(self, maxThreads: int) -> None:
         self._threads.adjustPoolsize(0, maxThreads)
+        for _ in range(self._threads.q.qsize()):  # for the calls that wait
+            self._threads.startAWorker()
 
     def call(self, f: Callable[P, R], *args: P.args, **kw: P.kwargs) -> Deferred[R]:
         # A thread cannot be interrupted: who cancels hears no more of it, and shutdown still waits for it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from random import Random
 from typing import Any
@@ -207,16 +209,39 @@ class TestConsumerator:
         assert (p.told, p.next) == (["pause", "resume", "pause", "resume", "pause"], 12)
 
     def test_resumes_a_pulled_producer_for_each_write(self) -> None:
-        c = Consumerator[int](limit=4, reactor=Hook())
+        reactor = Hook()
+        c = Consumerator[int](limit=4, reactor=reactor)
         p = Numbers(c, 100, False)
+        reactor.turn()
         assert (p.told, p.next) == (["resume"] * 4, 4)
 
     def test_waits_for_a_pulled_producer_that_writes_later(self) -> None:
-        c = Consumerator[int](limit=4, reactor=Hook())
+        reactor = Hook()
+        c = Consumerator[int](limit=4, reactor=reactor)
         p = Numbers(c, 100, False, perResume=0)
         assert p.told == ["resume"]
         c.write(0)
+        reactor.turn()
         assert p.told == ["resume", "resume"]
+
+    def test_resumes_for_a_slice_of_time_and_then_lets_the_loop_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("asynqueue.getter.SLICE", -1.0)
+        reactor = Hook()
+        p = Numbers(Consumerator[int](limit=4, reactor=reactor), 100, False)
+        assert p.told == ["resume"]
+        assert len(reactor.calls) == 1
+        reactor.turn()
+        assert p.told == ["resume"] * 4
+
+    def test_a_loop_that_was_left_is_the_last(self) -> None:
+        """In the very thread that left it, before the loop has heard of that."""
+        c = Consumerator[int](reactor=(reactor := Hook()))
+        for item in range(5):
+            c.write(item)
+        assert first(c, 2) == [0, 1]
+        assert list(c) == []
+        reactor.turn()
+        assert resultOf(c.deferUntilDone()) is False
 
     def test_has_one_producer_at_a_time(self) -> None:
         c = Consumerator[int](reactor=Hook())
@@ -422,7 +447,10 @@ class TestConsumerator:
     def test_who_forgets_it_keeps_nothing_alive_by_the_trigger(self) -> None:
         reactor = Hook()
         c = Consumerator[int](reactor=reactor)
+        there = weakref.ref(c)
         del c
+        gc.collect()
+        assert there() is None
         reactor.stop()
 
 
@@ -520,7 +548,8 @@ class TestFilerator:
     @pytest_twisted.ensureDeferred
     async def test_a_close_wakes_a_writer(self) -> None:
         f = Filerator[int](limit=1)
-        d = PoolUser.deferToThreadInPool(f.writelines, range(9))
+        f.write(0)
+        d = PoolUser.deferToThreadInPool(f.write, 1)
         await _isWaiting(f, room=True)
         f.close()
         with pytest.raises(ValueError, match="closed Filerator"):
@@ -739,6 +768,69 @@ class TestOrderedItemProducer:
             await p.stop()
 
     @pytest_twisted.ensureDeferred
+    async def test_a_failed_call_counts_and_not_what_its_error_led_to(self) -> None:
+        p = OrderedItemProducer[int]()
+
+        def use(items: Iterator[int]) -> None:
+            try:
+                list(items)
+            except ValueError:
+                raise RuntimeError("the file is not complete") from None
+
+        await p.start(use)
+        await p.produceItem(int, "x")
+        p.produceItem(int, 1)
+        with pytest.raises(ValueError, match="invalid literal"):
+            await p.stop()
+
+    @pytest_twisted.ensureDeferred
+    async def test_an_error_may_be_heard_of_late(self) -> None:
+        p = OrderedItemProducer[int]()
+        await p.start(raiseAt, 0)
+        await p.produceItem(int, 0)
+        await PoolUser.shutdown()
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                await p.stop()
+
+    @pytest.mark.parametrize("failing", [True, False])
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_waits_for_room_when_there_is_nothing_more_to_come(self, failing: bool) -> None:
+        p = OrderedItemProducer[int](limit=1)
+        gate = Gate()
+
+        def use(items: Iterator[int]) -> list[int]:
+            gate.wait()
+            return list(items)
+
+        await p.start(use)
+        await gate.reached
+        answer = outcomes(p.produceItem(int, 0))
+        assert answer == []
+        if failing:
+            p.produceItem(int, "x")
+        else:
+            d = p.stop()
+        assert answer == [0]
+        gate.open()
+        if failing:
+            with pytest.raises(ValueError, match="invalid literal"):
+                await p.stop()
+        else:
+            assert await d == [0]
+
+    def test_a_call_that_ends_it_all_is_cancelled_itself(self) -> None:
+        p = OrderedItemProducer[int](reactor=Hook())
+        never = Deferred[int]()
+
+        def make() -> Deferred[int]:
+            p.stop()
+            return never
+
+        assert resultOf(p.produceItem(make)) is None
+        assert never.called
+
+    @pytest_twisted.ensureDeferred
     async def test_stop_waits_for_what_was_asked_for(self) -> None:
         p = OrderedItemProducer[int]()
         item = Deferred[int]()
@@ -836,9 +928,8 @@ class TestPoolUser:
         await turns()
         assert not gates[2].reached.called
         Consumerator[int](maxThreads=3).leave()
-        gates[0].open()
         await gates[2].reached
-        for gate in gates[1:]:
+        for gate in gates:
             gate.open()
         await gatherResults(calls)
 

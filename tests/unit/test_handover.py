@@ -154,6 +154,7 @@ class TestItsEnd:
         h.attach(streaming=True)
         h.put(1)
         h.leave()
+        assert h.put(2), "whoever writes on without end has to hear of it"
         h.end()
         assert (len(h), h.take()) == (0, End(None))
         assert obey(h) == [Due.STOP, Due.FINISHED]
