@@ -450,9 +450,7 @@ class TaskQueue:
         left: Deferred[list[Task]] = Deferred()
         self._leaving.setdefault(workerID, []).append(left)
         if crash:
-            self._dismiss(workerID, reassign)
-            self._workers[workerID].crash()
-            unfinished = self._lose(workerID, reassign, "its worker was made to crash")
+            unfinished = self._lose(workerID, reassign, "its worker was made to crash", crash=True)
             self._cleanUp(workerID, [] if reassign else unfinished)
         else:
             self._happened(self._scheduler.detach(workerID, reassign))
@@ -765,25 +763,30 @@ class TaskQueue:
             commands = self._scheduler.restarted(workerID)
             self._happened(commands + self._takeBack(workerID))
         else:
-            self._dismiss(workerID, True)
             self._lose(workerID, True, "its worker resigned")
             self._cleanUp(workerID, []).addCallback(lambda _: self.workerLeft())
 
-    def _dismiss(self, workerID: int, reassign: bool) -> None:
-        """A worker is about to be lost: it is given nothing more. With REASSIGN, what has not started comes back."""
-        self._todo.extend(self._scheduler.detach(workerID, False))
-        worker = self._workers.get(workerID)
-        if reassign and isinstance(worker, Recaller):
-            self._tell(workerID, worker.recall)
+    def _lose(self, workerID: int, reassign: bool, reason: str, crash: bool = False) -> list[Task]:
+        """A worker is gone, for REASON, or to CRASH now, and reports nothing more; what it had not finished.
 
-    def _lose(self, workerID: int, reassign: bool, reason: str) -> list[Task]:
-        """A worker is gone, for REASON, and reports nothing more; the tasks that it had not finished."""
-        commands = self._scheduler.detach(workerID, False) + self._takeBack(workerID)
-        unfinished = self._scheduler.held(workerID)
-        commands += self._scheduler.lost(workerID, reassign, reason)
-        for ticket in [ticket for ticket, run in self._runs.items() if run.worker == workerID]:
-            self._forget(ticket)
-        self._happened(commands)
+        With REASSIGN, it first gives back what it has not started. All that comes of this is carried out in the end.
+        """
+        doing, self._doing = self._doing, True
+        try:
+            self._todo.extend(self._scheduler.detach(workerID, False))
+            worker = self._workers.get(workerID)
+            if reassign and isinstance(worker, Recaller):
+                self._tell(workerID, worker.recall)
+            if crash and worker is not None:
+                self._tell(workerID, worker.crash)
+            self._todo.extend(self._takeBack(workerID))
+            unfinished = self._scheduler.held(workerID)
+            self._todo.extend(self._scheduler.lost(workerID, reassign, reason))
+            for ticket in [ticket for ticket, run in self._runs.items() if run.worker == workerID]:
+                self._forget(ticket)
+        finally:
+            self._doing = doing
+        self._happened([])
         return unfinished
 
     def _takeBack(self, workerID: int) -> list[c.Command]:
@@ -853,9 +856,8 @@ class TaskQueue:
         """Nothing can be waited for any more: let every worker go at once."""
         self._trigger = None
         self._happened(self._scheduler.strand("the reactor has stopped"))
-        for workerID, worker in list(self._workers.items()):
-            self._tell(workerID, worker.crash)
-            self._lose(workerID, False, "the reactor has stopped")
+        for workerID in list(self._workers):
+            self._lose(workerID, False, "the reactor has stopped", crash=True)
             self._left(workerID, [])
         self._happened(self._scheduler.shutdown())
 

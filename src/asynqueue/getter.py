@@ -306,10 +306,11 @@ class _LoopSource(Generic[T]):
         self._sink = sink
 
     def grant(self, items: int) -> None:
-        """ITEMS more are wanted: begin in the reactor's next turn."""
+        """ITEMS more are wanted: begin in the reactor's next turn, unless we are at it."""
         self._credit += items
-        with self._bridge._lock:
-            self._bridge._poke()
+        if not self._bridge._attending:
+            with self._bridge._lock:
+                self._bridge._poke()
 
     def close(self) -> None:
         """No more are wanted."""

@@ -51,6 +51,11 @@ class AsyncWorker:
         self._run = _Run(task, raw, installedReactor(self._reactor), self._ended)
         return self._run.outcome
 
+    def recall(self) -> None:
+        """Give back the call whose turn has not come."""
+        if self._run is not None and not self._run.started:
+            self._run.outcome.cancel()
+
     def stop(self) -> Deferred[None]:
         """Fires when what runs has ended."""
         done: Deferred[None] = Deferred()
@@ -90,6 +95,11 @@ class _Run:
         self._result: Deferred[Any] | None = None  # the user's callable may return anything
         self._toStart: IDelayedCall | None = reactor.callLater(0, self._start)
 
+    @property
+    def started(self) -> bool:
+        """True from the turn in which the call is made."""
+        return self._toStart is None
+
     def letGo(self) -> None:
         """Do not start the call; or, when it has started, cancel the Deferred it gave, or is about to give."""
         self._wanted = False
@@ -121,7 +131,7 @@ class _Run:
             self._end(Raised(reason.value or Exception("no error"), self._reactor.seconds() - self._started))
 
     def _interrupted(self, _: Deferred[RunOutcome]) -> None:
-        self._end(Interrupted() if self._toStart is None else Recalled())
+        self._end(Interrupted() if self.started else Recalled())
         self.letGo()
 
     def _end(self, outcome: RunOutcome) -> None:

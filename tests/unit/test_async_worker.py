@@ -104,6 +104,23 @@ class TestInterrupting:
         assert got == [Recalled()]
         assert clock.getDelayedCalls() == []
 
+    def test_a_recall_brings_back_what_has_not_started_and_nothing_else(
+        self, clock: Clock, worker: AsyncWorker
+    ) -> None:
+        inner: Deferred[int] = Deferred()
+        worker.recall()
+        waiting = outcomes(worker.run(task(lambda: inner)))
+        worker.recall()
+        assert waiting == [Recalled()]
+        assert clock.getDelayedCalls() == []
+        running = outcomes(worker.run(task(lambda: inner)))
+        clock.advance(0)
+        worker.recall()
+        assert running == []
+        inner.callback(5)
+        worker.recall()
+        assert len(running) == 1
+
     def test_while_it_waits_what_it_waits_for_is_cancelled(self, clock: Clock, worker: AsyncWorker) -> None:
         inner: Deferred[int] = Deferred()
         run = worker.run(task(lambda: inner))
