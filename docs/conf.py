@@ -1,0 +1,41 @@
+"""How Sphinx makes the documentation: ``tox -e docs``, which writes it to ``docs/_build``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import asynqueue
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import diagrams
+
+project = "AsynQueue"
+author = "the AsynQueue maintainers"
+release = version = asynqueue.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"AsynQueue {release}"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# In our docstrings a `name` is a name: a link where there is such an object, and else just code.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints = "none"  # the signature of a call with its overloads is longer than what it says
+autodoc_preserve_defaults = True
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def setup(app: Sphinx) -> None:
+    """Have the diagrams drawn before anything is read."""
+    app.connect("builder-inited", lambda app: diagrams.write(Path(app.srcdir) / "_diagrams"))

@@ -1,0 +1,49 @@
+"""Every example in the documentation runs, prints what it says it prints, and satisfies a type checker."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.examples import ROOT, Example, examples
+
+PATIENCE = 120.0
+"""Seconds that a program of the documentation may take."""
+
+
+@pytest.mark.parametrize("example", examples("python"), ids=str)
+def test_a_program_runs_and_prints_what_it_says(example: Example, tmp_path: Path) -> None:
+    program = tmp_path / "example.py"
+    program.write_text(example.text)
+    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())  # for those that want a file to read
+    command = [sys.executable, "-W", "error", program.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    if example.output is not None:
+        assert done.stdout == example.output
+
+
+@pytest.mark.parametrize("example", examples("pycon"), ids=str)
+def test_a_session_goes_as_it_says(example: Example) -> None:
+    session = doctest.DocTestParser().get_doctest(example.text, {}, str(example), str(example.page), example.line)
+    report: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(session, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_every_program_satisfies_mypy(tmp_path: Path) -> None:
+    for number, example in enumerate(examples("python")):
+        name = f"example{number}_{example.page.stem.replace('-', '_').replace('.', '_')}_{example.line}.py"
+        (tmp_path / name).write_text(example.text)
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(tmp_path)]
+    environment = {**os.environ, "MYPYPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "stubs")])}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
