@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import base, errors, process, universe
+from asynqueue import engine, errors, process, universe
 from asynqueue.core import window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
@@ -729,7 +729,7 @@ class TestLettingGoOfAWorker:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(window, "BUDGET", 100.0)  # the windows grow, however busy this machine is,
-        monkeypatch.setattr(base, "BUDGET", 100.0)  # and nothing is recalled
+        monkeypatch.setattr(engine, "BUDGET", 100.0)  # and nothing is recalled
         async with ProcessQueue(1) as queue:
             await warmUp(queue)
             ran = tmp_path / "ran"

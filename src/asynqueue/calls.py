@@ -1,0 +1,153 @@
+"""The calls of a queue, from the Deferred that a caller gets to how it fires.
+
+A call is pending until the scheduler settles it; one that returned an iterator is opening then, until it is known
+what its Deferred fires with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from asynqueue.core.ledger import Ledger
+from asynqueue.core.records import Cancelled, Iterating, Returned, Settlement, Task
+from asynqueue.engine import Engine
+from asynqueue.errors import WorkerError
+from asynqueue.interfaces import Consumer, ItemSource
+from asynqueue.iteration import Deferator, IterationProducer
+from asynqueue.settling import errorOf, failureOf
+
+
+class Pending:
+    """A call whose Deferred has not fired, and what to do with its result. As a callable, that Deferred's canceller."""
+
+    __slots__ = ("calls", "consumer", "deferred", "returnFailure", "started", "submitted", "task", "worker")
+
+    def __init__(
+        self, calls: Calls, task: Task, consumer: Consumer | None, returnFailure: bool, submitted: float
+    ) -> None:
+        self.calls = calls
+        self.task = task
+        self.consumer = consumer
+        self.returnFailure = returnFailure
+        self.submitted = submitted
+        self.started: float | None = None
+        self.worker: int | None = None  # that was given it last
+        self.deferred: Deferred[Any] = Deferred(self)  # calls of every type are pending in one queue
+
+    def __call__(self, deferred: Deferred[Any]) -> None:
+        self.calls.cancel(self)
+
+
+class Calls:
+    """The pending calls of the queue that ENGINE drives, entered in LEDGER as they end, and told of in LOG.
+
+    With WARN, each failing call is logged as an error; with VERBOSE, what the call was with it; with SPEW, every
+    call and its result is.
+    """
+
+    def __init__(self, engine: Engine, ledger: Ledger, log: Logger, warn: bool, verbose: bool, spew: bool) -> None:
+        self._engine = engine
+        self._scheduler = engine.scheduler
+        self._ledger = ledger
+        self._log = log
+        self._warn = warn
+        self._verbose = verbose
+        self._spew = spew
+        self.pending: dict[int, Pending] = {}  # by task
+        self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
+
+    def cancel(self, pending: Pending) -> None:
+        """The Deferred of a call was cancelled. (For that Deferred.)"""
+        pending.deferred.errback(CancelledError(f"{pending.task.call} was cancelled"))
+        opening = self._opening.get(pending.task.id)
+        if opening is None:
+            self._engine.happened(self._scheduler.cancel(pending.task.id))
+        else:
+            opening.stop()
+
+    def settle(self, taskID: int, settlement: Settlement) -> None:
+        """The task of number TASKID has ended."""
+        pending = self.pending.pop(taskID, None)
+        if pending is None:
+            return
+        self._enter(pending, settlement)
+        if isinstance(settlement, Iterating):
+            self._iterate(pending, settlement.source)
+        elif isinstance(settlement, Cancelled):
+            if not pending.deferred.called:  # it was not wanted, so it did not fail: there is nothing to warn of
+                pending.deferred.errback(errorOf(settlement, pending.task.call))
+        elif not isinstance(settlement, Returned):
+            self._fail(pending, errorOf(settlement, pending.task.call))
+        elif isinstance(settlement.value, Deferred):
+            self._fail(
+                pending, TypeError(f"{pending.task.call} returned a Deferred, which its worker does not wait for")
+            )
+        elif pending.consumer is None:
+            self._succeed(pending, settlement.value)
+        else:
+            what = type(settlement.value).__name__
+            self._fail(pending, TypeError(f"{pending.task.call} has a consumer, but gave no iterator: {what}"))
+
+    def _enter(self, pending: Pending, settlement: Settlement) -> None:
+        """Enter in the ledger how a call ended."""
+        wait = run = None
+        if pending.started is not None:
+            wait = pending.started - pending.submitted
+            run = self._engine.clock().seconds() - pending.started
+        self._ledger.ended(pending.task.series, pending.worker, settlement, wait, run)
+
+    def _iterate(self, pending: Pending, source: ItemSource) -> None:
+        """The call has returned an iterator, whose items come from SOURCE."""
+        taskID, worker = pending.task.id, pending.worker
+
+        def over() -> None:  # it may not refer to `pending`, whose Deferred may have the Deferator
+            if worker is not None:
+                self._engine.happened(self._scheduler.iterationEnded(worker, taskID))
+
+        def known(deferator: Deferator[Any]) -> None:
+            del self._opening[taskID]
+            self._succeed(pending, deferator)
+
+        def fed(result: Consumer | Failure) -> None:
+            del self._opening[taskID]
+            if isinstance(result, Failure):
+                self._fail(pending, result.value or WorkerError("the iteration failed"))
+            else:
+                self._succeed(pending, result)
+
+        deferator: Deferator[Any] = Deferator(source, onEnded=over, reactor=self._engine.reactor)
+        if pending.consumer is None:
+            self._opening[taskID] = deferator
+            deferator.whenKnown().addCallback(known)
+            return
+        try:
+            producer = self._opening[taskID] = IterationProducer(deferator, pending.consumer)
+        except Exception as error:  # the consumer refused it
+            deferator.stop()
+            self._fail(pending, error)
+        else:
+            producer.run().addBoth(fed)
+
+    def _succeed(self, pending: Pending, result: Any) -> None:
+        if pending.deferred.called:
+            return  # it was cancelled since
+        if self._spew:
+            self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
+        pending.deferred.callback(result)
+
+    def _fail(self, pending: Pending, error: BaseException) -> None:
+        if pending.deferred.called:
+            return
+        reason = failureOf(error)
+        if self._warn or not pending.returnFailure:
+            if self._verbose or not pending.returnFailure:
+                self._log.failure("{call} failed", reason, LogLevel.error, call=pending.task.call)
+            else:
+                self._log.failure("a call failed", reason, LogLevel.error)
+        if self._spew:
+            self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
+        pending.deferred.callback(reason if pending.returnFailure else None)

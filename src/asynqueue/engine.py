@@ -1,0 +1,123 @@
+"""What happens to a queue -> the scheduler's commands, carried out in order and one at a time.
+
+A command that makes something else happen adds to the list, it does not nest. When the list is empty, those who wait
+for room are told, one by one, as long as there is some; then those who want to know how many calls are unfinished.
+How a command is carried out is not known here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from asynqueue.core.commands import Assign, Command
+from asynqueue.core.records import Recalled
+from asynqueue.core.scheduler import Scheduler
+from asynqueue.core.window import BUDGET
+from asynqueue.delay import installedReactor
+from asynqueue.interfaces import Consumer
+from asynqueue.subscription import Subscription
+
+
+class Engine:
+    """Drives SCHEDULER: has DO carry out each of its commands.
+
+    MAXQUEUED calls or more in the queue are too many for those who wait for room.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        do: Callable[[Command], None],
+        maxQueued: int | None,
+        reactor: IReactorTime | None,
+    ) -> None:
+        self.scheduler = scheduler
+        self._do = do
+        self._maxQueued = maxQueued
+        self.reactor = reactor
+        self._todo: deque[Command] = deque()
+        self._doing = False
+        self._readying: deque[Deferred[None]] = deque()
+        self._subscriptions: list[Subscription] = []
+        self._ticker: IDelayedCall | None = None
+
+    def happened(self, commands: list[Command]) -> None:
+        """Carry out COMMANDS after those before them; then tell who waits for room, if there is some."""
+        self._todo.extend(commands)
+        if self._doing:
+            return
+        self._doing = True
+        try:
+            while True:
+                if self._todo:
+                    self._do(self._todo.popleft())
+                elif self._readying and (self._maxQueued is None or self.scheduler.queued < self._maxQueued):
+                    self._readying.popleft().callback(None)
+                else:
+                    break
+        finally:
+            self._doing = False
+        for subscription in self._subscriptions:
+            subscription.changed()
+
+    def later(self, commands: list[Command]) -> None:
+        """Carry out COMMANDS before those of what happens next."""
+        self._todo.extend(commands)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Carry out nothing meanwhile: all that happens is one thing, carried out in the end."""
+        doing, self._doing = self._doing, True
+        try:
+            yield
+        finally:
+            self._doing = doing
+        self.happened([])
+
+    def takeBack(self, workerID: int) -> list[Command]:
+        """What a worker was about to be given, it is not given, and is not charged with."""
+        unsent = [x.ticket for x in self._todo if isinstance(x, Assign) and x.worker == workerID]
+        self._todo = deque(x for x in self._todo if not (isinstance(x, Assign) and x.worker == workerID))
+        return [command for ticket in unsent for command in self.scheduler.finished(ticket, Recalled())]
+
+    def ready(self) -> Deferred[None]:
+        """Fires when there is room."""
+        ready: Deferred[None] = Deferred(lambda d: self._readying.remove(d))
+        self._readying.append(ready)
+        self.happened([])
+        return ready
+
+    def subscribe(self, consumer: Consumer) -> None:
+        """Write the number of unfinished calls to CONSUMER, now and whenever it changes."""
+        self._subscriptions.append(Subscription(consumer, lambda: self.scheduler.unfinished))
+
+    def startTicker(self) -> None:
+        """The scheduler wants to know when the time has come to see which worker is slow."""
+        self._ticker = self.clock().callLater(BUDGET, self._ticked)
+
+    def end(self) -> None:
+        """Nothing will happen any more."""
+        if self._ticker is not None and self._ticker.active():
+            self._ticker.cancel()
+        for subscription in self._subscriptions:
+            subscription.end()
+
+    def clock(self) -> Any:
+        """The reactor. (Some of what one can do has no interface that a `Clock` provides: hence Any.)"""
+        if self.reactor is None:
+            self.reactor = installedReactor(None)
+        return self.reactor
+
+    def _ticked(self, heard: bool = False) -> None:
+        """The time has come: when what came while this reactor was busy is HEARD."""
+        if not heard:
+            self._ticker = self.clock().callLater(0, self._ticked, True)
+            return
+        self._ticker = None
+        self.happened(self.scheduler.tick())
