@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from mcmandelbrot.main import main
+from mcmandelbrot.main import COMMANDS, main
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,19 @@ def test_a_bad_argument_is_one_clear_line_and_status_2(
     assert err.startswith("mcm: ")
     assert reason in err
     assert err.count("\n") == 1
+
+
+def test_a_first_argument_that_names_a_command_calls_for_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = click.Command("say", params=[click.Argument(["what"])], callback=lambda what: click.echo(what))
+    monkeypatch.setitem(COMMANDS, "say", said)
+    assert main(["say", "something"]) == 0
+    assert main(["say"]) == 2
+    assert main(["100", "say", "0", "1"]) == 2
+    out, err = capfd.readouterr()
+    assert out == "something\n"
+    assert err == "mcm: Missing argument 'WHAT'.\nmcm: Invalid value for 'CR': 'say' is not a valid float.\n"
 
 
 def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

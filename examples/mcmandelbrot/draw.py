@@ -1,0 +1,126 @@
+"""`mcm Nx CR CI CRPM [CIPM]`: the command that draws a picture into a file."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import closing
+from time import perf_counter
+from typing import BinaryIO
+
+import click
+
+from mcmandelbrot.errors import DrawingError, Interrupted
+from mcmandelbrot.picture import DEFAULT_LIMIT, DEFAULT_STEEPNESS, Picture, View
+from mcmandelbrot.target import namedFile, standardOutput
+
+MAX_WORKERS = 1000
+
+AHEAD = 16
+"""How many rows for each worker may be under way: enough that one slow row holds up no other worker."""
+
+
+# A number may be negative, so what looks like an option and is none is an argument.
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "-N",
+    "limit",
+    type=int,
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="VALUES",
+    help="Follow each point for so many iterations; a deep view wants more.",
+)
+@click.option(
+    "-o", "output", default="-", metavar="FILE", help="Write to FILE, and say how far it is and what it took."
+)
+@click.option(
+    "-s",
+    "steepness",
+    type=float,
+    default=DEFAULT_STEEPNESS,
+    show_default=True,
+    metavar="STEEPNESS",
+    help="Contrast in the middle of the colours, from 1.",
+)
+@click.option(
+    "-w",
+    "workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    metavar="WORKERS",
+    help="Use so many processes, rather than one for each core.",
+)
+@click.argument("nx", metavar="Nx", type=int)
+@click.argument("cr", type=float)
+@click.argument("ci", type=float)
+@click.argument("crpm", type=float)
+@click.argument("cipm", type=float, required=False)
+def draw(
+    limit: int,
+    output: str,
+    steepness: float,
+    workers: int | None,
+    nx: int,
+    cr: float,
+    ci: float,
+    crpm: float,
+    cipm: float | None,
+) -> None:
+    """Draw the Mandelbrot set around the point CR + CI·i, as a PNG on standard output or in a file.
+
+    The picture is Nx pixels wide. It reaches CRPM to the left and to the right of the point, and CIPM up and
+    down; without CIPM it is square.
+
+    \b
+    The whole set:  mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
+    A deeper look:  mcm -N 100000 -o valley.png 2000 -0.7436 0.1318 0.006
+    """
+    picture = Picture(View.around(nx, cr, ci, crpm, cipm), limit, steepness)
+    if output == "-":
+        with standardOutput() as file:
+            _run(picture, file, workers, quiet=True)
+    else:
+        with namedFile(output) as file:
+            lines = _run(picture, file, workers, quiet=False)
+        for line in lines:
+            click.echo(line, err=True)
+
+
+def _run(picture: Picture, file: BinaryIO, workers: int | None, quiet: bool) -> list[str]:
+    """Draw PICTURE into FILE, which is closed then; the lines that say what it took."""
+    from twisted.internet import reactor
+    from twisted.internet.base import ReactorBase
+
+    from asynqueue import ProcessQueue
+    from asynqueue.errors import AsynQueueError
+    from asynqueue.process import cores
+    from mcmandelbrot.drawing import Drawing
+    from mcmandelbrot.report import ProgressBar, Tally, summary
+    from mcmandelbrot.session import Session
+    from mcmandelbrot.worker import Row, prepare
+
+    assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
+    tally = Tally(workers or cores())
+
+    def drawn(row: Row) -> None:
+        tally.count(row)
+        progress.advance()
+
+    async def work(queue: ProcessQueue) -> list[str]:
+        opened = perf_counter()
+        progress.say("starting")
+        # Only now: a worker that comes later, for one that died, prepares itself when it gets its first row.
+        ready = await queue.update(prepare, ephemeral=True)
+        started = perf_counter()
+        progress.say("drawing")
+        await Drawing(picture, queue, file, ahead=AHEAD * tally.workers, drawn=drawn, reactor=reactor).start()
+        return summary(picture.view, tally, ready, started - opened, perf_counter() - started)
+
+    with closing(ProgressBar(picture.view.height, quiet)) as progress:
+        try:
+            return Session(lambda: ProcessQueue(tally.workers), work, reactor).run()
+        except BrokenPipeError as error:
+            raise Interrupted(signal.SIGPIPE) from error
+        except OSError as error:
+            raise DrawingError(f"cannot write the picture: {error.strerror or error}") from error
+        except AsynQueueError as error:
+            raise DrawingError(f"cannot draw the picture: {error}") from error
