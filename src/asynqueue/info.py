@@ -13,35 +13,30 @@ from __future__ import annotations
 
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
-from inspect import getattr_static, iscoroutinefunction
 from itertools import count
-from pathlib import PurePath
-from types import CoroutineType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from types import MethodType
+from typing import Any, Literal, TypeVar, overload
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from twisted.python.reflect import namedAny
 from typing_extensions import Self
 
-from asynqueue.core.records import CallSpec, describe
-from asynqueue.serialization import dumps, loads
+from asynqueue.calltext import callText, currentThread, isA, report
+from asynqueue.converting import Converter
+from asynqueue.core.records import CallSpec
+from asynqueue.hashing import hashIt
+from asynqueue.showing import showResult, whichThread
 
 __all__ = ["Converter", "Info", "InfoHolder", "hashIt", "showResult", "whichThread"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 REMEMBERED = 1000
 """How many calls an `Info` remembers, besides those that a context is open for."""
 
-CALL_LENGTH, MESSAGE_LENGTH, TRACEBACK_LENGTH = 2_000, 1_000, 20_000
-"""The most characters of a call, of an error's message in a heading, and of a traceback; more are left out inside."""
+_IDs = count(1)
 
 
 class Info:
@@ -197,9 +192,9 @@ class Info:
             return None, None
         convert = Converter()
         f: Any = call.spec.f  # whatever was to be called
-        if _isA(f, str):
+        if isA(f, str):
             return None, convert.strToFQN(f)
-        if _isA(f, MethodType):
+        if isA(f, MethodType):
             parent = convert.processObject(f.__self__)
             name = getattr(f, "__name__", None)
             if parent is not None and name is not None:
@@ -239,7 +234,7 @@ class Info:
         if exception is None:
             said: str | None = self.getInfo(ID, "aboutException", nowForget)
             return said or ""
-        text = _report("Exception", exception, exception.__traceback__, call)
+        text = report("Exception", exception, exception.__traceback__, None if call is None else call.text)
         return self._noted("aboutException", text, call, nowForget)
 
     def aboutFailure(self, failureObj: Failure, ID: int | None = None, nowForget: bool = False) -> str:
@@ -254,7 +249,7 @@ class Info:
         ----...
         """
         call = self._find(ID)
-        text = _report("Failure", failureObj.value, failureObj.getTracebackObject(), call)
+        text = report("Failure", failureObj.value, failureObj.getTracebackObject(), None if call is None else call.text)
         return self._noted("aboutFailure", text, call, nowForget)
 
     def _set(
@@ -268,7 +263,7 @@ class Info:
             raise TypeError(f"a call is a callable, its args and its kw: 3 at most, got {len(metaArgs)}")
         if metaArgs:
             given = metaArgs[1] if len(metaArgs) > 1 else ()
-            spread = tuple(given) if _isA(given, list, tuple) else (given,)
+            spread = tuple(given) if isA(given, list, tuple) else (given,)
             before = CallSpec(metaArgs[0], spread, metaArgs[2] if len(metaArgs) > 2 else {})
         elif self._current is not None and (args is not None or kw is not None or instance is not None):
             before = self._current.spec
@@ -276,9 +271,8 @@ class Info:
         else:
             raise ValueError("no call to tell of: setCall needs a callable, or args, kw or instance for the one it has")
         spec = CallSpec(before.f, before.args if args is None else tuple(args), dict(before.kw if kw is None else kw))
-        thread = threading.current_thread().name if self._whichThread else None
-        text = _callText(spec, instance) + ("" if thread is None else f" <Thread: {thread}>")
-        return _Remembered(next(_IDs), spec, text, instance, thread)
+        thread = currentThread() if self._whichThread else None
+        return _Remembered(next(_IDs), spec, callText(spec, instance, thread), instance, thread)
 
     def _keep(self, calls: dict[int, _Remembered], call: _Remembered) -> None:
         with self._lock:
@@ -342,98 +336,6 @@ class InfoHolder:
         return self.info.aboutFailure(failureObj, self.ID)
 
 
-def showResult(f: Callable[P, T]) -> Callable[P, T]:
-    """Decorates F: each call is printed with its number and its result, or the error it raised.
-
-    A Deferred or a coroutine is followed, and printed when it has its result. F's results, errors and signature
-    stay as they are.
-
-    >>> @showResult
-    ... def halve(x: int) -> float:
-    ...     return x / 2
-    >>> half = halve(3)
-    0...: halve(3) -> 1.5
-    """
-    return _showing(f)
-
-
-def whichThread(f: Callable[P, T]) -> Callable[P, T]:
-    """Decorates F for `showResult`, above it or below: what is printed names the thread of the call.
-
-    >>> @showResult
-    ... @whichThread
-    ... def halve(x: int) -> float:
-    ...     return x / 2
-    >>> half = halve(3)
-    0...: halve(3) <Thread: MainThread> -> 1.5
-    """
-    try:
-        setattr(f, _MARK, True)
-    except (AttributeError, TypeError):  # a builtin, a bound method: there is no place on it for the mark
-
-        @wraps(f)
-        def marked(*args: P.args, **kw: P.kwargs) -> T:
-            return f(*args, **kw)
-
-        setattr(marked, _MARK, True)
-        return marked
-    return f
-
-
-def hashIt(*args: object) -> int:
-    """A hash of any objects at all, the unhashable included; within this process, as `hash` is.
-
-    Lists, tuples, dicts and sets count by what is in them: equal ones have equal hashes, whatever the order in
-    a dict or a set, and unequal ones have different hashes, but for the chance that every hash leaves. What can be
-    neither hashed nor pickled counts by its identity.
-
-    >>> hashIt({"a": [1], "b": 2}) == hashIt({"b": 2, "a": [1]}), hashIt([1, 2]) == hashIt([2, 1])
-    (True, False)
-    """
-    return _hash(args, {}, 0)
-
-
-class Converter:
-    """Turns objects into what can be sent, and checks that it comes out again; None is what cannot be.
-
-    >>> Converter().strToFQN("os.path.join")
-    'posixpath.join'
-    >>> Converter().objToFQN(Converter.objToFQN), Converter().objToFQN(Converter())
-    ('asynqueue.info.Converter.objToFQN', None)
-    """
-
-    def strToFQN(self, x: str) -> str | None:
-        """The fully qualified name of what is to be imported by the name X. Imports it."""
-        try:
-            found: object = namedAny(x)
-        except Exception:  # what importing a module raises is anything
-            return None
-        return self.objToFQN(found)
-
-    def objToPickle(self, x: object) -> bytes | None:
-        """X as a pickle."""
-        try:
-            payload = dumps(x)
-            loads(payload, "the object")
-        except Exception:  # a user's __reduce__ may raise anything
-            return None
-        return payload
-
-    def objToFQN(self, x: object) -> str | None:
-        """The fully qualified name that X is imported by."""
-        try:
-            name = x.__name__ if isinstance(x, ModuleType) else f"{_attribute(x, '__module__')}.{_qualname(x)}"
-            found: object = namedAny(name)
-            return name if found is x or (isinstance(x, MethodType) and found == x) else None
-        except Exception:  # as in strToFQN
-            return None
-
-    def processObject(self, x: object) -> bytes | str | None:
-        """X as a pickle, or else its fully qualified name."""
-        payload = self.objToPickle(x)
-        return self.objToFQN(x) if payload is None else payload
-
-
 @attrs.frozen(eq=False)
 class _Remembered:
     """One call, what it was as TEXT when it was set, and the NOTES saved with it."""
@@ -450,212 +352,9 @@ class _Remembered:
         f = self.spec.f
         told = {
             "f": f,
-            "fs": _callText(CallSpec(f), self.instance)[: -len("()")],
+            "fs": callText(CallSpec(f), self.instance)[: -len("()")],
             "args": self.spec.args,
             "kw": dict(self.spec.kw),
             "instance": self.instance,
         }
         return told if self.thread is None else {**told, "thread": self.thread}
-
-
-_IDs, _numbers = count(1), count(1)
-_MARK = "_asynqueueWhichThread"
-
-
-def _callText(spec: CallSpec[Any], instance: object) -> str:
-    f: Any = spec.f  # whatever is to be called
-    args, kw = spec.args, spec.kw
-    for _ in range(100):  # one made by hand may be a partial of itself
-        if not _isA(f, partial):
-            break
-        f, args, kw = f.func, (*f.args, *args), {**f.keywords, **kw}
-    return _cut(describe(_subject(f, instance), args, kw), CALL_LENGTH)
-
-
-def _subject(f: object, instance: object) -> object:
-    """F, or where its own name would mislead, what `describe` gives a better one for."""
-    try:
-        if isinstance(f, str):
-            return _named(f)
-        if not callable(f):
-            return _named(f"{_shown(f)}[Not Callable!]")
-        name = _attribute(f, "__name__")
-        owner = f.__self__ if instance is None and isinstance(f, MethodType) else instance
-        if owner is not None and name is not None:
-            return _named(f"{(owner if isinstance(owner, type) else type(owner)).__qualname__}.{name}")
-        if isinstance(f, FunctionType) and name == "<lambda>":
-            place = f"<lambda at {PurePath(f.__code__.co_filename).name}:{f.__code__.co_firstlineno}>"
-            return _named(f.__qualname__.removesuffix("<lambda>") + place)
-        if name is None and type(f).__repr__ is object.__repr__:
-            return _named(f"<{type(f).__qualname__} object>")
-    except Exception:  # a user's class may raise anything for being looked at
-        pass
-    return f
-
-
-def _isA(x: object, *kinds: type) -> bool:
-    """`isinstance`, but that X is not asked itself: it may raise anything."""
-    return issubclass(type(x), kinds)
-
-
-def _named(name: str) -> object:
-    return SimpleNamespace(__qualname__=name or '""')
-
-
-def _shown(x: object) -> str:
-    """X as an argument is shown."""
-    return _cut(describe(_named("x"), (x,))[len("x(") : -len(")")], CALL_LENGTH)
-
-
-def _attribute(x: object, name: str) -> str | None:
-    value = getattr(x, name, None)
-    return value if isinstance(value, str) else None
-
-
-def _qualname(x: object) -> str | None:
-    """X's own qualified name, or a bound method's by the class that it is bound to."""
-    if isinstance(x, MethodType) and isinstance(x.__self__, type):
-        return f"{x.__self__.__qualname__}.{_attribute(x, '__name__')}"
-    return _attribute(x, "__qualname__")
-
-
-def _isMethodOf(x: object, f: object) -> bool:
-    """Whether F, taken from the class of X, is one of its methods."""
-    name = _attribute(f, "__name__")
-    return name is not None and any(getattr_static(kind, name, None) is f for kind in type(x).__mro__)
-
-
-def _report(what: str, error: BaseException | None, where: Any, call: _Remembered | None) -> str:
-    """WHERE is a traceback, or what a Failure that was sent has for one."""
-    heading = f"{what} '{_errorText(error)}'" + ("" if call is None else f" doing call '{call.text}'") + ":"
-    try:
-        lines = "".join(traceback.format_exception(None if error is None else type(error), error, where))
-    except Exception as refusal:  # a user's exception may raise anything for being looked at
-        lines = f"(no traceback: looking at it raised {type(refusal).__name__})"
-    divider = "-" * min(len(heading), 79)
-    return "\n".join((heading, divider, _cut(lines.rstrip(), TRACEBACK_LENGTH, "\n")))
-
-
-def _errorText(error: BaseException | None) -> str:
-    try:
-        message = str(error)
-    except Exception as refusal:  # a user's __str__ may raise anything
-        message = f"(its str raised {type(refusal).__name__})"
-    name = type(error).__qualname__
-    return _cut(f"{name}: {message}" if message else name, MESSAGE_LENGTH)
-
-
-def _cut(text: str, length: int, gap: str = " ") -> str:
-    """TEXT, or its two ends if it is longer than LENGTH: an error's origin and the error are there."""
-    if len(text) <= length:
-        return text
-    half = length // 2
-    return f"{text[:half]}{gap}... {len(text) - 2 * half} characters ...{gap}{text[-half:]}"
-
-
-def _showing(f: Callable[..., Any]) -> Callable[..., Any]:
-    """`showResult` for an F of any signature: one wrapper is a coroutine function, if F is, the other is not."""
-
-    def started(args: tuple[Any, ...], kw: Mapping[str, Any]) -> str:
-        info = Info(whichThread=getattr(shown, _MARK, False))
-        if args and _isMethodOf(args[0], shown):
-            info.setCall(f, args[1:], kw, instance=args[0])
-        else:
-            info.setCall(f, args, kw)
-        return f"{next(_numbers):03d}: {info.aboutCall()}"
-
-    def following(call: str, result: Any) -> Any:
-        if _isA(result, Deferred):
-            return result.addCallbacks(partial(_showReturned, call), partial(_showFailure, call))
-        if _isA(result, CoroutineType):
-            return _awaited(call, result)
-        return _showReturned(call, result)
-
-    if iscoroutinefunction(f):
-
-        @wraps(f)
-        async def shownAsync(*args: Any, **kw: Any) -> Any:
-            return await _awaited(started(args, kw), f(*args, **kw))
-
-        shown: Callable[..., Any] = shownAsync
-    else:
-
-        @wraps(f)
-        def shownPlain(*args: Any, **kw: Any) -> Any:
-            call = started(args, kw)
-            try:
-                result = f(*args, **kw)
-            except BaseException as error:
-                _showError(call, error)
-                raise
-            return following(call, result)
-
-        shown = shownPlain
-    return shown
-
-
-async def _awaited(call: str, coroutine: Coroutine[Any, Any, T]) -> T:
-    try:
-        result = await coroutine
-    except BaseException as error:
-        _showError(call, error)
-        raise
-    return _showReturned(call, result)
-
-
-def _showReturned(call: str, result: T) -> T:
-    _print(call, _shown(result))
-    return result
-
-
-def _showFailure(call: str, failure: Failure) -> Failure:
-    _showError(call, failure.value)
-    return failure
-
-
-def _showError(call: str, error: BaseException | None) -> None:
-    _print(call, f"raised {_errorText(error)}")
-
-
-def _print(call: str, result: str) -> None:
-    """One write, so that threads do not print into each other's lines."""
-    gap = "\n" if len(call) + len(result) > 70 else ""
-    try:
-        print(f"{call}{gap} -> {result}\n", end="")
-    except (OSError, ValueError):  # nobody to show it to is no reason for the call to fail
-        pass
-
-
-def _hash(x: object, known: dict[int, int], depth: int) -> int:
-    """KNOWN are the objects met, by their identities: what contains itself comes to an end, in linear time."""
-    if not _isA(x, list, tuple, dict, set, frozenset):
-        return _hashOfOne(x)
-    if id(x) not in known:
-        known[id(x)] = 0
-        try:
-            known[id(x)] = _hashOfMany(x, known, depth + 1)
-        except Exception:  # a user's own kind of list may raise anything for being iterated
-            known[id(x)] = _hashOfOne(x)
-    return known[id(x)]
-
-
-def _hashOfMany(x: Any, known: dict[int, int], depth: int) -> int:
-    if depth > 100:
-        return len(x)
-    if _isA(x, dict):
-        return hash(("dict", frozenset((_hash(k, known, depth), _hash(v, known, depth)) for k, v in x.items())))
-    hashes = [_hash(item, known, depth) for item in x]
-    if _isA(x, set, frozenset):
-        return hash(("set", frozenset(hashes)))
-    return hash(("list" if _isA(x, list) else "tuple", *hashes))
-
-
-def _hashOfOne(x: object) -> int:
-    try:
-        return hash(x)
-    except Exception:  # a user's __hash__ may raise anything
-        pass
-    try:
-        return hash(dumps(x))
-    except Exception:  # a user's __reduce__ may raise anything
-        return hash((type(x).__qualname__, id(x)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule
 
-from asynqueue import info
+from asynqueue import calltext, info
 from asynqueue.info import Info, hashIt
 
 
@@ -64,7 +64,7 @@ callables = st.deferred(
 def test_every_call_has_a_text_and_it_is_short(f: object, args: list[Any], kw: dict[str, Any], owner: object) -> None:
     text = Info().setCall(f, args, kw, instance=owner).aboutCall()
     assert text.endswith(")")
-    assert len(text) < info.CALL_LENGTH + 50
+    assert len(text) < calltext.CALL_LENGTH + 50
 
 
 @given(nested(leaves))

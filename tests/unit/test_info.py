@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.python.failure import Failure
 from typing_extensions import assert_type
 
-import asynqueue.info
+from asynqueue import converting, hashing, info, showing
 from asynqueue.info import Converter, Info, hashIt, showResult, whichThread
 from asynqueue.serialization import dumpError, loadError
 
@@ -103,9 +103,9 @@ def raised(error: BaseException) -> BaseException:
 
 
 def test_the_examples_in_its_docstrings_hold() -> None:
-    results = doctest.testmod(asynqueue.info, optionflags=doctest.ELLIPSIS)
-    assert results.failed == 0
-    assert results.attempted > 20
+    results = [doctest.testmod(home, optionflags=doctest.ELLIPSIS) for home in (info, converting, hashing, showing)]
+    assert [result.failed for result in results] == [0, 0, 0, 0]
+    assert sum(result.attempted for result in results) > 20
 
 
 def test_importing_it_installs_no_reactor() -> None:
