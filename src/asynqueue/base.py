@@ -293,7 +293,7 @@ class TaskQueue:
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: the update {spec} was not made")
         self._lastTask += 1
-        task = Task(self._lastTask, spec, raw=False, update=True)
+        task = Task(self._lastTask, spec, raw=False, update=True, ephemeral=ephemeral)
         return self._updates.begin(task, ephemeral, sequential)
 
     def cancelSeries(self, series: Hashable) -> None:

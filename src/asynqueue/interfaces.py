@@ -25,6 +25,8 @@ __all__ = [
     "Producer",
     "Recaller",
     "Resignator",
+    "Resizable",
+    "Resizer",
     "Serializer",
     "Tracker",
     "Window",
@@ -82,6 +84,21 @@ class Recaller(Protocol):
 
     def recall(self) -> None:
         """Fire the Deferreds of all unstarted tasks with `Recalled`."""
+
+
+class Resizer(Protocol):
+    """What a worker calls when it runs more calls at once, or fewer, than it did."""
+
+    def __call__(self, limits: Window | None) -> None:
+        """The window is LIMITS from now on; with None, the worker is away and is given nothing until it says more."""
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """A worker whose window changes while it works."""
+
+    def setResizer(self, resize: Resizer) -> None:
+        """A queue is about to take the worker, and wants RESIZE called when its window changes."""
 
 
 class Consumer(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import attrs
@@ -34,7 +33,8 @@ from asynqueue.core.records import (
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink
 from asynqueue.permits import PermitOffice
-from asynqueue.serialization import Resident, Undelivered, dumpCall, loadError, loadItems, loads
+from asynqueue.residents import Residents
+from asynqueue.serialization import loadError, loadItems, loads
 
 
 @attrs.frozen
@@ -100,7 +100,7 @@ class Link(Protocol):
         self._decoder = Decoder()
         self._pending: dict[int, _Pending] = {}
         self._sources: dict[int, LinkSource] = {}
-        self._residents: dict[int, tuple[int, object]] = {}  # by id(); the object is kept, so the id stays its own
+        self._residents = Residents()
         self._lastNumber = 0
         self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
         self._said: list[bytes] = []
@@ -119,9 +119,8 @@ class Link(Protocol):
 
     def call(self, task: Task, raw: bool) -> Deferred[RunOutcome]:
         """Send TASK; with RAW, an iterator comes back as it is, if it can."""
-        owner = _resident(task) if task.update else None
         try:
-            payload = self._payload(task, owner)
+            payload, owner = self._residents.payload(task, self._lastNumber + 1)
         except SerializationError as error:
             return succeed(Raised(error))
         self._lastNumber += 1
@@ -246,9 +245,7 @@ class Link(Protocol):
         if pending is None:
             return False
         if pending.owner is not None:
-            arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, Undelivered)
-            if arrived or isinstance(outcome, Returned):
-                self._residents.setdefault(id(pending.owner), (number, pending.owner))
+            self._residents.ended(pending.owner, number, outcome)
         pending.deferred.callback(outcome)
         return True
 
@@ -261,28 +258,3 @@ class Link(Protocol):
         for n in unstarted:
             self._answer(n, Recalled())
         self._answer(number, Interrupted())
-
-    def _payload(self, task: Task, owner: object) -> bytes:
-        call = task.call
-        f: object = call.f
-        known = self._residents.get(id(getattr(f, "__self__", f)))
-        if known is not None:
-            f = Resident(known[0], _nameIn(f))
-            return dumpCall(f, call.args, call.kw, describe=call.__str__)
-        if owner is not None:
-            f = Resident(self._lastNumber + 1, _nameIn(f))
-            return dumpCall(f, call.args, call.kw, owner, describe=call.__str__)
-        return dumpCall(f, call.args, call.kw, describe=call.__str__)
-
-
-def _resident(task: Task) -> object:
-    """The object that becomes resident by the update TASK, if any."""
-    f = task.call.f
-    if isinstance(f, MethodType):
-        owner: object = f.__self__
-        return None if isinstance(owner, type) or getattr(owner, f.__name__, None) != f else owner
-    return None if isinstance(f, (type, FunctionType, BuiltinFunctionType)) else f
-
-
-def _nameIn(f: object) -> str | None:
-    return f.__name__ if isinstance(f, MethodType) else None

@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 from asynqueue.contract import missing, qualifications, window
 from asynqueue.core.records import Task
 from asynqueue.core.transitions import WorkerState
+from asynqueue.core.window import Window
 from asynqueue.engine import Engine
 from asynqueue.errors import ImplementationError, WorkerLost
-from asynqueue.interfaces import Recaller, Worker
+from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.runs import Runs
 
 
@@ -69,6 +70,8 @@ class Staff:
         self._watchReactor()
         self._engine.later(self._scheduler.hire(workerID, series, limits))
         try:
+            if isinstance(worker, Resizable):
+                worker.setResizer(partial(self._resized, workerID))
             worker.setResignator(partial(self._resigned, workerID))  # it may resign at once, or fail to start
         except Exception:
             del self._workers[workerID], self._hiring[workerID]
@@ -140,6 +143,9 @@ class Staff:
         else:
             self._lose(workerID, True, "its worker resigned")
             self._cleanUp(workerID, []).addCallback(lambda _: self._workerLeft())
+
+    def _resized(self, workerID: int, limits: Window | None) -> None:
+        self._engine.happened(self._scheduler.resized(workerID, limits))
 
     def _lose(self, workerID: int, reassign: bool, reason: str, crash: bool = False) -> list[Task]:
         """A worker is gone, for REASON, or to CRASH now, and reports nothing more; what it had not finished.

@@ -88,6 +88,7 @@ class Far:
     given: dict[int, Task] = attrs.field(factory=dict)  # by ticket: all that it has not reported on
     updates: set[int] = attrs.field(factory=set)  # still to be run
     iterations: set[int] = attrs.field(factory=set)
+    away: bool = False
     joining: bool = True  # until it holds nothing and has no update to run
     hired: bool = False
     leaving: bool = False
@@ -104,7 +105,7 @@ class Far:
     @property
     def roomy(self) -> bool:
         """True when it has room, however small its window is."""
-        return not (self.leaving or self.joining) and len(self.given) < self.window.running
+        return not (self.leaving or self.joining or self.away) and len(self.given) < self.window.running
 
     def recall(self) -> None:
         """Give back what is not running."""
@@ -271,6 +272,13 @@ class Model:
         for taskID in list(far.iterations):
             self.endIteration(workerID, taskID)
 
+    def resize(self, workerID: int, window: Window | None) -> None:
+        """A worker's window is another; without one, it is away."""
+        far = self.workers[workerID]
+        far.away = window is None
+        far.window = window or far.window
+        self.obey(self.scheduler.resized(workerID, window))
+
     def lose(self, workerID: int, reassign: bool = True) -> None:
         far = self.workers.pop(workerID)
         self.gone.add(workerID)
@@ -396,6 +404,7 @@ class Model:
         else:
             entry = self.entries[task.id]
             assert far.hired, "no task before the saved updates"
+            assert not far.away, "no task while it is away"
             assert not far.joining, "no task before an update, and none while it restarts"
             self._checkTurn(far, entry)
             assert task.attempt == entry.attempt <= task.retries

@@ -150,6 +150,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.model.restart(data.draw(self._worker()), ran)
 
     @precondition(lambda self: self.model.workers)
+    @rule(data=st.data(), window=st.none() | windows())
+    def resize(self, data: st.DataObject, window: Window | None) -> None:
+        self.model.resize(data.draw(self._worker()), window)
+
+    @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), reassign=st.sampled_from((True, True, False)))
     def lose(self, data: st.DataObject, reassign: bool) -> None:
         self.model.lose(data.draw(self._worker()), reassign)
@@ -173,6 +178,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened, everything ends."""
+        for worker in list(self.model.workers):
+            self.model.resize(worker, Window(2, 4))  # nobody stays away
         self.model.finishAll()
         self.model.shutdown()
         self.model.finishAll()
@@ -520,3 +527,21 @@ def countCalls(f: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return calls
+
+
+@given(st.lists(st.none() | st.integers(1, 5), max_size=12), st.integers(1, 12))
+def test_a_worker_that_is_resized_is_given_what_it_has_room_for_and_one_that_is_away_nothing(
+    sizes: list[int | None], tasks: int
+) -> None:
+    model = Model()
+    worker = model.hire()
+    for _ in range(tasks):
+        model.submit()
+    held = 1
+    for size in sizes:
+        model.resize(worker, None if size is None else Window(size, size))
+        held = max(held, min(size or 0, tasks))
+        assert len(model.scheduler.held(worker)) == held
+    model.resize(worker, Window())
+    model.finishAll()
+    assert all(isinstance(entry.settlement, Returned) for entry in model.entries.values())

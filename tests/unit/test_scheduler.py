@@ -489,6 +489,8 @@ def test_a_worker_that_leaves_with_reassign_gives_back_what_it_has_not_started()
     s.finished(6, Recalled())
     assert s.detach(1, reassign=True) == [Recall(1)]
     s.finished(5, Recalled())
+    assert s.detach(1, reassign=True) == [Recall(1)], "what it has room to run it may not have started either"
+    assert s.finished(4, Recalled()) == [Stop(1)]
     assert s.detach(1, reassign=True) == []
 
 

@@ -48,6 +48,7 @@ class Member:
     __slots__ = (
         "answered",
         "cls",
+        "granted",
         "held",
         "hired",
         "id",
@@ -65,6 +66,7 @@ class Member:
         self.id = workerID
         self.qualifications = qualifications
         self.window = AdaptiveWindow(window)
+        self.granted = 0  # the most it was allowed when it was last given something
         self.state = WorkerState.JOINING
         self.held: dict[int, Assignment] = {}  # by ticket, in the order given
         self.updates: deque[Task] = deque()

@@ -58,7 +58,8 @@ class Task:
     ID counts a queue's tasks from 1 in the order of submission. TIMEOUT is in seconds, from when a worker can
     have started the call. RETRIES is how often the call may be started again after its worker died or its time
     ran out under it; ATTEMPT how often that has happened. A task with UPDATE runs on one certain worker, and
-    the object its callable is bound to becomes resident there.
+    the object its callable is bound to becomes resident there. A worker that stands for several machines runs it on
+    each of them and, unless EPHEMERAL, on those that come later.
     """
 
     id: int
@@ -72,6 +73,7 @@ class Task:
     raw: bool | None = None
     attempt: int = 0
     update: bool = False
+    ephemeral: bool = False
 
     def again(self) -> Task:
         """This task after one more attempt."""

@@ -67,7 +67,7 @@ from asynqueue.core.records import (
     TimedOut,
 )
 from asynqueue.core.transitions import WORKER, TaskState, WorkerState
-from asynqueue.core.window import AdaptiveWindow, Window
+from asynqueue.core.window import Window
 
 
 class Scheduler:
@@ -265,7 +265,7 @@ class Scheduler:
         if worker is not None:
             if worker.cls is not None:
                 self._leave(worker)
-            if reassign and worker.ahead > 0:
+            if reassign and worker.held:
                 self._commands.append(Recall(workerID))
         return self._dispatch()
 
@@ -278,7 +278,15 @@ class Scheduler:
             for assignment in worker.held.values():
                 due.pop(assignment.task.id, None)  # it comes back with its report
             worker.updates = deque(due[updateID] for updateID in sorted(due))
-            worker.window = AdaptiveWindow(worker.window.limits)
+            worker.window.stalled()
+            self._review(worker)
+        return self._dispatch()
+
+    def resized(self, workerID: int, limits: Window | None) -> list[Command]:
+        """A worker runs and holds another number of tasks from now on; with None it is away, and is given none."""
+        worker = self._workers.get(workerID)
+        if worker is not None:
+            worker.window.resized(limits)
             self._review(worker)
         return self._dispatch()
 
@@ -379,6 +387,7 @@ class Scheduler:
         self._lastTicket += 1
         assignment = Assignment(self._lastTicket, worker, task, place)
         worker.held[assignment.ticket] = self._tickets[assignment.ticket] = assignment
+        worker.granted = worker.window.limits.most
         self._commands.append(Assign(worker.id, assignment.ticket, task))
         if place is not None:
             self._assigned[task.id] = assignment
@@ -535,7 +544,7 @@ class Scheduler:
             task = assignment.task
             assert task.series is None or task.series in worker.qualifications, "a worker is qualified"
             assert task.attempt <= task.retries, "no task is started more often than it may be"
-        assert len(worker.held) <= worker.window.limits.most, "a worker holds no more than its window"
+        assert len(worker.held) <= worker.granted, "a worker is given no more than its window"
         if worker.state is WorkerState.FULL:
             assert len(worker.held) >= worker.window.size
         if worker.state is WorkerState.OPEN:

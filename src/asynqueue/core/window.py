@@ -10,6 +10,9 @@ way. From the estimate the window follows: down at once, up by no more than doub
 window is answered. A worker of which nothing is known, or whose calls are slow, holds what it runs and nothing
 more. When a call outlasts the budget, the scheduler takes back what has not started and calls `stalled`.
 
+A worker whose limits change (a cluster that grows or shrinks) is *resized*; one that is away for the time being is
+resized to nothing.
+
 The bound: `size` <= running + max(0, BUDGET / estimate), between `running` and `most`.
 """
 
@@ -44,18 +47,19 @@ class Window:
 class AdaptiveWindow:
     """The window of one worker, which follows how fast its calls return."""
 
-    __slots__ = ("_answers", "_estimate", "limits", "size")
+    __slots__ = ("_answers", "_away", "_estimate", "limits", "size")
 
     def __init__(self, limits: Window) -> None:
         self.limits = limits
         self.size = limits.running
+        self._away = False
         self._estimate: float | None = None
         self._answers = 0
 
     def answered(self, seconds: float) -> None:
         """A call took SECONDS from its start to its end."""
         limits = self.limits
-        if limits.most == limits.running:
+        if limits.most == limits.running or self._away:
             return
         known = self._estimate
         if known is None or seconds > known:
@@ -76,10 +80,19 @@ class AdaptiveWindow:
         """A call has outlasted the budget and is still running; what is known is worth nothing now."""
         self._estimate = None
         self._answers = 0
-        self.size = self.limits.running
+        self.size = 0 if self._away else self.limits.running
+
+    def resized(self, limits: Window | None) -> None:
+        """The limits are others now. With None, nothing may be held until there are some again."""
+        self._away = limits is None
+        self.limits = limits or self.limits
+        self.stalled()
 
     def validate(self) -> None:
         """Assert that no more is held than is run at once and done within the budget."""
+        if self._away:
+            assert self.size == 0
+            return
         assert self.limits.running <= self.size <= self.limits.most
         if self._estimate is None:
             assert self.size == self.limits.running
