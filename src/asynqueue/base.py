@@ -358,7 +358,7 @@ class TaskQueue:
 
     def qualifyWorker(self, workerOrID: Worker | int, series: Hashable) -> None:
         """Let a worker run calls of SERIES from now on. Raises ValueError for one that is not attached."""
-        self._engine.happened(self._scheduler.qualify(self._staff.number(workerOrID), series))
+        self._staff.qualify(self._staff.number(workerOrID), series)
 
     def workers(self, ID: int | None = None) -> list[Worker]:
         """The workers attached, or the one of number ID. Raises ValueError if there is none."""
@@ -382,14 +382,15 @@ class TaskQueue:
         """Run what was taken to its end, stop every worker, leave nothing; fires when that is done.
 
         That includes iterations that were begun: stop a `Deferator` that will not be used to its end, or let go
-        of it. May be called again. Calls that no worker is qualified for fail with QueueRunError, as do later
-        ones.
+        of it. May be called again. Calls that no worker is qualified for, or none that is there, fail with
+        QueueRunError, as do later ones.
         """
         done: Deferred[None] = Deferred()
         self._closing.append(done)
         if self._reminder is None and (self._calls.pending or self._workers):
             self._reminder = self._engine.clock().callLater(PATIENCE, self._remind)
         self._engine.happened(self._scheduler.shutdown())
+        self._staff.dismissAbsent()
         self._closeIfDone()
         return done
 

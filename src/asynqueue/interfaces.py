@@ -39,12 +39,19 @@ D = TypeVar("D", bound="Deferred[Any]")  # any Deferred at all: a tracker hands 
 class Resignator(Protocol):
     """What a worker calls when it must go."""
 
-    def __call__(self, returning: bool = False) -> None:
+    def __call__(self, returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
         """The worker is gone and reports nothing more.
 
         With RETURNING, it has been replaced by a fresh one under its old name, a new process say: it takes
         nothing until this call returns, reports the outcome of every task it held, and runs the saved updates
         again.
+
+        With AWAY, it is not there at present, its connection being lost or yet to be made, say. It stays attached
+        and is given nothing until it is RETURNING. If it is a `Recaller` it is told first to `recall`, and reports
+        what it knows of each task; of what it does not report, it counts as having started what it runs at once.
+        A queue that shuts down does not wait for it.
+
+        ERROR says why it is gone to whoever waits for it to be attached.
         """
 
 

@@ -1,16 +1,22 @@
 """The near side of a link: the one Twisted protocol that speaks `asynqueue.core.messages`.
 
 A `Link` turns tasks into calls and what comes back into outcomes, one Deferred a task. It knows nothing of how
-the far side came to be: `asynqueue.process` makes one over a socket to a process of its own. When the connection
-is lost, its owner is told, and then calls `conclude`, which ends everything that was pending: what had no permit
-left as `Lost`, what had not started as `Recalled`.
+the far side came to be: `asynqueue.process` makes one over a socket to a process of its own, and
+`asynqueue.wire` a kind of its own over a connection to another machine. When the connection is lost, its owner is
+told, and then calls `conclude`, which ends everything that was pending: what had no permit left as `Lost`, what
+had not started as `Recalled`.
+
+What differs from one kind of link to another has a method of its own, without an underscore: how a call is put into
+bytes (`payloadOf`), how what was said is sent (`send`), what is known never to start (`takeBack`), how a call is let
+go of (`interrupt`), and what else may be said (`hearOther`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+from typing import Protocol as Typed
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
@@ -32,7 +38,6 @@ from asynqueue.core.records import (
 )
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink
-from asynqueue.permits import PermitOffice
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
 
@@ -84,8 +89,21 @@ class LinkSource:
             self._sink.over(error)
 
 
+class Permits(Typed):
+    """Who knows which calls may have started."""
+
+    def give(self, numbers: Sequence[int]) -> None:
+        """The calls of NUMBERS, which go up, may start."""
+
+    def takeBack(self) -> list[int]:
+        """The numbers of the calls that, from now on, will never start."""
+
+    def close(self) -> None:
+        """There are no more calls."""
+
+
 class Link(Protocol):
-    """Speaks to a far side.
+    """Speaks to a far side, whose calls need PERMITS to start.
 
     ONLOST is called when there is nobody to speak to any more; ONINTERRUPT when the call that runs over there
     has to end, for which the far side has to end.
@@ -93,7 +111,7 @@ class Link(Protocol):
 
     _log = Logger(namespace="asynqueue")
 
-    def __init__(self, permits: PermitOffice, onLost: Callable[[], None], onInterrupt: Callable[[], None]) -> None:
+    def __init__(self, permits: Permits, onLost: Callable[[], None], onInterrupt: Callable[[], None]) -> None:
         self._permits = permits
         self._onLost = onLost
         self._onInterrupt = onInterrupt
@@ -115,17 +133,22 @@ class Link(Protocol):
         """The tasks without an outcome, in the order in which they were sent."""
         return [pending.task for pending in self._pending.values()]
 
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the calls without an outcome, in the order in which they were sent."""
+        return list(self._pending)
+
     # What the near side wants.
 
     def call(self, task: Task, raw: bool) -> Deferred[RunOutcome]:
         """Send TASK; with RAW, an iterator comes back as it is, if it can."""
         try:
-            payload, owner = self._residents.payload(task, self._lastNumber + 1)
+            payload, owner = self.payloadOf(task)
         except SerializationError as error:
             return succeed(Raised(error))
         self._lastNumber += 1
         number = self._lastNumber
-        deferred: Deferred[RunOutcome] = Deferred(lambda _: self._interrupt(number))
+        deferred: Deferred[RunOutcome] = Deferred(lambda _: self.interrupt(number))
         self._pending[number] = _Pending(task, deferred, owner)
         self._permitted.append(number)
         self.say(m.Call(number, raw, payload))
@@ -136,12 +159,12 @@ class Link(Protocol):
         if self.open:
             self._said.append(encode(message))
             if not self._hearing:
-                self._send()
+                self.send()
 
     def recall(self) -> None:
         """End what the far side has not started as `Recalled`."""
-        for number in self._takeBack():
-            self._answer(number, Recalled())
+        for number in self.takeBack():
+            self.answer(number, Recalled())
 
     def hangUp(self) -> None:
         """End the connection, if it has not ended."""
@@ -163,7 +186,7 @@ class Link(Protocol):
         self.recall()
         self._permits.close()
         for number in list(self._pending):
-            self._answer(number, Lost(reason))
+            self.answer(number, Lost(reason))
         for source in list(self._sources.values()):
             source.over(WorkerLost(f"the iteration ended early: {reason}"))
         self._sources.clear()
@@ -183,14 +206,14 @@ class Link(Protocol):
             self.hangUp()
         finally:
             self._hearing = outer
-            self._send()
+            self.send()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There is nobody to speak to any more."""
         self.open = False
         self._onLost()
 
-    def _send(self) -> None:
+    def send(self) -> None:
         """Send what was said, at once for all that a turn has to say: first the permits, then the calls."""
         if self.open and self.transport is not None and self._said:
             self._permits.give(self._permitted)
@@ -198,9 +221,9 @@ class Link(Protocol):
             self._permitted.clear()
             self._said.clear()
 
-    def _takeBack(self) -> list[int]:
+    def takeBack(self) -> list[int]:
         """The numbers of the calls that have not started, and never will on this link."""
-        self._send()
+        self.send()
         unsent = list(self._permitted)
         self._permitted.clear()
         return self._permits.takeBack() + unsent
@@ -212,10 +235,10 @@ class Link(Protocol):
             if message.id in self._sources:
                 self._sources[message.id].arrived(message.number, message.payload)
         elif isinstance(message, m.Raised):
-            self._answer(message.id, Raised(loadError(message.payload), message.seconds))
+            self.answer(message.id, Raised(loadError(message.payload), message.seconds))
         elif isinstance(message, m.Opened):
             source = self._sources[message.id] = LinkSource(self, message.id)
-            if not self._answer(message.id, Iterating(source, message.seconds)):
+            if not self.answer(message.id, Iterating(source, message.seconds)):
                 source.close()
         elif isinstance(message, m.Exhausted):
             self._over(message.id, None)
@@ -224,23 +247,32 @@ class Link(Protocol):
         elif isinstance(message, m.Ready):
             self.ready = True
         else:
-            raise FrameError(f"a {type(message).__name__} from the far side")
+            self.hearOther(message)
+
+    def payloadOf(self, task: Task) -> tuple[bytes, object]:
+        """The call of TASK as bytes, and the object that becomes resident by it, if any. Raises
+        `SerializationError`."""
+        return self._residents.payload(task, self._lastNumber + 1)
+
+    def hearOther(self, message: m.Message) -> None:
+        """Hear what not every far side says. Raises `FrameError` for what this one does not."""
+        raise FrameError(f"a {type(message).__name__} from the far side")
 
     def _returned(self, message: m.Returned) -> None:
         try:
             value = loads(message.payload, "the result")
         except SerializationError as error:
-            self._answer(message.id, Raised(error, message.seconds))
+            self.answer(message.id, Raised(error, message.seconds))
         else:
-            self._answer(message.id, Returned(value, message.seconds))
+            self.answer(message.id, Returned(value, message.seconds))
 
     def _over(self, number: int, error: BaseException | None) -> None:
         source = self._sources.pop(number, None)
         if source is not None:
             source.over(error)
 
-    def _answer(self, number: int, outcome: RunOutcome) -> bool:
-        """End a call with OUTCOME. False if it was not pending."""
+    def answer(self, number: int, outcome: RunOutcome) -> bool:
+        """End call NUMBER with OUTCOME. False if it was not pending."""
         pending = self._pending.pop(number, None)
         if pending is None:
             return False
@@ -249,12 +281,12 @@ class Link(Protocol):
         pending.deferred.callback(outcome)
         return True
 
-    def _interrupt(self, number: int) -> None:
+    def interrupt(self, number: int) -> None:
         """A call is not wanted any more. Nothing else suffers for it."""
-        unstarted = self._takeBack()
+        unstarted = self.takeBack()
         started = [n for n in self._pending if n not in unstarted]
         if number in started and number == started[-1]:  # any before it has ended, its answer is on the way
             self._onInterrupt()
         for n in unstarted:
-            self._answer(n, Recalled())
-        self._answer(number, Interrupted())
+            self.answer(n, Recalled())
+        self.answer(number, Interrupted())

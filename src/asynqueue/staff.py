@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -46,6 +46,8 @@ class Staff:
         self._trigger: object = None
         self._hiring: dict[int, list[Deferred[int]]] = {}
         self._leaving: dict[int, list[Deferred[list[Task]]]] = {}
+        self._away: set[int] = set()  # those that are attached, but not there at present
+        self._qualified: dict[int, set[Hashable]] = {}  # the series that they have been qualified for since
 
     def number(self, workerOrID: Worker | int) -> int:
         """The ID of a worker that is attached; else a ValueError."""
@@ -82,8 +84,15 @@ class Staff:
 
     def hired(self, workerID: int) -> None:
         """A worker has run the saved updates."""
+        if workerID in self._away:
+            return  # it will be hired when it is there
         for hired in self._hiring.pop(workerID, []):
             hired.callback(workerID)
+
+    def qualify(self, workerID: int, series: Hashable) -> None:
+        """Let a worker run calls of SERIES from now on."""
+        self._qualified.setdefault(workerID, set()).add(series)
+        self._engine.happened(self._scheduler.qualify(workerID, series))
 
     def dismiss(self, workerID: int, reassign: bool, crash: bool) -> Deferred[list[Task]]:
         """Let a worker go; fires with what it left unfinished."""
@@ -92,6 +101,8 @@ class Staff:
         if crash:
             unfinished = self._lose(workerID, reassign, "its worker was made to crash", crash=True)
             self._cleanUp(workerID, [] if reassign else unfinished)
+        elif workerID in self._away:
+            self._cleanUp(workerID, [])
         else:
             self._engine.happened(self._scheduler.detach(workerID, reassign))
         return left
@@ -116,6 +127,11 @@ class Staff:
         stopped = self._cleanUp(workerID, [])
         stopped.addCallback(lambda _: self._engine.happened(self._scheduler.stopped(workerID)))
 
+    def dismissAbsent(self) -> None:
+        """Wait for no worker that is away."""
+        for workerID in list(self._away):
+            self._cleanUp(workerID, [])
+
     def end(self) -> None:
         """No worker will come any more."""
         if self._trigger is not None:
@@ -124,25 +140,39 @@ class Staff:
 
     # How a worker goes.
 
-    def _cleanUp(self, workerID: int, unfinished: list[Task]) -> Deferred[None]:
-        """Have a worker leave nothing behind; then it has left, with what is UNFINISHED."""
+    def _cleanUp(self, workerID: int, unfinished: list[Task], error: BaseException | None = None) -> Deferred[None]:
+        """Have a worker leave nothing behind; then it has left, because of ERROR and with what is UNFINISHED."""
+        self._away.discard(workerID)
         stopped = maybeDeferred(self._workers[workerID].stop)
         stopped.addErrback(self._logStop, workerID)
-        stopped.addCallback(lambda _: self._left(workerID, unfinished))
+        stopped.addCallback(lambda _: self._left(workerID, unfinished, error))
         return stopped
 
     def _logStop(self, reason: Failure, workerID: int) -> None:
         self._log.failure("worker {worker} did not stop well", reason, worker=workerID)
 
-    def _resigned(self, workerID: int, returning: bool = False) -> None:
-        if self._scheduler.workerState(workerID) is WorkerState.GONE:
+    def _resigned(
+        self, workerID: int, returning: bool = False, away: bool = False, error: BaseException | None = None
+    ) -> None:
+        if workerID in self._away:
+            if returning:
+                self._away.discard(workerID)
+                worker = self._workers[workerID]
+                series = qualifications(worker) | self._qualified.get(workerID, set())
+                self._engine.happened(self._scheduler.hire(workerID, series, window(worker)))
+            elif not away:
+                self._cleanUp(workerID, [], error).addCallback(lambda _: self._workerLeft())
+        elif self._scheduler.workerState(workerID) is WorkerState.GONE:
             return
-        if returning:
+        elif returning:
             commands = self._scheduler.restarted(workerID)
             self._engine.happened(commands + self._engine.takeBack(workerID))
+        elif away and self._scheduler.running:
+            self._away.add(workerID)
+            self._lose(workerID, True, "its worker is away")
         else:
             self._lose(workerID, True, "its worker resigned")
-            self._cleanUp(workerID, []).addCallback(lambda _: self._workerLeft())
+            self._cleanUp(workerID, [], error).addCallback(lambda _: self._workerLeft())
 
     def _resized(self, workerID: int, limits: Window | None) -> None:
         self._engine.happened(self._scheduler.resized(workerID, limits))
@@ -166,12 +196,14 @@ class Staff:
             self._runs.forgetAllOf(workerID)
         return unfinished
 
-    def _left(self, workerID: int, unfinished: list[Task]) -> None:
-        """A worker is gone, with what it left unfinished."""
+    def _left(self, workerID: int, unfinished: list[Task], error: BaseException | None = None) -> None:
+        """A worker is gone, because of ERROR and with what it left unfinished."""
         if self._workers.pop(workerID, None) is None:
             return
+        self._away.discard(workerID)
+        self._qualified.pop(workerID, None)
         for hired in self._hiring.pop(workerID, []):
-            hired.errback(WorkerLost(f"worker {workerID} was gone before it was ready"))
+            hired.errback(error or WorkerLost(f"worker {workerID} was gone before it was ready"))
         for left in self._leaving.pop(workerID, []):
             left.callback(unfinished)
         self._onLeft()

@@ -186,8 +186,16 @@ class Model:
 
     # What happens to workers.
 
-    def hire(self, qualifications: Iterable[Hashable] = (), window: Window = Window()) -> int:  # noqa: B008
-        far = Far(self.number(), frozenset(qualifications), window, updates=set(self.saved))
+    def hire(
+        self,
+        qualifications: Iterable[Hashable] = (),
+        window: Window = Window(),  # noqa: B008
+        workerID: int | None = None,
+    ) -> int:
+        """A new worker, or a lost one that is there again."""
+        again = self.number() if workerID is None else workerID
+        self.gone.discard(again)
+        far = Far(again, frozenset(qualifications), window, updates=set(self.saved))
         self.workers[far.id] = far
         self._owe(far)
         self.obey(self.scheduler.hire(far.id, far.qualifications, window))

@@ -31,6 +31,14 @@ MESSAGES: st.SearchStrategy[m.Message] = st.one_of(
     st.builds(m.Items, NUMBERS, SMALL, PAYLOADS),
     st.builds(m.Exhausted, NUMBERS),
     st.builds(m.Failed, NUMBERS, PAYLOADS),
+    st.builds(m.Begin, SMALL),
+    st.builds(m.Recall),
+    st.builds(m.Cancel, NUMBERS),
+    st.builds(m.Started, NUMBERS),
+    st.builds(m.Recalled, NUMBERS),
+    st.builds(m.Refused, NUMBERS, PAYLOADS),
+    st.builds(m.Ping),
+    st.builds(m.Pong),
 )
 LIMITS = st.integers(64, 400)
 

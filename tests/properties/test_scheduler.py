@@ -128,6 +128,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def hire(self, qualifications: frozenset[str], window: Window) -> None:
         self.model.hire(qualifications, window)
 
+    @precondition(lambda self: self.model.gone and len(self.model.workers) < 5)
+    @rule(data=st.data(), qualifications=QUALIFICATIONS, window=windows())
+    def comeBack(self, data: st.DataObject, qualifications: frozenset[str], window: Window) -> None:
+        self.model.hire(qualifications, window, data.draw(st.sampled_from(sorted(self.model.gone))))
+
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), series=st.sampled_from(("a", "b")))
     def qualify(self, data: st.DataObject, series: str) -> None:

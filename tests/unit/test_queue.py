@@ -743,6 +743,84 @@ class TestResigning:
         assert clock.getDelayedCalls() == []
 
 
+class AwayWorker(HeldWorker):
+    """A worker that is away when it is attached."""
+
+    def setResignator(self, resign: Resignator) -> None:
+        super().setResignator(resign)
+        resign(away=True)
+
+
+class TestBeingAway:
+    @pytest.fixture
+    def worker(self) -> AwayWorker:
+        return AwayWorker()
+
+    def resign(self, worker: HeldWorker) -> Resignator:
+        assert worker.resign is not None
+        return worker.resign
+
+    def test_one_that_is_away_is_given_nothing_until_it_returns(self, clock: Clock, worker: AwayWorker) -> None:
+        queue = TaskQueue(reactor=clock)
+        hired, d = queue.attachWorker(worker), queue.call(size, 1)
+        assert (len(queue), worker.given, hired.called) == (1, [], False)
+        self.resign(worker)(returning=True)
+        assert resultOf(hired) == 1
+        worker.end(Returned(1))
+        assert resultOf(d) == 1
+
+    def test_what_it_held_comes_back_to_it_charged_once(self, held: TaskQueue, worker: AwayWorker) -> None:
+        self.resign(worker)(returning=True)
+        d = held.call(size, 1)
+        self.resign(worker)(away=True)
+        self.resign(worker)(away=True)
+        assert not d.called
+        self.resign(worker)(returning=True)
+        assert [task.attempt for task in worker.given] == [0, 1]
+        self.resign(worker)(away=True)
+        errorOf(d, WorkerLost)
+
+    def test_it_runs_the_saved_updates_when_it_returns(self, held: TaskQueue, worker: AwayWorker) -> None:
+        assert resultOf(held.update(size, 1)) == []
+        d = held.call(size, 2)
+        self.resign(worker)(returning=True)
+        worker.end(Returned(1))
+        worker.end(Returned(2))
+        assert (given(worker), resultOf(d)) == ([1, 2], 2)
+
+    def test_what_it_was_qualified_for_meanwhile_it_may_run_then(self, held: TaskQueue, worker: AwayWorker) -> None:
+        d = held.call(size, 1, series="a")
+        held.qualifyWorker(worker, "a")
+        self.resign(worker)(returning=True)
+        worker.end(Returned(1))
+        assert resultOf(d) == 1
+
+    def test_a_shutdown_does_not_wait_for_it(self, held: TaskQueue, worker: AwayWorker) -> None:
+        d, done = held.call(size, 1), held.shutdown()
+        errorOf(d, QueueRunError)
+        assert (done.called, len(worker.stops)) == (True, 1)
+
+    def test_one_that_goes_away_in_a_shutdown_is_gone(self, held: TaskQueue, worker: AwayWorker) -> None:
+        self.resign(worker)(returning=True)
+        d, done = held.call(size, 1), held.shutdown()
+        self.resign(worker)(away=True)
+        errorOf(d, QueueRunError)
+        assert done.called
+
+    def test_it_can_be_detached(self, held: TaskQueue, worker: AwayWorker) -> None:
+        assert resultOf(held.detachWorker(worker)) == []
+        assert len(held) == 0
+        self.resign(worker)(returning=True)
+        assert len(held) == 0
+
+    def test_when_it_gives_up_whoever_waits_for_it_hears_why(self, clock: Clock, worker: AwayWorker) -> None:
+        queue = TaskQueue(reactor=clock)
+        hired = queue.attachWorker(worker)
+        self.resign(worker)(error=OSError("no such host"))
+        assert str(errorOf(hired, OSError)) == "no such host"
+        assert len(queue) == 0
+
+
 class TestMisbehaviour:
     def worker(self, run: Any) -> HeldWorker:
         worker = HeldWorker()

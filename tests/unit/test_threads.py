@@ -242,7 +242,7 @@ class TestTheWorkerAlone:
     async def test_a_cancelled_run_gives_back_what_is_behind_it(self, gate: Gate) -> None:
         worker = ThreadWorker()
         resigned: list[bool] = []
-        worker.setResignator(lambda returning=False: resigned.append(returning))
+        worker.setResignator(lambda returning=False, away=False, error=None: resigned.append(returning))
         running, behind = worker.run(task(1, gate.passThrough)), worker.run(task(2, threadName))
         await until(gate.reached.is_set)
         running.cancel()

@@ -15,7 +15,7 @@ Cost: O(bytes), each byte copied once on its way in, and once more for each part
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any
 
@@ -38,6 +38,11 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
     (2, m.Grant, "<QI", False),
     (3, m.Close, "<Q", False),
     (4, m.Goodbye, "<", False),
+    (5, m.Begin, "<I", False),
+    (6, m.Recall, "<", False),
+    (7, m.Cancel, "<Q", False),
+    (8, m.Ping, "<", False),
+    (9, m.Pong, "<", False),
     (16, m.Ready, "<Q", False),
     (17, m.Returned, "<Qd", True),
     (18, m.Raised, "<Qd", True),
@@ -45,6 +50,9 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
     (20, m.Items, "<QI", True),
     (21, m.Exhausted, "<Q", False),
     (22, m.Failed, "<Q", True),
+    (23, m.Started, "<Q", False),
+    (24, m.Recalled, "<Q", False),
+    (25, m.Refused, "<Q", True),
 )
 _BY_TYPE: dict[type[m.Message], tuple[int, Struct, bool]] = {
     cls: (kind, Struct(form), payload) for kind, cls, form, payload in _KINDS
@@ -68,15 +76,27 @@ def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
     head = fixed.pack(*fields[:-1])
     if len(head) + len(payload) <= frameLimit:
         return b"".join((_HEADER.pack(len(head) + len(payload), kind), head, payload))
+    return b"".join(frames(message, frameLimit))
+
+
+def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]:
+    """The frames of MESSAGE one by one, as `encode` has them: each is made when it is asked for."""
+    kind, fixed, hasPayload = _BY_TYPE[type(message)]
+    fields: tuple[Any, ...] = message  # as above
+    if not hasPayload:
+        yield _HEADER.pack(fixed.size, kind) + fixed.pack(*fields)
+        return
+    head = fixed.pack(*fields[:-1])
     number = _NUMBER.pack(fields[0])  # every message with a payload has its call's number first
     room = frameLimit - max(len(head), len(number))
-    view = memoryview(payload)
-    frames: list[bytes | memoryview] = []
-    while len(view) > room:
-        frames += (_HEADER.pack(len(number) + room, PART), number, view[:room])
-        view = view[room:]
-    frames += (_HEADER.pack(len(head) + len(view), kind), head, view)
-    return b"".join(frames)
+    with memoryview(fields[-1]) as payload:
+        start = 0
+        if len(head) + len(payload) > frameLimit:
+            while len(payload) - start > room:
+                yield b"".join((_HEADER.pack(len(number) + room, PART), number, payload[start : start + room]))
+                start += room
+        rest = payload[start:]
+        yield b"".join((_HEADER.pack(len(head) + len(rest), kind), head, rest))
 
 
 class Decoder:

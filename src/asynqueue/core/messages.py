@@ -8,6 +8,9 @@ The far side takes calls in the order of their numbers.
                     Grant        you may send so many more items of that iterator
                     Close        stop that iterator, its items are no longer wanted
                     Goodbye      finish what you have and go
+                    Begin        run so many calls at once (a wire only, as those below)
+                    Recall       give back what you have not started
+                    Cancel       that call is not wanted any more
     far -> near     Ready        I am here
                     Returned     the call returned this
                     Raised       the call raised this
@@ -15,6 +18,11 @@ The far side takes calls in the order of their numbers.
                     Items        so many items of the iterator, in order
                     Exhausted    the iterator has no more
                     Failed       the iterator raised this
+                    Started      that call starts when this has been sent (a wire only, as those below)
+                    Recalled     that call never starts
+                    Refused      I go, and this is why
+    either way      Ping         are you there?
+                    Pong         I am
 
 A payload is bytes that this module does not look into. This module and `framing` are read by worker processes,
 which import neither attrs nor Twisted: hence named tuples.
@@ -50,6 +58,22 @@ class Close(NamedTuple):
 
 class Goodbye(NamedTuple):
     """Finish what was asked for and go."""
+
+
+class Begin(NamedTuple):
+    """Run up to RUNNING calls at once."""
+
+    running: int
+
+
+class Recall(NamedTuple):
+    """Give back, each with `Recalled`, the calls that have not started."""
+
+
+class Cancel(NamedTuple):
+    """Let go of the call, started or not. Nothing more is said of it."""
+
+    id: int
 
 
 class Ready(NamedTuple):
@@ -102,6 +126,33 @@ class Failed(NamedTuple):
     payload: Payload
 
 
-ToFar = Call | Grant | Close | Goodbye
-ToNear = Ready | Returned | Raised | Opened | Items | Exhausted | Failed
+class Started(NamedTuple):
+    """The call starts as soon as this is on its way."""
+
+    id: int
+
+
+class Recalled(NamedTuple):
+    """The call never starts."""
+
+    id: int
+
+
+class Refused(NamedTuple):
+    """The far side ends the connection for the reason in PAYLOAD, as UTF-8."""
+
+    id: int
+    payload: Payload
+
+
+class Ping(NamedTuple):
+    """Say `Pong`."""
+
+
+class Pong(NamedTuple):
+    """The answer to `Ping`."""
+
+
+ToFar = Call | Grant | Close | Goodbye | Begin | Recall | Cancel | Ping | Pong
+ToNear = Ready | Returned | Raised | Opened | Items | Exhausted | Failed | Started | Recalled | Refused | Ping | Pong
 Message = ToFar | ToNear

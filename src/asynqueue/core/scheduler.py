@@ -221,7 +221,7 @@ class Scheduler:
     # Events of workers.
 
     def hire(self, workerID: int, qualifications: Collection[Hashable], window: Window) -> list[Command]:
-        """A new worker, of a number never used. It runs the saved updates first."""
+        """A new worker, of a number never used or of one that was lost. It runs the saved updates first."""
         worker = Member(workerID, frozenset(qualifications), window)
         worker.updates.extend(self._saved.values())
         self._workers[workerID] = worker
