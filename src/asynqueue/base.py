@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, final, overload
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
 from asynqueue.calls import Calls, Pending
@@ -105,7 +106,7 @@ class TaskQueue:
         self._closed = False
         self._reminder: IDelayedCall | None = None
         for worker in workers:
-            self.hire(worker)
+            self.hire(worker).addErrback(self.notHired)
 
     # Calls.
 
@@ -344,6 +345,10 @@ class TaskQueue:
     def hire(self, worker: Worker) -> Deferred[int]:
         """As `attachWorker`, for the queues that bring their workers."""
         return self._staff.hire(worker)
+
+    def notHired(self, reason: Failure) -> None:
+        """Tell of a worker that has left before it was ready, to which nobody else listens."""
+        self._log.warn("a worker was never ready: {reason}", reason=reason.getErrorMessage())
 
     def detachWorker(
         self, workerOrID: Worker | int, reassign: bool = False, crash: bool = False

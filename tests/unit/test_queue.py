@@ -775,6 +775,7 @@ class TestBeingAway:
         self.resign(worker)(away=True)
         self.resign(worker)(away=True)
         assert not d.called
+        worker.held.clear()
         self.resign(worker)(returning=True)
         assert [task.attempt for task in worker.given] == [0, 1]
         self.resign(worker)(away=True)
