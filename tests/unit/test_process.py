@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import engine, errors, process, universe
+from asynqueue import engine, errors, universe, workerprocess
 from asynqueue.core import window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
-from asynqueue.process import ProcessQueue, ProcessWorker, cores
+from asynqueue.process import ProcessQueue, ProcessWorker
 from asynqueue.serialization import RemoteTraceback
 from tests import workerkit as kit
 from tests.workerkit import failureOf, inLoop, isAbsent, mark, marks, until
@@ -273,9 +273,6 @@ class TestTheProcess:
         with pytest.raises(ValueError, match="at least one worker, got N="):
             ProcessQueue(number)
 
-    def test_the_cores_are_those_this_process_may_use(self) -> None:
-        assert 1 <= cores() <= len(os.sched_getaffinity(0))
-
     @inLoop
     async def test_it_has_a_pid_and_says_whether_it_is_alive(self) -> None:
         queue = ProcessQueue(1)
@@ -328,7 +325,7 @@ class TestTheProcess:
             threading.Thread(target=time.sleep, args=(3600,)).start()
             return os.getpid()
 
-        monkeypatch.setattr(process, "STOP_GRACE", 0.05)
+        monkeypatch.setattr(workerprocess, "STOP_GRACE", 0.05)
         queue = ProcessQueue(1)
         its = only(queue).process
         pid = await queue.call(linger)
@@ -336,9 +333,10 @@ class TestTheProcess:
         assert isAbsent(pid)
         assert its.exitcode == -signal.SIGKILL
 
+    @pytest.mark.parametrize("method", methods)
     @inLoop
-    async def test_a_grandchild_that_keeps_its_socket_open_delays_nothing_for_long(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    async def test_a_grandchild_that_keeps_its_descriptors_open_hides_no_death(
+        self, method: str, tmp_path: Path
     ) -> None:
         def forkAndExit() -> None:
             child = os.fork()
@@ -347,12 +345,36 @@ class TestTheProcess:
                 os._exit(3)
             signal.pause()
 
-        monkeypatch.setattr(process, "HANG_UP_GRACE", 0.05)
-        async with ProcessQueue(1) as queue:
+        async with ProcessQueue(1, context=method) as queue:
             assert isinstance(await failureOf(queue.call(forkAndExit, retries=0)), WorkerLost)
             assert await queue.call(kit.echo, 1) == 1
-            (child,) = marks(tmp_path / "child")
-            os.kill(int(child), signal.SIGKILL)
+        (child,) = marks(tmp_path / "child")
+        assert kit.isAlive(int(child))  # nothing has waited for it
+        os.kill(int(child), signal.SIGKILL)
+
+    @inLoop
+    async def test_what_it_said_before_it_exited_is_heard_though_a_grandchild_holds_its_socket(
+        self, tmp_path: Path
+    ) -> None:
+        def forkChild() -> int:
+            child = os.fork()
+            if not child:
+                signal.pause()
+            return child
+
+        async with ProcessQueue(1) as queue:
+            child = await queue.call(forkChild)
+            its = only(queue).process
+            transport: Any = its.link.transport
+            transport.pauseProducing()  # we hear nothing
+            call = queue.call(kit.markAndReturn, tmp_path / "ran", 5, retries=0)
+            await until(marks, tmp_path / "ran")
+            dying = queue.call(kit.die, retries=0)
+            its.kill()
+            assert await call == 5
+            dying.addErrback(lambda reason: reason.trap(WorkerLost))
+            await dying
+        os.kill(child, signal.SIGKILL)
 
     def test_what_it_prints_is_not_lost(self, tmp_path: Path) -> None:
         out = script(
@@ -575,7 +597,7 @@ class TestDeath:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         begun: list[int] = []
-        begin = process.WorkerProcess._begin
+        begin = workerprocess.WorkerProcess._begin
 
         def beginOne(self: Any, *args: Any) -> Any:
             if begun:
@@ -584,15 +606,15 @@ class TestDeath:
             begun.append(its.pid)
             return its
 
-        monkeypatch.setattr(process.WorkerProcess, "_begin", beginOne)
+        monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginOne)
         with pytest.raises(ProcessError, match=r"no process could be started: .*Too many open files"):
             ProcessQueue(2)
         await until(isAbsent, begun[0])
-        await until(lambda: not process._living)
+        await until(lambda: not workerprocess._living)
 
     @inLoop
     async def test_a_start_that_fails_once_is_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        begin = process.WorkerProcess._begin
+        begin = workerprocess.WorkerProcess._begin
         failed: list[Exception] = [EOFError(), ConnectionRefusedError()]
 
         def beginLater(self: Any, *args: Any) -> Any:
@@ -600,7 +622,7 @@ class TestDeath:
                 raise failed.pop()
             return begin(self, *args)
 
-        monkeypatch.setattr(process.WorkerProcess, "_begin", beginLater)
+        monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
         async with ProcessQueue(1) as queue:
             assert await queue.call(kit.echo, 1) == 1
 
@@ -613,7 +635,7 @@ class TestDeath:
 
         queue = ProcessQueue(1)
         assert await queue.call(kit.echo, 1) == 1
-        monkeypatch.setattr(process.WorkerProcess, "_begin", refuse)
+        monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
         os.kill(only(queue).process.pid, signal.SIGKILL)
         error = await failureOf(queue.call(kit.echo, 2))
         assert isinstance(error, QueueRunError)
