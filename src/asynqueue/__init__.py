@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from asynqueue.info import whichThread as whichThread
     from asynqueue.iteration import Deferator as Deferator
     from asynqueue.iteration import IterationProducer as IterationProducer
+    from asynqueue.iteration import ListConsumer as ListConsumer
+    from asynqueue.iteration import Prefetcherator as Prefetcherator
+    from asynqueue.iteration import iteratorToProducer as iteratorToProducer
     from asynqueue.null import NullQueue as NullQueue
     from asynqueue.process import ProcessQueue as ProcessQueue
     from asynqueue.process import ProcessWorker as ProcessWorker
@@ -66,7 +69,13 @@ _HOMES = {
         "WorkerLost",
     ),
     "asynqueue.info": ("Info", "showResult", "whichThread"),
-    "asynqueue.iteration": ("Deferator", "IterationProducer"),
+    "asynqueue.iteration": (
+        "Deferator",
+        "IterationProducer",
+        "ListConsumer",
+        "Prefetcherator",
+        "iteratorToProducer",
+    ),
     "asynqueue.null": ("NullQueue",),
     "asynqueue.process": ("ProcessQueue", "ProcessWorker"),
     "asynqueue.threads": ("ThreadQueue", "ThreadWorker"),

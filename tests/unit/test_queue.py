@@ -449,7 +449,7 @@ class TestUpdates:
 class Sink:
     """Wants no items."""
 
-    def arrived(self, items: Sequence[Any]) -> None:
+    def arrived(self, items: Sequence[Any], more: bool = False) -> None:
         raise AssertionError(f"unwanted items: {items}")
 
     def over(self, error: BaseException | None) -> None:

@@ -315,7 +315,7 @@ class Sink:
         self.items: list[Any] = []
         self.ended: list[BaseException | None] = []
 
-    def arrived(self, items: Any) -> None:
+    def arrived(self, items: Any, more: bool = False) -> None:
         self.items += items
 
     def over(self, error: BaseException | None) -> None:

@@ -15,8 +15,11 @@ delivered once it is known whether another comes after it, which is what a synch
 
 An `Outflow` is the far side: how much may be sent, and whether to go on.
 
-An iteration ends once: exhausted, failed (after the items before the failure), or stopped. This module is read by
-worker processes, which import neither attrs nor Twisted.
+An iteration ends once: exhausted, failed (after the items before the failure), or stopped. What goes wrong on the
+far side after a stop, in the iterator's ``finally`` above all, is nobody's answer any more; so that it is not lost, it
+is `Unheard`, and for the log.
+
+This module is read by worker processes, which import neither attrs nor Twisted.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from asynqueue.errors import WorkerLost
 
 AHEAD_LIMIT = 256
 """The most items in flight or ahead."""
@@ -61,7 +66,13 @@ class Ended(NamedTuple):
     complete: bool
 
 
-Command = Grant | Deliver | Finish | Known | Close | Ended
+class Unheard(NamedTuple):
+    """The iterator raised ERROR when nobody listened any more."""
+
+    error: BaseException
+
+
+Command = Grant | Deliver | Finish | Known | Close | Ended | Unheard
 
 
 class Inflow:
@@ -77,6 +88,7 @@ class Inflow:
         "_limit",
         "_lookahead",
         "_over",
+        "_promised",
         "_reach",
     )
 
@@ -91,6 +103,7 @@ class Inflow:
         self._asked = False
         self._lookahead = False
         self._over = False  # nothing more comes from the far side
+        self._promised = False  # something follows what has come
         self._error: BaseException | None = None  # what the iterator raised, until that is delivered
         self._ended = False
 
@@ -130,11 +143,15 @@ class Inflow:
         """The item that is waited for is not waited for any more; it stays the next."""
         self._asked = False
 
-    def arrived(self, items: Sequence[Any]) -> list[Command]:
-        """ITEMS have come. Raises `ValueError` if they exceed the credit."""
+    def arrived(self, items: Sequence[Any], more: bool = False) -> list[Command]:
+        """ITEMS have come; with MORE, it is known that something follows: an item, or an error.
+
+        Raises `ValueError` if they exceed the credit.
+        """
         if len(items) > self._inFlight:
             raise ValueError(f"{len(items)} items came where {self._inFlight} were granted")
         self._inFlight -= len(items)
+        self._promised = more
         if not self._ended:
             self._ahead.extend(items)
         return self._proceed()
@@ -145,8 +162,10 @@ class Inflow:
             return []
         self._over = True
         self._inFlight = 0
-        if not self._ended:
-            self._error = error
+        if self._ended:
+            # That what was stopped has been lost as well is no news.
+            return [] if error is None or isinstance(error, WorkerLost) else [Unheard(error)]
+        self._error = error
         return self._proceed()
 
     def stop(self) -> list[Command]:
@@ -179,7 +198,9 @@ class Inflow:
             assert self._inFlight, "what is waited for has been granted"
 
     def _deliverable(self) -> bool:
-        return bool(self._ahead) and (not self._lookahead or len(self._ahead) > 1 or self._over)
+        if not self._lookahead or len(self._ahead) > 1:
+            return bool(self._ahead)
+        return bool(self._ahead) and (self._over or self._promised)
 
     def _proceed(self) -> list[Command]:
         commands: list[Command] = []
