@@ -112,6 +112,38 @@ def markAndReturn(path: Path, value: int) -> int:
     return value
 
 
+def markPid(path: Path, value: int) -> int:
+    """Mark VALUE in the file PATH and the number of this process in the one beside it; return VALUE."""
+    mark(path, value)
+    mark(path.with_suffix(".pids"), os.getpid())
+    return value
+
+
+_kept: list[bytes] = []
+
+
+def grow(kB: int) -> int:
+    """Use so many kB more, for ever; return the number of this process."""
+    _kept.append(b"x" * (kB << 10))
+    return os.getpid()
+
+
+class Tally:
+    """How often something was seen, which is marked too."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def see(self, path: Path) -> None:
+        """See it."""
+        self.number += 1
+        mark(path)
+
+    def __call__(self) -> int:
+        """The number so far."""
+        return self.number
+
+
 def markAndHang(path: Path, what: object = "started") -> None:
     """Mark WHAT and never end."""
     mark(path, what)

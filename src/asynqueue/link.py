@@ -125,6 +125,7 @@ class Link(Protocol):
         self._heard: deque[m.Message] = deque()  # what came and was not acted on yet
         self._turns = 0  # how often something came
         self._hearing = False
+        self._whenIdle: Callable[[], None] | None = None
         self.open = True
         self.ready = False  # the far side has spoken
 
@@ -179,6 +180,11 @@ class Link(Protocol):
         while self.open and transport is not None and turns != self._turns:
             turns = self._turns
             transport.doRead()
+
+    def whenIdle(self, then: Callable[[], None]) -> None:
+        """Call THEN, once, when no call and no iteration is left here: now, if there is none."""
+        self._whenIdle = then
+        self._tellIfIdle()
 
     def conclude(self, reason: str) -> None:
         """End all that is pending, for REASON: nothing more will be heard."""
@@ -270,6 +276,7 @@ class Link(Protocol):
         source = self._sources.pop(number, None)
         if source is not None:
             source.over(error)
+            self._tellIfIdle()
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. False if it was not pending."""
@@ -279,7 +286,13 @@ class Link(Protocol):
         if pending.owner is not None:
             self._residents.ended(pending.owner, number, outcome)
         pending.deferred.callback(outcome)
+        self._tellIfIdle()
         return True
+
+    def _tellIfIdle(self) -> None:
+        if self._whenIdle is not None and not self._pending and not self._sources:
+            then, self._whenIdle = self._whenIdle, None
+            then()
 
     def interrupt(self, number: int) -> None:
         """A call is not wanted any more. Nothing else suffers for it."""

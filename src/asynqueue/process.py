@@ -6,19 +6,23 @@ returns, and runs the saved updates again. `asynqueue.workerprocess` has the pro
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import count
 from multiprocessing.context import BaseContext
+from time import perf_counter
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from typing_extensions import Unpack
 
 from asynqueue.base import TaskQueue
-from asynqueue.core.records import RunOutcome, Task
+from asynqueue.core.calltimes import CallTimes, ProcessStats, callLog
+from asynqueue.core.records import Iterating, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.wear import Condition, Wear, WearLimits
 from asynqueue.core.window import Window
 from asynqueue.cores import cores
 from asynqueue.delay import installedReactor
@@ -26,9 +30,9 @@ from asynqueue.errors import ProcessError
 from asynqueue.interfaces import Resignator
 from asynqueue.options import QueueOptions
 from asynqueue.universe import ProcessUniverse
-from asynqueue.workerprocess import WorkerProcess, contextFor
+from asynqueue.workerprocess import WorkerProcess, contextFor, residentMemory
 
-__all__ = ["ProcessQueue", "ProcessUniverse", "ProcessWorker", "cores"]
+__all__ = ["CallTimes", "ProcessQueue", "ProcessStats", "ProcessUniverse", "ProcessWorker", "cores"]
 
 START_ATTEMPTS = 3
 """How many processes in a row may die before they speak, other than killed from outside; then a worker gives up.
@@ -44,9 +48,20 @@ class ProcessWorker:
     """Runs calls in one process of its own, one after another.
 
     It is qualified for the series ``process`` and ``local``, and those in SERIES. With RAW, an iterator is a result
-    like any other (and will not cross the link). CONTEXT is a start method of `multiprocessing` or a context from
-    there; the fork server is the default where there is one, else ``spawn``. The process starts when a queue takes
-    the worker. It ignores Ctrl-C, which is the parent's business, and dies with its parent.
+    like any other (and will not cross the link). With CALLSTATS, it keeps how long its calls took. CONTEXT is a start
+    method of `multiprocessing` or a context from there; the fork server is the default where there is one, else
+    ``spawn``.
+
+    A process that was given MAXTASKS calls, or uses more than MAXMEMORY kB of main memory after one, is replaced
+    before the next: it ends what it was given, its iterations too, while the fresh one runs the saved updates and goes
+    on. That one is started a little before, so that nobody has to wait for it. Either limit is 1 or more, else
+    `ValueError`; the memory is what `memUsage` tells, and `ProcessError` is raised where that tells nothing.
+
+    The process starts when a queue takes the worker. It ignores Ctrl-C, which is the parent's business, and dies with
+    its parent.
+
+    >>> worker = ProcessWorker(["images"], maxTasks=1000)    # doctest: +SKIP
+    >>> d = queue.attachWorker(worker)                       # doctest: +SKIP
     """
 
     cQualified = ("process", "local")
@@ -57,16 +72,26 @@ class ProcessWorker:
         self,
         series: Iterable[Hashable] = (),
         raw: bool = False,
+        callStats: bool = False,
         context: str | BaseContext | None = None,
         *,
+        maxTasks: int | None = None,
+        maxMemory: int | None = None,
         reactor: Any = None,
     ) -> None:
         self.qualifications = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._context = contextFor(context)
+        self._limits = WearLimits(maxTasks, maxMemory)
+        if maxMemory is not None and residentMemory(os.getpid()) is None:
+            raise ProcessError("maxMemory needs to know how much a process uses, which this system does not tell")
         self._reactor = reactor
+        self._times = callLog() if callStats else None
         self._process: WorkerProcess | None = None
         self._processes: dict[WorkerProcess, None] = {}  # those not gone: the replaced ones too
+        self._wear = Wear(self._limits)
+        self._successor: WorkerProcess | None = None  # what is to take over, if that was started
+        self._succeeded = False  # it was, or could not be
         self._stopping = False
         self._failedStarts = 0
         self._resign: Resignator | None = None
@@ -78,6 +103,14 @@ class ProcessWorker:
             self._process = self._start()
         return self._process
 
+    def memUsage(self) -> int | None:
+        """The kB of main memory that the process uses, those it shares included; None if there is no telling."""
+        return None if self._process is None else self._process.memUsage()
+
+    def stats(self) -> list[CallTimes]:
+        """How long the last calls took, at most `CALLS_KEPT`; empty unless CALLSTATS was true."""
+        return list(self._times or ())
+
     def setResignator(self, resign: Resignator) -> None:
         """RESIGN is called when the process has been replaced, or cannot be."""
         self._resign = resign
@@ -85,7 +118,15 @@ class ProcessWorker:
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Have the process make the call of TASK."""
-        return self.process.link.call(task, self._raw if task.raw is None else task.raw)
+        process = self.process
+        raw = self._raw if task.raw is None else task.raw
+        if task.update or (self._times is None and not self._limits.any):
+            return process.link.call(task, raw)
+        self._wear.given()
+        outcome = process.link.call(task, raw)
+        outcome.addCallback(self._ended, process, perf_counter())
+        self._review(process)
+        return outcome
 
     def recall(self) -> None:
         """Give back what has not started."""
@@ -95,8 +136,8 @@ class ProcessWorker:
     def stop(self) -> Deferred[None]:
         """Have the process exit when it has done what it was given; fires when it is gone."""
         self._stopping = True
-        if self._process is not None:
-            self._process.goodbye()
+        for process in list(self._processes):
+            process.goodbye()
         return _allOf([process.gone for process in self._processes])
 
     def crash(self) -> Sequence[Task]:
@@ -109,16 +150,17 @@ class ProcessWorker:
 
     def replace(self, process: WorkerProcess) -> None:
         """PROCESS is about to die: have another. (For the process itself.)"""
+        if process is self._successor:
+            self._successor = None
         if process is not self._process or self._stopping:
             return
         self._process = None
         try:
-            self._process = self._start()
+            self._takeOver()
         except ProcessError as error:
             self._giveUp(str(error))
         else:
-            if self._resign is not None:
-                self._resign(returning=True)
+            self._return()
 
     def lost(self, process: WorkerProcess) -> None:
         """PROCESS has died. (For the process itself.)"""
@@ -132,6 +174,49 @@ class ProcessWorker:
             self._failedStarts += 1
             if self._failedStarts == START_ATTEMPTS:
                 self._giveUp(f"{START_ATTEMPTS} processes in a row died before they were ready")
+
+    def _ended(self, outcome: RunOutcome, process: WorkerProcess, sent: float) -> RunOutcome:
+        """A call that PROCESS was sent at the time SENT has ended."""
+        if self._times is not None and isinstance(outcome, (Returned, Raised, Iterating)):
+            self._times.append(CallTimes(perf_counter() - sent, outcome.seconds))
+        if process is self._process:
+            if isinstance(outcome, Recalled):
+                self._wear.recalled()
+            if self._limits.maxMemory is not None:
+                self._wear.measured(process.memUsage() or 0)
+            if self._review(process):
+                process.link.recall()
+        return outcome
+
+    def _review(self, process: WorkerProcess) -> bool:
+        """Have PROCESS replaced if it is worn out, and be ready for that if it nearly is. True if it was replaced."""
+        condition = self._wear.condition
+        if condition is Condition.FIT or self._stopping:
+            return False
+        try:
+            if condition is Condition.WORN:
+                self._takeOver()
+                self._return()
+                process.retire()
+                return True
+            if not self._succeeded:
+                self._succeeded = True
+                self._successor = self._start()
+        except ProcessError as error:
+            self._log.error("a worn process goes on: {error}", error=error)
+        return False
+
+    def _takeOver(self) -> None:
+        """Go on with a fresh process. Raises `ProcessError` if there is none."""
+        self._process = self._start() if self._successor is None else self._successor
+        self._successor = None
+        self._succeeded = False
+        self._wear = Wear(self._limits)
+
+    def _return(self) -> None:
+        """Tell the queue that there is a fresh process."""
+        if self._resign is not None:
+            self._resign(returning=True)
 
     def _giveUp(self, why: str) -> None:
         self._log.error("a process worker gives up: {why}", why=why)
@@ -158,7 +243,8 @@ class ProcessWorker:
 class ProcessQueue(TaskQueue):
     """A queue with N processes of its own; as many as there are `cores` if N is not given.
 
-    RAW, SERIES and CONTEXT are those of `ProcessWorker`, the other keywords those of
+    With CALLSTATS, it keeps how long each call took, here and over there, for `stats` to tell. RAW, SERIES, CONTEXT,
+    MAXTASKS (calls) and MAXMEMORY (kB) are those of `ProcessWorker`, the other keywords those of
     `asynqueue.base.TaskQueue`.
 
     >>> queue = ProcessQueue(2)                              # doctest: +SKIP
@@ -168,23 +254,49 @@ class ProcessQueue(TaskQueue):
     def __init__(
         self,
         N: int | None = None,
+        callStats: bool = False,
         raw: bool = False,
         series: Iterable[Hashable] = (),
         context: str | BaseContext | None = None,
+        maxTasks: int | None = None,
+        maxMemory: int | None = None,
         **kw: Unpack[QueueOptions],
     ) -> None:
         if N is not None and (type(N) is not int or N < 1):
             raise ValueError(f"a ProcessQueue has at least one worker, got N={N!r}")
         super().__init__(**kw)
         series = list(series)
+        self._brought: list[ProcessWorker] = []
         try:
             for _ in range(cores() if N is None else N):
-                self.hire(ProcessWorker(series, raw, context, reactor=kw.get("reactor")))
+                worker = ProcessWorker(
+                    series, raw, callStats, context, maxTasks=maxTasks, maxMemory=maxMemory, reactor=kw.get("reactor")
+                )
+                self.hire(worker)
+                self._brought.append(worker)
         except BaseException:
-            for worker in self.workers():
-                self.detachWorker(worker, crash=True)
+            for each in self.workers():
+                self.detachWorker(each, crash=True)
             self.shutdown()
             raise
+
+    def stats(self) -> ProcessStats:
+        """A picture of what the queue has done and is doing, and the times of its calls, if it keeps them.
+
+        Those are ``calls`` of the picture: for each of the processes' last calls, the seconds for which the worker
+        waited for it and those for which its process was at it. The other fields are those of every queue.
+        """
+        return ProcessStats.of(super().stats(), [times for worker in self._brought for times in worker.stats()])
+
+    def crashWorkers(self) -> Deferred[list[Task]]:
+        """Kill every worker's process at once; fires with the tasks that they left unfinished, which fail with
+        `WorkerLost`.
+
+        Workers that have no process are made to let go, too. What is queued stays so, for a worker that may be
+        attached; `shutdown` refuses it.
+        """
+        left = [self.detachWorker(worker, crash=True) for worker in self.workers()]
+        return gatherResults(left).addCallback(lambda unfinished: [task for tasks in unfinished for task in tasks])
 
     def workerLeft(self) -> None:
         """With its last worker gone by itself, nothing would ever run: say so to all that wait."""

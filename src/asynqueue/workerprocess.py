@@ -37,6 +37,8 @@ from asynqueue.permits import PermitOffice
 STOP_GRACE = 5.0
 """Seconds that a process has to exit after it was told to; then it is killed."""
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
 _numbers = count(1)
 _living: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
 
@@ -111,6 +113,14 @@ class WorkerProcess:
             self._saidGoodbye = True
             self.link.say(m.Goodbye())
 
+    def retire(self) -> None:
+        """Have it exit when all that it was given has ended, its iterations too."""
+        self.link.whenIdle(self.goodbye)
+
+    def memUsage(self) -> int | None:
+        """The kB of memory that it has in use, shared pages too; None if it is gone, or if the system does not tell."""
+        return None if self._exited else residentMemory(self.pid)
+
     def kill(self) -> None:
         """Have it exit now, whatever it does."""
         if not self._exited:
@@ -170,6 +180,16 @@ def contextFor(context: str | BaseContext | None) -> BaseContext:
     if context not in methods:
         raise ValueError(f"context must be one of {', '.join(methods)}, or a multiprocessing context; got {context!r}")
     return multiprocessing.get_context(context)
+
+
+def residentMemory(pid: int) -> int | None:
+    """The kB of main memory that process PID has in use; None where the system does not tell, or not of this one."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as sizes:
+            pages = int(sizes.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * _PAGE // 1024 or None  # a process that has exited and is not buried uses none
 
 
 def _sentinelOf(process: Any, context: BaseContext) -> int:

@@ -19,7 +19,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from asynqueue import engine, errors, universe, workerprocess
-from asynqueue.core import window
+from asynqueue.core import calltimes, window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
 from asynqueue.process import ProcessQueue, ProcessWorker
@@ -788,6 +788,60 @@ class TestLettingGoOfAWorker:
             assert await gatherResults(calls) == list(range(50))
             assert len(queue) == 1
         assert marks(tmp_path / "ran") == Counter(map(str, range(50)))
+
+    @inLoop
+    async def test_all_at_once_by_a_crash_lists_what_was_unfinished(self, tmp_path: Path) -> None:
+        queue = ProcessQueue(2)
+        before = pids(queue)
+        running: list[Deferred[None]] = [queue.call(kit.markAndHang, tmp_path / "started") for _ in range(2)]
+        queued = queue.call(kit.echo, 5)
+        await until(lambda: marks(tmp_path / "started")["started"] == 2)
+        failures = [failureOf(d) for d in running]
+        unfinished = await queue.crashWorkers()
+        assert [task.id for task in unfinished] == [1, 2]
+        assert [type(await failure) for failure in failures] == [WorkerLost, WorkerLost]
+        assert len(queue) == 0
+        assert all(isAbsent(pid) for pid in before)
+        assert await queue.crashWorkers() == []
+        await queue.attachWorker(ProcessWorker())
+        assert await queued == 5
+        await queue.shutdown()
+
+
+class TestCallTimes:
+    @inLoop
+    async def test_each_call_s_seconds_here_and_over_there_are_kept(self, tmp_path: Path) -> None:
+        async with ProcessQueue(2, callStats=True) as queue:
+            await queue.update(kit.echo, 1)
+            slow = queue.call(waitAfterMark, tmp_path / "started", tmp_path / "go")
+            await until(marks, tmp_path / "started")
+            await failureOf(queue.call(kit.raiseThis, ValueError()))
+            await kit.drained(await queue.call(kit.markedItems, tmp_path / "items", 3))
+            await failureOf(queue.call(kit.die, retries=0))
+            mark(tmp_path / "go")
+            await slow
+            stats = queue.stats()
+            assert (stats.done, stats.failed, stats.lost) == (2, 1, 1)
+            assert len(stats.calls) == 3  # nothing is known of the one that died
+            assert [(worker, process) for worker, process in stats] == list(stats.calls)
+            assert all(0 < its.process <= its.worker for its in stats.calls)
+            await queue.crashWorkers()
+            assert len(queue.stats().calls) == 3
+
+    @inLoop
+    async def test_none_are_kept_unless_asked_for(self) -> None:
+        async with ProcessQueue(1) as queue:
+            await queue.call(kit.echo, 1)
+            assert queue.stats().calls == ()
+            assert only(queue).stats() == []
+
+    @inLoop
+    async def test_no_more_are_kept_than_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(calltimes, "CALLS_KEPT", 10)
+        async with ProcessQueue(1, callStats=True) as queue:
+            await gatherResults([queue.call(kit.echo, n) for n in range(50)])
+            assert len(queue.stats().calls) == 10
+            assert queue.stats().done == 50
 
 
 class TestTheEndOfTheProgram:

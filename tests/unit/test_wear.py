@@ -1,0 +1,209 @@
+"""When a process is worn out, and real processes that are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import gatherResults
+
+from asynqueue import workerprocess
+from asynqueue.core.wear import Condition, Wear, WearLimits
+from asynqueue.errors import ProcessError, WorkerLost
+from asynqueue.process import ProcessQueue, ProcessWorker
+from tests import workerkit as kit
+from tests.workerkit import failureOf, inLoop, isAbsent, marks, until
+
+
+def conditions(maxTasks: int, calls: int) -> list[str]:
+    """How a process of MAXTASKS is after each of so many CALLS."""
+    wear = Wear(WearLimits(maxTasks))
+    seen: list[str] = []
+    for _ in range(calls):
+        wear.given()
+        wear.validate()
+        seen.append(wear.condition.name)
+    return seen
+
+
+class TestWear:
+    def test_without_limits_nothing_wears_out(self) -> None:
+        wear = Wear(WearLimits())
+        for _ in range(10_000):
+            wear.given()
+        wear.measured(1 << 40)
+        assert wear.condition is Condition.FIT
+
+    def test_calls_make_it_age_and_wear_out(self) -> None:
+        assert conditions(1, 1) == ["WORN"]
+        assert conditions(3, 3) == ["FIT", "AGEING", "WORN"]
+        assert Counter(conditions(800, 800)) == {"FIT": 699, "AGEING": 100, "WORN": 1}
+
+    def test_one_that_may_have_a_single_call_wants_its_successor_from_the_first(self) -> None:
+        assert Wear(WearLimits(1)).condition is Condition.AGEING
+
+    def test_what_was_recalled_does_not_count(self) -> None:
+        wear = Wear(WearLimits(2))
+        wear.given()
+        wear.recalled()
+        wear.given()
+        assert wear.condition is Condition.AGEING
+        wear.recalled()
+        with pytest.raises(ValueError, match="no call was given"):
+            wear.recalled()
+
+    def test_memory_makes_it_age_and_wear_out(self) -> None:
+        wear = Wear(WearLimits(maxMemory=80))
+        seen = []
+        for memory in (70, 71, 80, 81, 10):
+            wear.measured(memory)
+            seen.append(wear.condition.name)
+        assert seen == ["FIT", "AGEING", "AGEING", "WORN", "FIT"]
+
+    @pytest.mark.parametrize("name", ["maxTasks", "maxMemory"])
+    @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
+    def test_a_limit_that_is_none_is_named(self, name: str, value: Any) -> None:
+        with pytest.raises(ValueError, match=rf"{name} must be a number of .*; got "):
+            ProcessWorker(**{name: value})
+        with pytest.raises(ValueError, match=rf"{name} must be"):
+            ProcessQueue(1, **{name: value})
+
+
+class TestMaxTasks:
+    @pytest.mark.parametrize(("most", "calls"), [(1, 6), (2, 9), (50, 500)])
+    @inLoop
+    async def test_no_process_has_more_calls_and_each_call_runs_once(
+        self, most: int, calls: int, tmp_path: Path
+    ) -> None:
+        ran = tmp_path / "ran"
+        async with ProcessQueue(2, maxTasks=most) as queue:
+            results = [queue.call(kit.markPid, ran, n, retries=0) for n in range(calls)]
+            assert await gatherResults(results) == list(range(calls))
+            assert len(queue) == 2
+            assert queue.stats().retried == 0
+        assert marks(ran) == Counter(map(str, range(calls)))
+        assert max(marks(ran.with_suffix(".pids")).values()) <= most
+        for pid in marks(ran.with_suffix(".pids")):
+            assert isAbsent(int(pid))
+
+    @inLoop
+    async def test_updates_do_not_count_and_are_run_again_in_each_fresh_process(self, tmp_path: Path) -> None:
+        tally = kit.Tally()
+        async with ProcessQueue(1, maxTasks=3) as queue:
+            await queue.update(tally.see, tmp_path / "updated")
+            assert await gatherResults([queue.call(tally, retries=0) for _ in range(10)]) == [1] * 10
+        assert marks(tmp_path / "updated")["started"] in (4, 5)  # the last may not have been there for long
+
+    @inLoop
+    async def test_an_iteration_ends_where_it_began_while_the_fresh_process_works(self, tmp_path: Path) -> None:
+        async with ProcessQueue(1, maxTasks=2) as queue:
+            iteration = await queue.call(kit.markedItems, tmp_path / "items", 3000)
+            pids = {await queue.call(os.getpid) for _ in range(5)}
+            assert len(pids) == 3
+            assert await kit.drained(iteration) == list(range(3000))
+            for pid in await gatherResults([queue.call(os.getpid) for _ in range(4)]):
+                pids.add(pid)
+        assert all(isAbsent(pid) for pid in pids)
+
+    @inLoop
+    async def test_a_worn_process_that_is_shut_down_with_an_iteration_open_closes_it(self, tmp_path: Path) -> None:
+        worker = ProcessWorker(maxTasks=1)
+        queue = ProcessQueue(1)
+        await queue.attachWorker(worker)
+        worker.qualifications = frozenset({"worn"})
+        queue.qualifyWorker(worker, "worn")
+        iteration = await queue.call(kit.markedItems, tmp_path / "items", 100_000, series="worn")
+        await iteration.__anext__()
+        iteration.stop()
+        await queue.shutdown()
+        assert marks(tmp_path / "items")["end"] == 1
+
+    @inLoop
+    async def test_its_successor_is_there_before_it_is_worn(self) -> None:
+        async with ProcessQueue(1, maxTasks=16) as queue:
+            (worker,) = queue.workers()
+            assert isinstance(worker, ProcessWorker)
+            for _ in range(14):
+                await queue.call(kit.echo, 1)
+            successor = worker._successor
+            assert successor is not None
+            await until(lambda: successor.link.ready)
+            for _ in range(2):
+                await queue.call(kit.echo, 1)
+            assert worker.process is successor
+            assert await queue.call(os.getpid) == successor.pid
+
+    @inLoop
+    async def test_a_successor_that_dies_early_takes_nothing_along(self, tmp_path: Path) -> None:
+        async with ProcessQueue(1, maxTasks=8) as queue:
+            (worker,) = queue.workers()
+            assert isinstance(worker, ProcessWorker)
+            for n in range(40):
+                assert await queue.call(kit.markAndReturn, tmp_path / "ran", n, retries=0) == n
+                if worker._successor is not None:
+                    worker._successor.kill()
+        assert marks(tmp_path / "ran") == Counter(map(str, range(40)))
+
+    @inLoop
+    async def test_one_that_dies_before_it_is_worn_is_succeeded_all_the_same(self, tmp_path: Path) -> None:
+        async with ProcessQueue(2, maxTasks=5) as queue:
+            killers = [failureOf(queue.call(kit.markAndDie, tmp_path / "killed", n)) for n in range(6)]
+            results = [queue.call(kit.markAndReturn, tmp_path / "ran", n, retries=0) for n in range(60)]
+            for killer in killers:
+                assert isinstance(await killer, WorkerLost)
+            assert await gatherResults(results) == list(range(60))
+        assert marks(tmp_path / "ran") == Counter(map(str, range(60)))
+        assert set(marks(tmp_path / "killed").values()) == {2}
+
+    @inLoop
+    async def test_one_without_a_successor_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        queue = ProcessQueue(1, maxTasks=2)
+        monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
+        pid = await queue.call(os.getpid)
+        assert [await queue.call(os.getpid) for _ in range(4)] == [pid] * 4
+        await queue.shutdown()
+
+
+class TestMaxMemory:
+    @inLoop
+    async def test_one_that_leaks_is_replaced_between_calls(self, tmp_path: Path) -> None:
+        async with ProcessQueue(1, maxMemory=60_000) as queue:
+            pids = [await queue.call(kit.grow, 30_000, retries=0) for _ in range(7)]
+            assert len(set(pids)) > 2
+            assert await gatherResults([queue.call(kit.echo, n, retries=0) for n in range(200)]) == list(range(200))
+        assert all(isAbsent(pid) for pid in pids)
+
+    @inLoop
+    async def test_one_that_does_not_stays(self) -> None:
+        async with ProcessQueue(1, maxMemory=1 << 30) as queue:
+            assert len(set(await gatherResults([queue.call(os.getpid) for _ in range(300)]))) == 1
+
+    def test_where_memory_cannot_be_told_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("asynqueue.process.residentMemory", lambda pid: None)
+        with pytest.raises(ProcessError, match="maxMemory needs to know"):
+            ProcessWorker(maxMemory=100_000)
+
+
+class TestMemUsage:
+    @inLoop
+    async def test_it_is_what_the_process_uses_and_none_without_one(self) -> None:
+        worker = ProcessWorker()
+        assert worker.memUsage() is None
+        queue = ProcessQueue(1)
+        await queue.detachWorker(queue.workers()[0])
+        await queue.attachWorker(worker)
+        await queue.call(kit.echo, 1)
+        before = worker.memUsage()
+        await queue.call(kit.grow, 50_000)
+        after = worker.memUsage()
+        assert before is not None
+        assert after is not None
+        assert 49_000 < after - before < 80_000
+        await queue.shutdown()
+        assert worker.memUsage() is None
