@@ -1,7 +1,8 @@
 """
-What every test shares: how hard Hypothesis tries, and that a test leaves nothing behind.
+What every test shares: its reactor, how hard Hypothesis tries, and that a test leaves nothing behind.
 
-The environment variable `HYPOTHESIS_PROFILE` chooses. `default` draws the same examples each time, so
+The environment variable `TEST_REACTOR` chooses the reactor: `default`, `select` or `asyncio`. `HYPOTHESIS_PROFILE`
+chooses the profile. `default` draws the same examples each time, so
 that a run answers for the code and not for its luck; `deep` draws many times more and new ones each time,
 and is what `tox -e properties` runs. Neither measures time: a busy machine is no falsifying example.
 """
@@ -53,6 +54,20 @@ POOLS = ("PoolThread-twisted", "ThreadPoolExecutor", "pytest", "asyncio_")
 
 SERVANTS = ("forkserver", "resource_tracker")
 """The processes that multiprocessing starts once and keeps."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the reactor that pytest-twisted is to install."""
+    chosen = os.environ.get("TEST_REACTOR", "default")
+    if chosen == "select":
+        from twisted.internet import default, selectreactor
+
+        default.install = selectreactor.install  # that of every system is none of pytest-twisted's choices
+    elif chosen in ("default", "asyncio"):
+        config.option.reactor = chosen
+    else:
+        raise pytest.UsageError(f"TEST_REACTOR must be default, select or asyncio, got {chosen}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -116,8 +131,13 @@ def _left(before: dict[str, set[Any]]) -> dict[str, list[Any]]:
 def _present() -> dict[str, set[Any]]:
     """What a test can leave behind."""
     reactor = _reactor()
+    calls = set() if reactor is None else {c for c in reactor.getDelayedCalls() if c.active()}
+    fromThreads = {
+        c for c in calls if type(reactor).__name__.startswith("Asyncio") and c.getTime() <= reactor.seconds()
+    }
     return {
-        "delayed calls": set() if reactor is None else {c for c in reactor.getDelayedCalls() if c.active()},
+        "delayed calls": calls - fromThreads,
+        "calls from threads": fromThreads,  # which are delayed calls under asyncio, and due
         "readers": set() if reactor is None else {*reactor.getReaders(), *reactor.getWriters()},
         "threads": {t for t in threading.enumerate() if not t.name.startswith(POOLS)},
         "processes": _children(),

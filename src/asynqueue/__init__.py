@@ -84,7 +84,39 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  # built from the table above
+__all__ = [
+    "AsynQueueError",
+    "AsyncWorker",
+    "AuthenticationError",
+    "CallSpec",
+    "Deferator",
+    "DeferredLock",
+    "DeferredTracker",
+    "Delay",
+    "ImplementationError",
+    "Info",
+    "InvariantError",
+    "IterationProducer",
+    "NotReadyError",
+    "NullQueue",
+    "ProcessError",
+    "ProcessQueue",
+    "ProcessWorker",
+    "QueueRunError",
+    "SerializationError",
+    "Task",
+    "TaskQueue",
+    "ThreadError",
+    "ThreadQueue",
+    "ThreadWorker",
+    "TimeoutError",
+    "WorkerError",
+    "WorkerLost",
+    "__version__",
+    "deferToDelay",
+    "showResult",
+    "whichThread",
+]
 
 
 if not TYPE_CHECKING:  # or a type checker would take every name for a public one

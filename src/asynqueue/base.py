@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, Literal, TypeVar, final, overload
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
@@ -31,7 +30,7 @@ from asynqueue.core.records import (
 from asynqueue.core.scheduler import Scheduler
 from asynqueue.engine import Engine
 from asynqueue.errors import QueueRunError
-from asynqueue.interfaces import Consumer, Worker
+from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.iteration import Deferator
 from asynqueue.mapping import MapSource
 from asynqueue.options import CallOptions, checkCall, checkTimeout
@@ -83,7 +82,7 @@ class TaskQueue:
         spew: bool = False,
         returnFailure: bool = True,
         maxQueued: int | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None:
         checkTimeout(timeout)
         if maxQueued is not None and maxQueued < 1:
@@ -104,7 +103,7 @@ class TaskQueue:
         )
         self._closing: list[Deferred[None]] = []
         self._closed = False
-        self._reminder: IDelayedCall | None = None
+        self._reminder: DelayedCall | None = None
         for worker in workers:
             self.hire(worker).addErrback(self.notHired)
 

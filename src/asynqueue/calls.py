@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.ledger import Ledger
@@ -18,7 +18,7 @@ from asynqueue.engine import Engine
 from asynqueue.errors import WorkerError
 from asynqueue.interfaces import Consumer, ItemSource
 from asynqueue.iteration import Deferator, IterationProducer
-from asynqueue.settling import errorOf, failureOf
+from asynqueue.settling import ERROR, errorOf, failureOf
 
 
 class Pending:
@@ -29,11 +29,11 @@ class Pending:
     def __init__(
         self, calls: Calls, task: Task, consumer: Consumer | None, returnFailure: bool, submitted: float
     ) -> None:
-        self.calls = calls
-        self.task = task
-        self.consumer = consumer
-        self.returnFailure = returnFailure
-        self.submitted = submitted
+        self.calls: Calls = calls
+        self.task: Task = task
+        self.consumer: Consumer | None = consumer
+        self.returnFailure: bool = returnFailure
+        self.submitted: float = submitted
         self.started: float | None = None
         self.worker: int | None = None  # that was given it last
         self.deferred: Deferred[Any] = Deferred(self)  # calls of every type are pending in one queue
@@ -145,9 +145,9 @@ class Calls:
         reason = failureOf(error)
         if self._warn or not pending.returnFailure:
             if self._verbose or not pending.returnFailure:
-                self._log.failure("{call} failed", reason, LogLevel.error, call=pending.task.call)
+                self._log.failure("{call} failed", reason, ERROR, call=pending.task.call)
             else:
-                self._log.failure("a call failed", reason, LogLevel.error)
+                self._log.failure("a call failed", reason, ERROR)
         if self._spew:
             self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
         pending.deferred.callback(reason if pending.returnFailure else None)

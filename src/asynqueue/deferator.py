@@ -16,15 +16,14 @@ from reprlib import repr as shortly
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core import iteration as core
 from asynqueue.delay import installedReactor
 from asynqueue.errors import NotReadyError
-from asynqueue.interfaces import ItemSource
-from asynqueue.settling import failureOf
+from asynqueue.interfaces import Clock, ItemSource
+from asynqueue.settling import ERROR, failureOf
 from asynqueue.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPair, fetchTriple
 from asynqueue.universe import isIterator
 
@@ -85,7 +84,7 @@ class Deferator(Generic[T_co]):
         *,
         limit: int | None = None,
         onEnded: Callable[[], None] | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -96,7 +95,7 @@ class Deferator(Generic[T_co]):
         *args: Any,
         limit: int | None = None,
         onEnded: Callable[[], None] | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -104,7 +103,7 @@ class Deferator(Generic[T_co]):
         *callTuple: Any,
         limit: int | None = None,
         onEnded: Callable[[], None] | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None:
         source = _sourceOf(objOrRep, callTuple, reactor)
         if limit is None:
@@ -192,7 +191,7 @@ class Prefetcherator(Generic[T]):
     (None, False, False)
     """
 
-    def __init__(self, ID: object = None, *, reactor: IReactorTime | None = None) -> None:
+    def __init__(self, ID: object = None, *, reactor: Clock | None = None) -> None:
         self.ID = next(_numbers) if ID is None else ID
         self._reactor = reactor
         self._deferator: Deferator[T] | None = None
@@ -313,9 +312,7 @@ class _Intake:
             elif isinstance(command, core.Ended):
                 self.ended.callback(command.complete)
             else:
-                _log.failure(
-                    "an iterator raised an error after it was stopped", failureOf(command.error), LogLevel.error
-                )
+                _log.failure("an iterator raised an error after it was stopped", failureOf(command.error), ERROR)
 
     def _answer(self, result: Any) -> None:
         waiting, self._waiting = self._waiting, None
@@ -325,7 +322,7 @@ class _Intake:
             waiting.callback(result)
 
 
-def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], reactor: IReactorTime | None) -> ItemSource:
+def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], reactor: Clock | None) -> ItemSource:
     """Where the items come from that a Deferator is asked for. (It may be asked for by anything: hence Any.)"""
     if callTuple:
         f, *args = callTuple

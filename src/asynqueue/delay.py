@@ -10,13 +10,13 @@ begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from asynqueue.interfaces import Clock, DelayedCall
 
 __all__ = ["Delay", "deferToDelay"]
 
@@ -27,7 +27,7 @@ R = TypeVar("R")
 _log = Logger(namespace="asynqueue")
 
 
-def deferToDelay(seconds: float, *, reactor: IReactorTime | None = None) -> Deferred[None]:
+def deferToDelay(seconds: float, *, reactor: Clock | None = None) -> Deferred[None]:
     """A Deferred that fires with None in SECONDS (0 or more, else `ValueError`). Cancel it to end the wait.
 
     >>> from twisted.internet.task import Clock
@@ -36,7 +36,9 @@ def deferToDelay(seconds: float, *, reactor: IReactorTime | None = None) -> Defe
     >>> clock.advance(2.5)
     now
     """
-    return deferLater(installedReactor(reactor), _duration("a delay", seconds))
+    d: Deferred[None] = Deferred(lambda _: call.cancel())
+    call = installedReactor(reactor).callLater(_duration("a delay", seconds), d.callback, None)
+    return d
 
 
 class Delay:
@@ -64,7 +66,7 @@ class Delay:
         backoff: float = 1.10,
         timeout: float | None = None,
         *,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None:
         if not interval > 0:
             raise ValueError(f"interval must be more than 0 seconds, got {interval!r}")
@@ -72,7 +74,7 @@ class Delay:
             raise ValueError(f"backoff must be from 1.0 to 1.3, got {backoff!r}")
         self.interval = interval
         self.backoff = backoff
-        self.timeout = None if timeout is None else _duration("timeout", timeout)
+        self.timeout: float | None = None if timeout is None else _duration("timeout", timeout)
         self._reactor = reactor
         # How to end each wait of ours before its time.
         self._pending: dict[Hashable, Callable[[], None]] = {}
@@ -123,7 +125,7 @@ class Delay:
 class _Watch:
     """One wait for an event: the look in progress, the next and the last to come, or None."""
 
-    def __init__(self, delay: Delay, clock: IReactorTime, check: Callable[[], object]) -> None:
+    def __init__(self, delay: Delay, clock: Clock, check: Callable[[], object]) -> None:
         self.d: Deferred[bool | None] = Deferred(lambda d: self._letGo())
         self._interval = delay.interval
         self._backoff = delay.backoff
@@ -131,8 +133,8 @@ class _Watch:
         self._clock = clock
         self._check = check
         self._looking: Deferred[object] | None = None
-        self._next: IDelayedCall | None = None
-        self._last: IDelayedCall | None = None
+        self._next: DelayedCall | None = None
+        self._last: DelayedCall | None = None
         self._over = False
 
     def begin(self) -> None:
@@ -192,10 +194,12 @@ def _duration(what: str, seconds: float) -> float:
     return seconds
 
 
-def installedReactor(reactor: IReactorTime | None) -> IReactorTime:
+def installedReactor(reactor: Clock | None) -> Clock:
     """REACTOR, or with None the one that is installed, which is the default one if none was."""
     if reactor is not None:
         return reactor
     from twisted.internet import reactor as installed
 
-    return IReactorTime(installed)
+    found: Any = installed  # its type says nothing of time
+    clock: Clock = found
+    return clock

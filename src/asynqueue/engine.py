@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from asynqueue.core.commands import Assign, Command
 from asynqueue.core.records import Recalled
 from asynqueue.core.scheduler import Scheduler
 from asynqueue.core.window import BUDGET
 from asynqueue.delay import installedReactor
-from asynqueue.interfaces import Consumer
+from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.subscription import Subscription
 
 
@@ -35,7 +34,7 @@ class Engine:
         scheduler: Scheduler,
         do: Callable[[Command], None],
         maxQueued: int | None,
-        reactor: IReactorTime | None,
+        reactor: Clock | None,
     ) -> None:
         self.scheduler = scheduler
         self._do = do
@@ -45,7 +44,7 @@ class Engine:
         self._doing = False
         self._readying: deque[Deferred[None]] = deque()
         self._subscriptions: list[Subscription] = []
-        self._ticker: IDelayedCall | None = None
+        self._ticker: DelayedCall | None = None
 
     def happened(self, commands: list[Command]) -> None:
         """Carry out COMMANDS after those before them; then tell who waits for room, if there is some."""

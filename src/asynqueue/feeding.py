@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.core.handover import Due, Handover
 from asynqueue.core.reorder import Reorder
 from asynqueue.deferator import Deferator
-from asynqueue.interfaces import Consumer
+from asynqueue.interfaces import Clock, Consumer
 from asynqueue.sources import Fetched, FetchSource
 from asynqueue.universe import isIterator
 
@@ -261,7 +261,7 @@ def iteratorToProducer(
     consumer: None = None,
     wrapper: Callable[..., Any] | None = None,
     *,
-    reactor: IReactorTime | None = None,
+    reactor: Clock | None = None,
 ) -> Deferred[IterationProducer[Any]]: ...
 @overload
 def iteratorToProducer(
@@ -269,14 +269,14 @@ def iteratorToProducer(
     consumer: C,
     wrapper: Callable[..., Any] | None = None,
     *,
-    reactor: IReactorTime | None = None,
+    reactor: Clock | None = None,
 ) -> Deferred[C]: ...
 def iteratorToProducer(
     iterator: Iterator[Any],
     consumer: Consumer | None = None,
     wrapper: Callable[..., Any] | None = None,
     *,
-    reactor: IReactorTime | None = None,
+    reactor: Clock | None = None,
 ) -> Deferred[Any]:
     """The items of ITERATOR, which may also be a generator function, for CONSUMER.
 
@@ -301,7 +301,7 @@ def iteratorToProducer(
     return deferator.whenKnown().addCallback(IterationProducer)
 
 
-def _wrapped(iterator: Any, wrapper: Callable[..., Any], reactor: IReactorTime | None) -> FetchSource:
+def _wrapped(iterator: Any, wrapper: Callable[..., Any], reactor: Clock | None) -> FetchSource:
     """The items of ITERATOR, each fetched by WRAPPER. (A generator function will do, too: hence Any.)"""
     if inspect.isgeneratorfunction(iterator):
         iterator = iterator()

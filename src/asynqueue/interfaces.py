@@ -5,6 +5,9 @@ one's own is to write a class that satisfies `Worker`; `asynqueue.base.TaskQueue
 missing from one that does not.
 """
 
+# pyright: reportReturnType=false
+# The methods of a protocol have docstrings for bodies.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -15,11 +18,11 @@ from asynqueue.core.window import Window
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IDelayedCall
 
 __all__ = [
     "Clock",
     "Consumer",
+    "DelayedCall",
     "ItemSink",
     "ItemSource",
     "Producer",
@@ -187,11 +190,21 @@ class Serializer(Protocol):
         """The object in PAYLOAD. Raises `asynqueue.errors.SerializationError`."""
 
 
+class DelayedCall(Protocol):
+    """A call that a clock will make."""
+
+    def cancel(self) -> None:
+        """Do not make it."""
+
+    def active(self) -> object:
+        """Whether it will be made: it has been neither made nor cancelled."""
+
+
 class Clock(Protocol):
     """What tells the time and calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
 
     def seconds(self) -> float:
         """The time, in seconds since whenever."""
 
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> DelayedCall:
         """Call CALLABLE in DELAY seconds."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.delay import Delay, installedReactor
+from asynqueue.interfaces import Clock
 
 __all__ = ["killProcess"]
 
 
-def killProcess(pid: int, grace: float = 5.0, *, reactor: IReactorTime | None = None) -> Deferred[bool]:
+def killProcess(pid: int, grace: float = 5.0, *, reactor: Clock | None = None) -> Deferred[bool]:
     """End the process PID, any process that we may signal, and wait until it is gone.
 
     It gets SIGTERM, and SIGKILL if it is still there in GRACE seconds (0 or more). The Deferred fires with
@@ -37,7 +39,8 @@ def killProcess(pid: int, grace: float = 5.0, *, reactor: IReactorTime | None = 
     return Deferred.fromCoroutine(_kill(pid, grace, installedReactor(reactor)))
 
 
-async def _kill(pid: int, grace: float, clock: IReactorTime) -> bool:
+async def _kill(pid: int, grace: float, clock: Any) -> bool:
+    # Any: what Twisted asks of a clock, and says of readers, its zope interfaces tell to mypy alone.
     pidfd = _pidfd(pid) if IReactorFDSet.providedBy(clock) else None
     try:
         if _gone(pid):
@@ -57,20 +60,19 @@ async def _kill(pid: int, grace: float, clock: IReactorTime) -> bool:
             os.close(pidfd)
 
 
-async def _untilGone(pid: int, pidfd: int | None, patience: float | None, clock: IReactorTime) -> bool:
+async def _untilGone(pid: int, pidfd: int | None, patience: float | None, clock: Any) -> bool:
     """Whether the process went in PATIENCE seconds (None: however long it takes)."""
     if pidfd is None:
         return bool(await Delay(0.01, timeout=patience, reactor=clock).untilEvent(_gone, pid))
     ended: Deferred[None] = Deferred()
     reader = _WhenReadable(pidfd, ended)
-    fds = IReactorFDSet(clock)
-    fds.addReader(reader)
+    clock.addReader(reader)
     try:
         await (ended if patience is None else ended.addTimeout(patience, clock))
     except DeferredTimeoutError:
         return False
     finally:
-        fds.removeReader(reader)
+        clock.removeReader(reader)
     return True
 
 

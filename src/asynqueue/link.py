@@ -97,6 +97,7 @@ class Permits(Typed):
 
     def takeBack(self) -> list[int]:
         """The numbers of the calls that, from now on, will never start."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """There are no more calls."""
@@ -126,8 +127,8 @@ class Link(Protocol):
         self._turns = 0  # how often something came
         self._hearing = False
         self._whenIdle: Callable[[], None] | None = None
-        self.open = True
-        self.ready = False  # the far side has spoken
+        self.open: bool = True
+        self.ready: bool = False  # the far side has spoken
 
     @property
     def unfinished(self) -> list[Task]:
@@ -223,7 +224,7 @@ class Link(Protocol):
         """Send what was said, at once for all that a turn has to say: first the permits, then the calls."""
         if self.open and self.transport is not None and self._said:
             self._permits.give(self._permitted)
-            self.transport.write(b"".join(self._said))
+            self.transport.write(b"".join(self._said))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
             self._said.clear()
 

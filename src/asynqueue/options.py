@@ -6,10 +6,8 @@ from collections.abc import Hashable
 from math import isfinite
 from typing import Any, TypedDict
 
-from twisted.internet.interfaces import IReactorTime
-
 from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
-from asynqueue.interfaces import Consumer
+from asynqueue.interfaces import Clock, Consumer
 
 
 class QueueOptions(TypedDict, total=False):
@@ -21,7 +19,7 @@ class QueueOptions(TypedDict, total=False):
     spew: bool
     returnFailure: bool
     maxQueued: int | None
-    reactor: IReactorTime | None
+    reactor: Clock | None
 
 
 class CallOptions(TypedDict, total=False):

@@ -23,6 +23,8 @@ class PermitOffice:
     """The near side: gives permits, and takes back those that were not used."""
 
     def __init__(self) -> None:
+        self.giving: socket.socket
+        self.taking: socket.socket
         self.giving, self.taking = socket.socketpair()
         self.giving.setblocking(False)
 

@@ -64,8 +64,8 @@ class ProcessWorker:
     >>> d = queue.attachWorker(worker)                       # doctest: +SKIP
     """
 
-    cQualified = ("process", "local")
-    window = Window(1, 64)
+    cQualified: tuple[str, ...] = ("process", "local")
+    window: Window = Window(1, 64)
     _log = Logger(namespace="asynqueue")
 
     def __init__(
@@ -79,7 +79,7 @@ class ProcessWorker:
         maxMemory: int | None = None,
         reactor: Any = None,
     ) -> None:
-        self.qualifications = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._context = contextFor(context)
         self._limits = WearLimits(maxTasks, maxMemory)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from asynqueue.calls import Calls
@@ -15,7 +14,7 @@ from asynqueue.core.ledger import Ledger
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome
 from asynqueue.engine import Engine
 from asynqueue.errors import ImplementationError, WorkerError
-from asynqueue.interfaces import ItemSource, Worker
+from asynqueue.interfaces import DelayedCall, ItemSource, Worker
 
 
 @attrs.define(eq=False)
@@ -24,7 +23,7 @@ class Run:
 
     worker: int
     outcome: Deferred[RunOutcome]
-    timer: IDelayedCall | None = None
+    timer: DelayedCall | None = None
 
 
 class Runs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from typing_extensions import assert_never
 
@@ -20,6 +21,9 @@ from asynqueue.core.records import (
     TimedOut,
 )
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
+
+ERROR: Any = LogLevel.error  # which to some checkers is of a type of its own, and no LogLevel
+"""The level at which what went wrong is logged."""
 
 
 def failureOf(error: BaseException) -> Failure:

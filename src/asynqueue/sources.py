@@ -10,26 +10,25 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue.core.iteration import Outflow
 from asynqueue.core.records import describe
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ImplementationError
-from asynqueue.interfaces import ItemSink
+from asynqueue.interfaces import Clock, DelayedCall, ItemSink
 from asynqueue.universe import SLICE
 
 
 class LocalSource:
     """The items of ITERATOR, which is run in the main loop: a slice at a time."""
 
-    def __init__(self, iterator: Iterator[Any], reactor: IReactorTime | None = None) -> None:
+    def __init__(self, iterator: Iterator[Any], reactor: Clock | None = None) -> None:
         self._iterator = iterator
         self._reactor = installedReactor(reactor)
         self._flow = Outflow()
         self._sink: ItemSink | None = None
-        self._scheduled: IDelayedCall | None = None
+        self._scheduled: DelayedCall | None = None
         self._producing = False
 
     def begin(self, sink: ItemSink) -> None:
@@ -96,7 +95,7 @@ class LocalSource:
             self._scheduled = None
         close = getattr(self._iterator, "close", None)
         try:
-            if callable(close):
+            if close is not None:
                 close()
         except BaseException as raised:  # as above
             error = error or raised
@@ -122,7 +121,7 @@ class FetchSource:
         self,
         fetch: Callable[[], Coroutine[Any, Any, Fetched]],
         close: Callable[[], object] | None = None,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None:
         self._fetch = fetch
         self._close = close
@@ -130,7 +129,7 @@ class FetchSource:
         self._flow = Outflow()
         self._sink: ItemSink | None = None
         self._waiting: Deferred[Fetched] | None = None
-        self._scheduled: IDelayedCall | None = None
+        self._scheduled: DelayedCall | None = None
         self._fetching = False
         self._deadline = 0.0  # when the slice of time ends that began when something had to be waited for last
 
@@ -248,6 +247,6 @@ async def fetchNext(iterator: AsyncIterator[Any]) -> Fetched:
 
 async def closeNext(iterator: AsyncIterator[Any]) -> None:
     """Run the ``finally`` of an asynchronous iterator, if it has one."""
-    close = getattr(iterator, "aclose", None)
-    if callable(close):
+    close: Any = getattr(iterator, "aclose", None)
+    if close is not None:
         await close()

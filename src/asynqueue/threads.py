@@ -49,7 +49,7 @@ class _Lane:
         self.sources: dict[_LaneSource, None] = {}  # those that somebody listens to; for the reactor's thread
         self.iterations: dict[_LaneSource, None] = {}  # those that have not ended; for the thread
         self._reactor = reactor
-        self.abandoned = False
+        self.abandoned: bool = False
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._told: deque[Callable[[], None]] = deque()
         self._telling = False
@@ -279,11 +279,11 @@ class ThreadWorker:
     thread that is abandoned, and named so; a fresh thread has the next call.
     """
 
-    cQualified = ("thread", "local")
-    window = Window(1, 64)
+    cQualified: tuple[str, ...] = ("thread", "local")
+    window: Window = Window(1, 64)
 
     def __init__(self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: Any = None) -> None:
-        self.qualifications = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._reactor = reactor
         self._lane: _Lane | None = None

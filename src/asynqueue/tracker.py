@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from weakref import ReferenceType, ref
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from asynqueue.chains import atThisPlace
 from asynqueue.core.tracking import Tracking, WaitEnded
 from asynqueue.delay import installedReactor
 from asynqueue.errors import InvariantError
+from asynqueue.interfaces import Clock, DelayedCall
 from asynqueue.turns import InTurn
 
 __all__ = ["DeferredTracker"]
@@ -50,12 +50,12 @@ class DeferredTracker:
         interval: float | None = None,
         backoff: float | None = None,
         *,
-        reactor: IReactorTime | None = None,
+        reactor: Clock | None = None,
     ) -> None:
         self._reactor = reactor
         self._machine = Tracking[Deferred[bool]]()
         self._perform = InTurn(self._ended)
-        self._timers: dict[Deferred[bool], IDelayedCall] = {}
+        self._timers: dict[Deferred[bool], DelayedCall] = {}
 
     def put(self, d: D) -> D:
         """Track D, and return it. What is no Deferred is a `TypeError`.

@@ -12,6 +12,7 @@ the start of a bare interpreter.
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import select
 import signal
@@ -185,7 +186,7 @@ def main(stream: socket.socket, permits: socket.socket, inherited: tuple[int, ..
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _dieWithParent()
     for output in (sys.stdout, sys.stderr):
-        if hasattr(output, "reconfigure"):
+        if isinstance(output, io.TextIOWrapper):
             output.reconfigure(line_buffering=True)
     with stream:  # it ends here, though what a call left running may keep the process from exiting
         ProcessUniverse(stream, permits).serve()

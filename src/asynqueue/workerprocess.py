@@ -69,7 +69,7 @@ class WorkerProcess:
         self._saidGoodbye = False
         self._grace: Any = None
         self._permits = PermitOffice()
-        self.link = Link(self._permits, self._linkLost, self._interrupt)
+        self.link: Link = Link(self._permits, self._linkLost, self._interrupt)
         try:
             near, far = socket.socketpair()
             with near, far:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import Interrupted, Iterating, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
-from asynqueue.interfaces import Resignator
+from asynqueue.interfaces import Clock, DelayedCall, Resignator
 from asynqueue.sources import LocalSource
 from asynqueue.universe import isIterator
 
@@ -30,13 +29,11 @@ class AsyncWorker:
     series ``async`` and ``local``, and those in SERIES. With RAW, an iterator is a result like any other.
     """
 
-    cQualified = ("async", "local")
-    window = Window()
+    cQualified: tuple[str, ...] = ("async", "local")
+    window: Window = Window()
 
-    def __init__(
-        self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: IReactorTime | None = None
-    ) -> None:
-        self.qualifications = frozenset(self.cQualified) | frozenset(series)
+    def __init__(self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: Clock | None = None) -> None:
+        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._reactor = reactor
         self._run: _Run | None = None
@@ -84,7 +81,7 @@ class AsyncWorker:
 class _Run:
     """One call in the main loop, from the turn before it starts to its outcome. Just before that, it calls ONENDED."""
 
-    def __init__(self, task: Task, raw: bool, reactor: IReactorTime, onEnded: Callable[[], None]) -> None:
+    def __init__(self, task: Task, raw: bool, reactor: Clock, onEnded: Callable[[], None]) -> None:
         self.task = task
         self.outcome: Deferred[RunOutcome] = Deferred(self._interrupted)
         self._raw = raw
@@ -93,7 +90,7 @@ class _Run:
         self._wanted = True
         self._started = 0.0
         self._result: Deferred[Any] | None = None  # the user's callable may return anything
-        self._toStart: IDelayedCall | None = reactor.callLater(0, self._start)
+        self._toStart: DelayedCall | None = reactor.callLater(0, self._start)
 
     @property
     def started(self) -> bool:

@@ -34,12 +34,12 @@ class Assignment:
     __slots__ = ("abandoned", "armed", "place", "task", "ticket", "worker")
 
     def __init__(self, ticket: int, worker: Member, task: Task, place: Place | None) -> None:
-        self.ticket = ticket
-        self.worker = worker
-        self.task = task
-        self.place = place
-        self.armed = False
-        self.abandoned = False
+        self.ticket: int = ticket
+        self.worker: Member = worker
+        self.task: Task = task
+        self.place: Place | None = place
+        self.armed: bool = False
+        self.abandoned: bool = False
 
 
 class Member:
@@ -63,20 +63,20 @@ class Member:
     )
 
     def __init__(self, workerID: int, qualifications: frozenset[Hashable], window: Window) -> None:
-        self.id = workerID
-        self.qualifications = qualifications
-        self.window = AdaptiveWindow(window)
-        self.granted = 0  # the most it was allowed when it was last given something
-        self.state = WorkerState.JOINING
+        self.id: int = workerID
+        self.qualifications: frozenset[Hashable] = qualifications
+        self.window: AdaptiveWindow = AdaptiveWindow(window)
+        self.granted: int = 0  # the most it was allowed when it was last given something
+        self.state: WorkerState = WorkerState.JOINING
         self.held: dict[int, Assignment] = {}  # by ticket, in the order given
         self.updates: deque[Task] = deque()
         self.iterations: set[int] = set()
         self.cls: Class | None = None  # None while it leaves
-        self.hired = False
-        self.stopping = False
-        self.stamp = 0
-        self.answered = 0  # outcomes so far
-        self.ticked = -1  # outcomes at the last tick
+        self.hired: bool = False
+        self.stopping: bool = False
+        self.stamp: int = 0
+        self.answered: int = 0  # outcomes so far
+        self.ticked: int = -1  # outcomes at the last tick
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -95,7 +95,7 @@ class Class:
     __slots__ = ("groups", "members", "qualifications", "room")
 
     def __init__(self, qualifications: frozenset[Hashable]) -> None:
-        self.qualifications = qualifications
+        self.qualifications: frozenset[Hashable] = qualifications
         self.members: set[int] = set()
         self.groups: list[Group] = []
         self.room: list[tuple[int, int, Member]] = []  # a heap; an entry counts while its stamp is its worker's
@@ -127,7 +127,7 @@ class Group(FairQueue):
 
     def __init__(self, classes: list[Class]) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes: list[Class] = classes
 
 
 class Crew:

@@ -81,7 +81,7 @@ class FairQueue:
     __slots__ = ("_fair", "_flows", "_heap", "_places", "time")
 
     def __init__(self) -> None:
-        self.time = 0
+        self.time: int = 0
         self._flows: dict[Hashable, _Flow] = {}
         self._fair: list[tuple[int, int, _Flow]] = []
         self._places: dict[int, tuple[Place, Task]] = {}

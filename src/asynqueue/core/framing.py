@@ -1,3 +1,6 @@
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportGeneralTypeIssues=false
+# What a message has for fields, the table here says, and no type.
+
 """Bytes <-> messages.
 
 Theory of operation. A message travels in one or more *frames*. A frame is a header, the length of its body

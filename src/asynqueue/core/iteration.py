@@ -243,8 +243,8 @@ class Outflow:
     __slots__ = ("credit", "ended")
 
     def __init__(self) -> None:
-        self.credit = 0
-        self.ended = False
+        self.credit: int = 0
+        self.ended: bool = False
 
     @property
     def ready(self) -> bool:

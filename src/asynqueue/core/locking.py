@@ -65,7 +65,7 @@ class Locking(Generic[C]):
     __slots__ = ("_holder", "_ordinary", "_stop", "_vips", "phase")
 
     def __init__(self) -> None:
-        self.phase = Phase.GUARDING
+        self.phase: Phase = Phase.GUARDING
         self._holder: C | None = None
         self._stop: C | None = None
         # Ordered dictionaries: the first goes, and any may go, in O(1).

@@ -30,18 +30,14 @@ _LEAST = 1e-9  # seconds; first in each `max`, which so gives a number even if a
 class Window:
     """How many calls a worker runs at once, and the most unfinished ones it may hold."""
 
-    running: int = attrs.field(default=1)
-    most: int = attrs.field(default=1)
+    running: int = 1
+    most: int = 1
 
-    @running.validator
-    def _checkRunning(self, _: object, value: int) -> None:
-        if value < 1:
-            raise ValueError(f"a worker runs at least one call at once, got running={value}")
-
-    @most.validator
-    def _checkMost(self, _: object, value: int) -> None:
-        if value < self.running:
-            raise ValueError(f"a worker holds at least what it runs, got most={value}, running={self.running}")
+    def __attrs_post_init__(self) -> None:
+        if self.running < 1:
+            raise ValueError(f"a worker runs at least one call at once, got running={self.running}")
+        if self.most < self.running:
+            raise ValueError(f"a worker holds at least what it runs, got most={self.most}, running={self.running}")
 
 
 class AdaptiveWindow:
@@ -50,8 +46,8 @@ class AdaptiveWindow:
     __slots__ = ("_answers", "_away", "_estimate", "limits", "size")
 
     def __init__(self, limits: Window) -> None:
-        self.limits = limits
-        self.size = limits.running
+        self.limits: Window = limits
+        self.size: int = limits.running
         self._away = False
         self._estimate: float | None = None
         self._answers = 0
