@@ -422,9 +422,7 @@ class TaskQueue:
         elif isinstance(command, c.Arm):
             self._runs.arm(command.ticket, command.seconds)
         elif isinstance(command, c.Interrupt):
-            run = self._runs.get(command.ticket)
-            if run is not None:  # it has not ended since
-                self._staff.tell(run.worker, run.outcome.cancel)
+            self._staff.tell(command.worker, partial(self._runs.interrupt, command))
         elif isinstance(command, c.Recall):
             self._staff.recall(command.worker)
         elif isinstance(command, c.Hired):

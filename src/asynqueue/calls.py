@@ -24,7 +24,7 @@ from asynqueue.settling import ERROR, errorOf, failureOf
 class Pending:
     """A call whose Deferred has not fired, and what to do with its result. As a callable, that Deferred's canceller."""
 
-    __slots__ = ("calls", "consumer", "deferred", "returnFailure", "started", "submitted", "task", "worker")
+    __slots__ = ("attempt", "calls", "consumer", "deferred", "returnFailure", "started", "submitted", "task", "worker")
 
     def __init__(
         self, calls: Calls, task: Task, consumer: Consumer | None, returnFailure: bool, submitted: float
@@ -34,6 +34,7 @@ class Pending:
         self.consumer: Consumer | None = consumer
         self.returnFailure: bool = returnFailure
         self.submitted: float = submitted
+        self.attempt: int = 0  # of which it is counted that the call was given out
         self.started: float | None = None
         self.worker: int | None = None  # that was given it last
         self.deferred: Deferred[Any] = Deferred(self)  # calls of every type are pending in one queue
@@ -97,7 +98,7 @@ class Calls:
         wait = run = None
         if pending.started is not None:
             wait = pending.started - pending.submitted
-            run = self._engine.clock().seconds() - pending.started
+            run = self._engine.now() - pending.started
         self._ledger.ended(pending.task.series, pending.worker, settlement, wait, run)
 
     def _iterate(self, pending: Pending, source: ItemSource) -> None:

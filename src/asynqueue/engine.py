@@ -107,6 +107,11 @@ class Engine:
         for subscription in self._subscriptions:
             subscription.end()
 
+    def now(self) -> float:
+        """The time in seconds, as the reactor tells it."""
+        seconds: float = self.clock().seconds()
+        return seconds
+
     def clock(self) -> Any:
         """The reactor. (Some of what one can do has no interface that a `Clock` provides: hence Any.)"""
         if self.reactor is None:

@@ -27,6 +27,8 @@ __all__ = [
     "ItemSource",
     "Producer",
     "Recaller",
+    "Report",
+    "Reporter",
     "Resignator",
     "Resizable",
     "Resizer",
@@ -109,6 +111,30 @@ class Resizable(Protocol):
 
     def setResizer(self, resize: Resizer) -> None:
         """A queue is about to take the worker, and wants RESIZE called when its window changes."""
+
+
+class Report(Protocol):
+    """What a `Reporter` calls when tasks have ended."""
+
+    def __call__(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """OUTCOMES are those of tasks that it was given, each with the ticket under which it was."""
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """A worker that reports the outcomes of many tasks at once, for which it takes no Deferred each.
+
+    A queue gives to it what it gives to others with `Worker.run`. All that is said of `run` holds for `give`.
+    """
+
+    def setReport(self, report: Report) -> None:
+        """A queue is about to take the worker, and wants REPORT called with the outcomes."""
+
+    def give(self, ticket: int, task: Task) -> None:
+        """Run TASK after those given before it, and report its outcome under TICKET."""
+
+    def interrupt(self, ticket: int) -> None:
+        """Be free of the task of TICKET at once, if it has no outcome yet, and report that."""
 
 
 class Consumer(Protocol):

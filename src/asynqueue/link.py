@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from typing import Protocol as Typed
 
-import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,18 +36,20 @@ from asynqueue.core.records import (
     Task,
 )
 from asynqueue.errors import SerializationError, WorkerLost
-from asynqueue.interfaces import ItemSink
+from asynqueue.interfaces import ItemSink, Report
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
 
 
-@attrs.frozen
 class _Pending:
-    """A call that was sent and has not been answered."""
+    """A call that was sent and has not been answered, and TO whom that goes: a Deferred, or under which ticket."""
 
-    task: Task
-    deferred: Deferred[RunOutcome]
-    owner: object  # what becomes resident when this update has run
+    __slots__ = ("owner", "task", "to")
+
+    def __init__(self, task: Task, to: Deferred[RunOutcome] | int, owner: object) -> None:
+        self.task = task
+        self.to = to
+        self.owner = owner  # what becomes resident when this update has run
 
 
 class LinkSource:
@@ -107,13 +108,20 @@ class Link(Protocol):
     """Speaks to a far side, whose calls need PERMITS to start.
 
     ONLOST is called when there is nobody to speak to any more; ONINTERRUPT when the call that runs over there
-    has to end, for which the far side has to end.
+    has to end, for which the far side has to end; REPORT with the outcomes of what was given under tickets.
     """
 
     _log = Logger(namespace="asynqueue")
 
-    def __init__(self, permits: Permits, onLost: Callable[[], None], onInterrupt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        permits: Permits,
+        onLost: Callable[[], None],
+        onInterrupt: Callable[[], None],
+        report: Report | None = None,
+    ) -> None:
         self._permits = permits
+        self._report = report
         self._onLost = onLost
         self._onInterrupt = onInterrupt
         self._decoder = Decoder()
@@ -124,6 +132,7 @@ class Link(Protocol):
         self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
         self._said: list[bytes] = []
         self._heard: deque[m.Message] = deque()  # what came and was not acted on yet
+        self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
         self._turns = 0  # how often something came
         self._hearing = False
         self._whenIdle: Callable[[], None] | None = None
@@ -144,17 +153,23 @@ class Link(Protocol):
 
     def call(self, task: Task, raw: bool) -> Deferred[RunOutcome]:
         """Send TASK; with RAW, an iterator comes back as it is, if it can."""
-        try:
-            payload, owner = self.payloadOf(task)
-        except SerializationError as error:
-            return succeed(Raised(error))
-        self._lastNumber += 1
-        number = self._lastNumber
+        number = self._lastNumber + 1
         deferred: Deferred[RunOutcome] = Deferred(lambda _: self.interrupt(number))
-        self._pending[number] = _Pending(task, deferred, owner)
-        self._permitted.append(number)
-        self.say(m.Call(number, raw, payload))
+        self._begin(task, raw, deferred)
         return deferred
+
+    def give(self, ticket: int, task: Task, raw: bool) -> None:
+        """Send TASK as `call` does, and report the outcome under TICKET."""
+        self._begin(task, raw, ticket)
+        self._tell()
+
+    def letGo(self, ticket: int) -> None:
+        """Be free of the task of TICKET, if it has no outcome, as by cancelling what `call` gives."""
+        for number, pending in self._pending.items():
+            if pending.to == ticket:
+                self.interrupt(number)
+                self._tell()
+                break
 
     def say(self, message: m.ToFar) -> None:
         """Send MESSAGE, if there is anybody to hear it."""
@@ -167,6 +182,7 @@ class Link(Protocol):
         """End what the far side has not started as `Recalled`."""
         for number in self.takeBack():
             self.answer(number, Recalled())
+        self._tell()
 
     def hangUp(self) -> None:
         """End the connection, if it has not ended."""
@@ -194,6 +210,7 @@ class Link(Protocol):
         self._permits.close()
         for number in list(self._pending):
             self.answer(number, Lost(reason))
+        self._tell()
         for source in list(self._sources.values()):
             source.over(WorkerLost(f"the iteration ended early: {reason}"))
         self._sources.clear()
@@ -208,6 +225,7 @@ class Link(Protocol):
             self._heard.extend(self._decoder.feed(data))
             while self._heard:
                 self._hear(self._heard.popleft())
+            self._tell()
         except (FrameError, ValueError) as error:
             self._log.error("what the far side says makes no sense: {error}", error=error)
             self.hangUp()
@@ -227,6 +245,25 @@ class Link(Protocol):
             self.transport.write(b"".join(self._said))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
             self._said.clear()
+
+    def _begin(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
+        number = self._lastNumber + 1
+        self._pending[number] = pending = _Pending(task, to, None)
+        try:
+            payload, pending.owner = self.payloadOf(task)
+        except SerializationError as error:
+            self.answer(number, Raised(error))
+            return
+        self._lastNumber = number
+        self._permitted.append(number)
+        self.say(m.Call(number, raw, payload))
+
+    def _tell(self) -> None:
+        """Report what is to be reported."""
+        if self._outcomes and self._report is not None:
+            outcomes, self._outcomes = self._outcomes, []
+            self._report(outcomes)
+            self._tellIfIdle()
 
     def takeBack(self) -> list[int]:
         """The numbers of the calls that have not started, and never will on this link."""
@@ -286,12 +323,15 @@ class Link(Protocol):
             return False
         if pending.owner is not None:
             self._residents.ended(pending.owner, number, outcome)
-        pending.deferred.callback(outcome)
-        self._tellIfIdle()
+        if isinstance(pending.to, int):
+            self._outcomes.append((pending.to, outcome))
+        else:
+            pending.to.callback(outcome)
+            self._tellIfIdle()
         return True
 
     def _tellIfIdle(self) -> None:
-        if self._whenIdle is not None and not self._pending and not self._sources:
+        if self._whenIdle is not None and not (self._pending or self._sources or self._outcomes):
             then, self._whenIdle = self._whenIdle, None
             then()
 

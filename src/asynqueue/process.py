@@ -27,7 +27,7 @@ from asynqueue.core.window import Window
 from asynqueue.cores import cores
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import Resignator
+from asynqueue.interfaces import Report, Resignator
 from asynqueue.options import QueueOptions
 from asynqueue.universe import ProcessUniverse
 from asynqueue.workerprocess import WorkerProcess, contextFor, residentMemory
@@ -95,6 +95,7 @@ class ProcessWorker:
         self._stopping = False
         self._failedStarts = 0
         self._resign: Resignator | None = None
+        self._report: Report | None = None
 
     @property
     def process(self) -> WorkerProcess:
@@ -116,6 +117,10 @@ class ProcessWorker:
         self._resign = resign
         self.process  # noqa: B018  # it starts
 
+    def setReport(self, report: Report) -> None:
+        """REPORT is called with the outcomes of what was given under tickets."""
+        self._report = report
+
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Have the process make the call of TASK."""
         process = self.process
@@ -127,6 +132,15 @@ class ProcessWorker:
         outcome.addCallback(self._ended, process, perf_counter())
         self._review(process)
         return outcome
+
+    def give(self, ticket: int, task: Task) -> None:
+        """Have the process make the call of TASK, and report its outcome under TICKET."""
+        self.process.link.give(ticket, task, self._raw if task.raw is None else task.raw)
+
+    def interrupt(self, ticket: int) -> None:
+        """Let go of what was given under TICKET, for which the process may have to be replaced."""
+        for process in list(self._processes):
+            process.link.letGo(ticket)
 
     def recall(self) -> None:
         """Give back what has not started."""
@@ -147,6 +161,11 @@ class ProcessWorker:
             process.kill()
             process.link.hearOut()
         return [task for process in self._processes for task in process.link.unfinished]
+
+    def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """A process has answered. (For the process itself.)"""
+        if self._report is not None:
+            self._report(outcomes)
 
     def replace(self, process: WorkerProcess) -> None:
         """PROCESS is about to die: have another. (For the process itself.)"""

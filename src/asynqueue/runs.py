@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.calls import Calls
-from asynqueue.core.commands import Assign
+from asynqueue.core.commands import Assign, Interrupt
 from asynqueue.core.ledger import Ledger
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome
 from asynqueue.engine import Engine
 from asynqueue.errors import ImplementationError, WorkerError
-from asynqueue.interfaces import DelayedCall, ItemSource, Worker
+from asynqueue.interfaces import DelayedCall, ItemSource, Reporter, Worker
 
 
 @attrs.define(eq=False)
-class Run:
-    """A task that WORKER has been given, until it reports the outcome or is gone."""
+class _Run:
+    """What is to be done with the run on WORKER when it is interrupted or has ended."""
 
     worker: int
-    outcome: Deferred[RunOutcome]
+    outcome: Deferred[RunOutcome] | None = None
     timer: DelayedCall | None = None
 
 
 class Runs:
-    """The runs under way on WORKERS, for CALLS, in the queue that ENGINE drives."""
+    """The runs under way on WORKERS, for CALLS, in the queue that ENGINE drives.
+
+    A worker that is a `Reporter` says itself which run has ended how. For any other, and for a run whose time is
+    limited, something has to be kept here.
+    """
 
     def __init__(self, engine: Engine, ledger: Ledger, calls: Calls, workers: Mapping[int, Worker]) -> None:
         self._engine = engine
@@ -35,60 +39,91 @@ class Runs:
         self._ledger = ledger
         self._pending = calls.pending
         self._workers = workers
-        self._runs: dict[int, Run] = {}  # by ticket
+        self._reporters: dict[int, Reporter] = {}
+        self._runs: dict[int, _Run] = {}  # by ticket
+
+    def expect(self, workerID: int, worker: Worker) -> None:
+        """A worker is about to be taken."""
+        if isinstance(worker, Reporter):
+            self._reporters[workerID] = worker
+            worker.setReport(self._reported)
 
     def assign(self, command: Assign) -> None:
         """Give a worker a task."""
         worker = self._workers.get(command.worker)
         if worker is None:
             return  # it has gone since
+        task = command.task
+        pending = self._pending.get(task.id)
+        if pending is not None:
+            pending.started = self._engine.now()
+            pending.worker = command.worker
+            if task.attempt > pending.attempt:
+                pending.attempt = task.attempt
+                self._ledger.again(task.series, command.worker)
         try:
-            outcome = worker.run(command.task)
+            reporter = self._reporters.get(command.worker)
+            if reporter is not None:
+                reporter.give(command.ticket, task)
+                return
+            outcome = worker.run(task)
             if not isinstance(outcome, Deferred):
                 raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {outcome!r}")
         except Exception as error:
-            self._engine.happened(self._scheduler.finished(command.ticket, Raised(error)))
+            self._reported([(command.ticket, Raised(error))])
             return
-        pending = self._pending.get(command.task.id)
-        if pending is not None:
-            if pending.started is not None:
-                self._ledger.again(command.task.series, command.worker)
-            pending.started = self._engine.clock().seconds()
-            pending.worker = command.worker
-        self._runs[command.ticket] = Run(command.worker, outcome)
-        outcome.addBoth(self._ran, command)
+        self._runs[command.ticket] = _Run(command.worker, outcome)
+        outcome.addBoth(self._ran, command.ticket)
 
-    def get(self, ticket: int) -> Run | None:
-        """The run under TICKET; None if it has ended."""
-        return self._runs.get(ticket)
+    def interrupt(self, command: Interrupt) -> None:
+        """Have a worker let go of a run, if it has not ended since."""
+        run = self._runs.get(command.ticket)
+        if run is not None and run.outcome is not None:
+            run.outcome.cancel()
+        elif command.worker in self._reporters:
+            self._reporters[command.worker].interrupt(command.ticket)
 
     def arm(self, ticket: int, seconds: float) -> None:
         """Tell the scheduler in SECONDS that the run's time is up, unless it has ended by then."""
-        run = self._runs.get(ticket)
-        if run is not None:
+        assigned = self._scheduler.assigned(ticket)
+        if assigned is not None:  # it has not ended since
+            run = self._runs.setdefault(ticket, _Run(assigned[0]))
             run.timer = self._engine.clock().callLater(seconds, self._expired, ticket)
 
     def forgetAllOf(self, workerID: int) -> None:
         """A worker is gone, and reports nothing more."""
+        self._reporters.pop(workerID, None)
         for ticket in [ticket for ticket, run in self._runs.items() if run.worker == workerID]:
             self._forget(ticket)
 
-    def _ran(self, outcome: RunOutcome | Failure, command: Assign) -> None:
-        self._forget(command.ticket)
+    def _ran(self, outcome: RunOutcome | Failure, ticket: int) -> None:
         if isinstance(outcome, Failure):
             if outcome.check(CancelledError):
                 outcome = Interrupted()
             else:
                 outcome = Raised(outcome.value or WorkerError("the worker failed"))
-        elif not isinstance(outcome, (Returned, Raised, Iterating, Recalled, Interrupted, Lost)):
-            outcome = Raised(ImplementationError(f"a worker gave no outcome but {outcome!r}"))
+        self._reported([(ticket, outcome)])
+
+    def _reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        self._engine.happened(self._scheduler.reported([self._ended(*ended) for ended in outcomes]))
+
+    def _ended(self, ticket: int, outcome: RunOutcome) -> tuple[int, RunOutcome]:
+        """A run has ended, and is to be reported as what this gives."""
+        if self._runs:
+            self._forget(ticket)
+        if isinstance(outcome, Returned):
+            return ticket, outcome
+        if isinstance(outcome, Recalled):
+            assigned = self._scheduler.assigned(ticket)
+            pending = None if assigned is None else self._pending.get(assigned[1].id)
+            if pending is not None:
+                pending.started = pending.worker = None
         elif isinstance(outcome, Iterating):
             if not isinstance(outcome.source, ItemSource):
                 outcome = Raised(ImplementationError(f"a worker gave no source of items but {outcome.source!r}"))
-        elif isinstance(outcome, Recalled) and command.task.id in self._pending:
-            pending = self._pending[command.task.id]
-            pending.started = pending.worker = None
-        self._engine.happened(self._scheduler.finished(command.ticket, outcome))
+        elif not isinstance(outcome, (Raised, Interrupted, Lost)):
+            outcome = Raised(ImplementationError(f"a worker gave no outcome but {outcome!r}"))
+        return ticket, outcome
 
     def _forget(self, ticket: int) -> None:
         run = self._runs.pop(ticket, None)

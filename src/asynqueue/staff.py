@@ -70,6 +70,7 @@ class Staff:
         hired: Deferred[int] = Deferred()
         self._hiring[workerID] = [hired]
         self._watchReactor()
+        self._runs.expect(workerID, worker)
         self._engine.later(self._scheduler.hire(workerID, series, limits))
         try:
             if isinstance(worker, Resizable):

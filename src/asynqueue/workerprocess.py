@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from multiprocessing.context import BaseContext
@@ -24,15 +24,16 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReadDescriptor
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue import universe
 from asynqueue.core import messages as m
+from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
 from asynqueue.permits import PermitOffice
+from asynqueue.pipe import Pipe
 
 STOP_GRACE = 5.0
 """Seconds that a process has to exit after it was told to; then it is killed."""
@@ -45,6 +46,9 @@ _living: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
 
 class Owner(Protocol):
     """Whom a process serves."""
+
+    def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """A process has answered what it was given under tickets."""
 
     def replace(self, process: WorkerProcess) -> None:
         """PROCESS is about to die."""
@@ -69,12 +73,16 @@ class WorkerProcess:
         self._saidGoodbye = False
         self._grace: Any = None
         self._permits = PermitOffice()
-        self.link: Link = Link(self._permits, self._linkLost, self._interrupt)
+        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported)
         try:
             near, far = socket.socketpair()
-            with near, far:
-                self._process = self._begin(context, near, far)
-                reactor.adoptStreamConnection(near.fileno(), socket.AF_UNIX, _LinkFactory(self.link))
+            with far:
+                try:
+                    self._process = self._begin(context, near, far)
+                    Pipe(near, self.link, reactor)
+                except BaseException:
+                    near.close()
+                    raise
         except BaseException:
             self._permits.close()  # what has begun finds nobody to speak to, and exits
             raise
@@ -234,16 +242,6 @@ class _Sentinel:
     def logPrefix(self) -> str:
         """What the reactor's log calls it."""
         return "asynqueue"
-
-
-class _LinkFactory(Factory):
-    noisy = False
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def buildProtocol(self, addr: IAddress | None) -> Link:
-        return self._link
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class FarSide:
         self.office = PermitOffice()
         self.holder = PermitHolder(self.office.taking)
         self.lost = self.interrupts = 0
-        self.link = Link(self.office, self.onLost, self.onInterrupt)
+        self.reports: list[list[tuple[int, RunOutcome]]] = []
+        self.link = Link(self.office, self.onLost, self.onInterrupt, lambda outcomes: self.reports.append([*outcomes]))
         self.transport = newTransport()
         self.transport.protocol = self.link
         self.link.makeConnection(self.transport)  # type: ignore[no-untyped-call]  # Twisted leaves it untyped
@@ -53,6 +54,10 @@ class FarSide:
     def run(self, f: Any, *args: Any, raw: bool = False, update: bool = False) -> Deferred[RunOutcome]:
         """Have the link send a call."""
         return self.link.call(Task(1, CallSpec(f, args), update=update), raw)
+
+    def give(self, ticket: int, f: Any, *args: Any) -> None:
+        """Have the link send a call under TICKET."""
+        self.link.give(ticket, Task(1, CallSpec(f, args)), False)
 
     def hear(self) -> list[m.Message]:
         """What the link has said since it was last asked for."""
@@ -99,6 +104,47 @@ def opened(far: FarSide) -> tuple[Any, Sink]:
     outcome.source.begin(sink)
     far.hear()
     return outcome.source, sink
+
+
+class TestTickets:
+    def test_what_comes_in_one_read_is_reported_in_one_go(self, far: FarSide) -> None:
+        for ticket in (7, 8, 9):
+            far.give(ticket, abs, -ticket)
+        far.say(m.Returned(1, 0.5, dumps(7)), m.Returned(2, 0.5, dumps(8)))
+        assert far.reports == [[(7, Returned(7, 0.5)), (8, Returned(8, 0.5))]]
+
+    def test_what_cannot_be_sent_is_reported_and_nothing_else_suffers(self, far: FarSide) -> None:
+        far.give(1, abs, far)
+        far.give(2, abs, -2)
+        (((ticket, outcome),),) = far.reports
+        assert ticket == 1
+        assert isinstance(outcome, Raised)
+        assert isinstance(outcome.error, SerializationError)
+        assert [message.id for message in far.hear() if isinstance(message, m.Call)] == [1]
+
+    def test_what_has_not_started_is_given_back_in_one_go(self, far: FarSide) -> None:
+        for ticket in (7, 8, 9):
+            far.give(ticket, abs, -ticket)
+        assert far.holder.may(1)
+        far.link.recall()
+        assert far.reports == [[(8, Recalled()), (9, Recalled())]]
+
+    def test_one_that_runs_is_let_go_of_and_its_neighbours_are_given_back(self, far: FarSide) -> None:
+        for ticket in (7, 8):
+            far.give(ticket, abs, -ticket)
+        assert far.holder.may(1)
+        far.link.letGo(7)
+        assert far.interrupts == 1
+        assert far.reports == [[(8, Recalled()), (7, Interrupted())]]
+        far.link.letGo(7)  # it has its outcome
+        assert len(far.reports) == 1
+
+    def test_what_ran_when_the_far_side_went_is_lost(self, far: FarSide) -> None:
+        for ticket in (7, 8):
+            far.give(ticket, abs, -ticket)
+        assert far.holder.may(1)
+        far.goAway()
+        assert far.reports == [[(8, Recalled())], [(7, Lost("it died"))]]
 
 
 class TestCalls:

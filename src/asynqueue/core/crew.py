@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 from asynqueue.core.fairness import FAIR, FairQueue, Place
 from asynqueue.core.records import Task
@@ -105,7 +105,11 @@ class Class:
         if len(self.room) > 2 * len(self.members) + 16:
             self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
             heapify(self.room)
-        heappush(self.room, (len(worker.held), worker.stamp, worker))
+        entry = (len(worker.held), worker.stamp, worker)
+        if self.room and self.room[0][2] is worker:  # which has just been given what its old entry was for
+            heapreplace(self.room, entry)
+        else:
+            heappush(self.room, entry)
 
     def freest(self) -> Member | None:
         """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
@@ -218,7 +222,7 @@ class Crew:
             return None
         freest: Member | None = None
         for cls in self._classes.values():
-            worker = cls.freest()
+            worker = cls.freest() if cls.room else None
             if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
                 freest = worker
         if freest is None or freest.cls is None:
@@ -227,9 +231,12 @@ class Crew:
         group = groups[0] if len(groups) == 1 else min((g for g in groups if g), key=_nextPlace)
         place, task = group.pop()
         if place.band == FAIR:
-            self._time = max(self._time, place.order)
-            for other in groups:
-                other.reached(place.order)
+            time = place.order
+            if self._time < time:
+                self._time = time
+            if len(groups) > 1:
+                for other in groups:
+                    other.reached(time)
         del self._waiting[task.id]
         return freest, place, task
 

@@ -64,8 +64,9 @@ class _Flow:
         return len(self.tasks) - len(self.gaps)
 
     def head(self) -> Task:
-        while self.tasks[0].id in self.gaps:
-            self.gaps.remove(self.tasks.popleft().id)
+        if self.gaps:
+            while self.tasks[0].id in self.gaps:
+                self.gaps.remove(self.tasks.popleft().id)
         return self.tasks[0]
 
     def remove(self, task: Task) -> None:
@@ -152,17 +153,18 @@ class FairQueue:
 
     def pop(self) -> tuple[Place, Task]:
         """The task that goes next, with its place; it is taken out, and the virtual time moves with it."""
-        place = self.peek()
-        if place is None:
-            raise IndexError("pop from an empty FairQueue")
-        if place.band != FAIR:
+        placed = self._placedHead()
+        flow = self._fairHead()
+        if placed is not None and (flow is None or placed.band < FAIR):
             heappop(self._heap)
-            placed = self._places.pop(place.task)
+            found = self._places.pop(placed.task)
             self._sweep()
-            return placed
-        flow = self._fair[0][2]
+            return found
+        if flow is None:
+            raise IndexError("pop from an empty FairQueue")
         self.time = flow.tag
         task = flow.head()
+        place = Place(FAIR, flow.tag, task.id)
         flow.tasks.popleft()
         if flow:
             flow.tag += flow.weight

@@ -31,7 +31,7 @@ invariant.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import islice
 
 from typing_extensions import assert_never
@@ -146,6 +146,11 @@ class Scheduler:
             return []
         return [a.task for a in worker.held.values() if not a.abandoned and not a.task.update]
 
+    def assigned(self, ticket: int) -> tuple[int, Task] | None:
+        """The worker that has a task under TICKET, and the task; None if the ticket is closed."""
+        assignment = self._tickets.get(ticket)
+        return None if assignment is None else (assignment.worker.id, assignment.task)
+
     # Events of tasks.
 
     def submit(self, task: Task) -> list[Command]:
@@ -188,26 +193,21 @@ class Scheduler:
 
     def finished(self, ticket: int, outcome: RunOutcome) -> list[Command]:
         """A worker reports the OUTCOME of an assignment."""
-        assignment = self._tickets.pop(ticket, None)
-        if assignment is None:
-            if isinstance(outcome, Iterating):
+        return self.reported([(ticket, outcome)])
+
+    def reported(self, outcomes: Iterable[tuple[int, RunOutcome]]) -> list[Command]:
+        """Workers report several outcomes, each with its ticket, which they do at one time."""
+        reporting: dict[int, Member] = {}
+        for ticket, outcome in outcomes:
+            assignment = self._tickets.pop(ticket, None)
+            if assignment is not None:
+                worker = assignment.worker
+                reporting[worker.id] = worker
+                self._ended(worker, assignment, outcome)
+            elif isinstance(outcome, Iterating):
                 self._commands.append(Discard(outcome.source))
-            return self._dispatch()
-        worker = assignment.worker
-        del worker.held[ticket]
-        worker.answered += 1
-        if isinstance(outcome, (Returned, Raised, Iterating)):
-            worker.window.answered(outcome.seconds)
-        if isinstance(outcome, Iterating):
-            if assignment.abandoned or assignment.task.update:
-                self._commands.append(Discard(outcome.source))
-            else:
-                worker.iterations.add(assignment.task.id)
-        if assignment.task.update:
-            self._updateEnded(worker, assignment.task, outcome)
-        elif not assignment.abandoned:
-            self._runEnded(assignment, outcome)
-        self._review(worker)
+        for worker in reporting.values():
+            self._review(worker)
         return self._dispatch()
 
     def iterationEnded(self, workerID: int, taskID: int) -> list[Command]:
@@ -362,15 +362,32 @@ class Scheduler:
         assignment.abandoned = True
         self._commands.append(Interrupt(assignment.worker.id, assignment.ticket))
 
+    def _ended(self, worker: Member, assignment: Assignment, outcome: RunOutcome) -> None:
+        """WORKER has no more to do with an assignment."""
+        del worker.held[assignment.ticket]
+        worker.answered += 1
+        if isinstance(outcome, (Returned, Raised, Iterating)):
+            worker.window.answered(outcome.seconds)
+        if isinstance(outcome, Iterating):
+            if assignment.abandoned or assignment.task.update:
+                self._commands.append(Discard(outcome.source))
+            else:
+                worker.iterations.add(assignment.task.id)
+        if assignment.task.update:
+            self._updateEnded(worker, assignment.task, outcome)
+        elif not assignment.abandoned:
+            self._runEnded(assignment, outcome)
+
     def _runEnded(self, assignment: Assignment, outcome: RunOutcome) -> None:
         task, place = assignment.task, assignment.place
         assert place is not None  # only an update has none
-        if place.band == FAIR:  # back before all that never went, in the order in which they went
-            place = Place(RETURNED, assignment.ticket, task.id)
         del self._assigned[task.id]
         if isinstance(outcome, (Returned, Raised, Iterating)):
             self._settle(task.id, outcome)
-        elif isinstance(outcome, Recalled):
+            return
+        if place.band == FAIR:  # back before all that never went, in the order in which they went
+            place = Place(RETURNED, assignment.ticket, task.id)
+        if isinstance(outcome, Recalled):
             self._putBack(task, place)
         elif isinstance(outcome, (Lost, Interrupted)):
             task = task.again()
@@ -502,7 +519,12 @@ class Scheduler:
         while (meeting := self._crew.next()) is not None:
             worker, place, task = meeting
             self._assign(worker, task, place)
-            self._review(worker)
+            if task.timeout is not None:
+                self._armRunning(worker)
+            if len(worker.held) < worker.window.size:
+                self._crew.hasRoom(worker)
+            else:
+                self._move(worker, "fill")
         if self._closing:
             self._close()
         commands = self._commands
