@@ -96,6 +96,8 @@ class ProcessWorker:
         self._failedStarts = 0
         self._resign: Resignator | None = None
         self._report: Report | None = None
+        self._watching = callStats or self._limits.any  # each call is looked at when it ends
+        self._watched: dict[int, Deferred[RunOutcome]] = {}  # by ticket
 
     @property
     def process(self) -> WorkerProcess:
@@ -125,7 +127,7 @@ class ProcessWorker:
         """Have the process make the call of TASK."""
         process = self.process
         raw = self._raw if task.raw is None else task.raw
-        if task.update or (self._times is None and not self._limits.any):
+        if task.update or not self._watching:
             return process.link.call(task, raw)
         self._wear.given()
         outcome = process.link.call(task, raw)
@@ -135,10 +137,16 @@ class ProcessWorker:
 
     def give(self, ticket: int, task: Task) -> None:
         """Have the process make the call of TASK, and report its outcome under TICKET."""
-        self.process.link.give(ticket, task, self._raw if task.raw is None else task.raw)
+        if task.update or not self._watching:
+            self.process.link.give(ticket, task, self._raw if task.raw is None else task.raw)
+        else:
+            watched = self._watched[ticket] = self.run(task)
+            watched.addCallback(lambda outcome: self._watchedEnded(ticket, outcome))
 
     def interrupt(self, ticket: int) -> None:
         """Let go of what was given under TICKET, for which the process may have to be replaced."""
+        if ticket in self._watched:
+            self._watched[ticket].cancel()
         for process in list(self._processes):
             process.link.letGo(ticket)
 
@@ -193,6 +201,10 @@ class ProcessWorker:
             self._failedStarts += 1
             if self._failedStarts == START_ATTEMPTS:
                 self._giveUp(f"{START_ATTEMPTS} processes in a row died before they were ready")
+
+    def _watchedEnded(self, ticket: int, outcome: RunOutcome) -> None:
+        self._watched.pop(ticket, None)
+        self.reported([(ticket, outcome)])
 
     def _ended(self, outcome: RunOutcome, process: WorkerProcess, sent: float) -> RunOutcome:
         """A call that PROCESS was sent at the time SENT has ended."""
