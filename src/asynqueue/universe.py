@@ -12,7 +12,6 @@ the start of a bare interpreter.
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import select
 import signal
@@ -28,6 +27,7 @@ from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
+from asynqueue.output import finish, keepLinesWhole
 from asynqueue.permits import PermitHolder
 from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult, loads
 
@@ -185,11 +185,12 @@ def main(stream: socket.socket, permits: socket.socket, inherited: tuple[int, ..
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _dieWithParent()
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(line_buffering=True)
+    keepLinesWhole()
     with stream:  # it ends here, though what a call left running may keep the process from exiting
-        ProcessUniverse(stream, permits).serve()
+        try:
+            ProcessUniverse(stream, permits).serve()
+        finally:
+            finish()
 
 
 def _dieWithParent() -> None:
