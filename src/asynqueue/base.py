@@ -105,7 +105,7 @@ class TaskQueue:
         self._closed = False
         self._reminder: DelayedCall | None = None
         for worker in workers:
-            self.hire(worker).addErrback(self.notHired)
+            self.hire(worker)
 
     # Calls.
 
@@ -339,20 +339,16 @@ class TaskQueue:
         """
         if not self._scheduler.running:
             raise QueueRunError("the queue is not running: it takes no workers")
-        return self.hire(worker)
-
-    def hire(self, worker: Worker) -> Deferred[int]:
-        """As `attachWorker`, for the queues that bring their workers."""
         return self._staff.hire(worker)
 
-    def notHired(self, reason: Failure) -> None:
-        """Tell of a worker that has left before it was ready, to which nobody else listens."""
-        self._log.warn("a worker was never ready: {reason}", reason=reason.getErrorMessage())
+    def hire(self, worker: Worker) -> None:
+        """Take WORKER on as one that the queue brings; if it is gone before it is ready, that is logged."""
+        self._staff.hire(worker).addErrback(self._notHired)
 
     def detachWorker(
         self, workerOrID: Worker | int, reassign: bool = False, crash: bool = False
     ) -> Deferred[list[Task]]:
-        """Let a worker go when it has finished what it was given; fires with what it left unfinished.
+        """Let a worker (WORKERORID) go when it has finished what it was given; fires with what it left unfinished.
 
         With REASSIGN, what it has not started goes back in the queue, and the list is empty. With CRASH, nothing
         is waited for: what was unfinished goes back in the queue too if REASSIGN, and else is in the list and
@@ -360,9 +356,12 @@ class TaskQueue:
         """
         return self._staff.dismiss(self._staff.number(workerOrID), reassign, crash)
 
-    def qualifyWorker(self, workerOrID: Worker | int, series: Hashable) -> None:
-        """Let a worker run calls of SERIES from now on. Raises ValueError for one that is not attached."""
-        self._staff.qualify(self._staff.number(workerOrID), series)
+    def qualifyWorker(self, worker: Worker | int, series: Hashable) -> None:
+        """Let WORKER, or the one of that ID, run calls of SERIES from now on.
+
+        Raises ValueError for one that is not attached.
+        """
+        self._staff.qualify(self._staff.number(worker), series)
 
     def workers(self, ID: int | None = None) -> list[Worker]:
         """The workers attached, or the one of number ID. Raises ValueError if there is none."""
@@ -410,6 +409,9 @@ class TaskQueue:
     def strand(self, reason: str) -> None:
         """Let no call wait for a worker any more: none will come, for REASON. They fail with QueueRunError."""
         self._engine.happened(self._scheduler.strand(reason))
+
+    def _notHired(self, reason: Failure) -> None:
+        self._log.warn("a worker was never ready: {reason}", reason=reason.getErrorMessage())
 
     def _do(self, command: c.Command) -> None:
         """Carry out COMMAND. (For the engine.)"""

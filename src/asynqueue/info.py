@@ -148,7 +148,7 @@ class Info:
         return call.callDict() if name == "callDict" else call.notes.get(name)
 
     def saveInfo(self, name: str, x: T, ID: int | None = None) -> T:
-        """Keep X with the call of that ID (None: the current one) for as long as the call is known; gives X back.
+        """Keep X by NAME with the call of that ID (None: the current one) while the call is known; gives X back.
 
         >>> info = Info().setCall(divmod, (7, 2))
         >>> info.getInfo(info.ID, "seconds"), info.saveInfo("seconds", 1.5), info.getInfo(info.ID, "seconds")
@@ -238,7 +238,7 @@ class Info:
         return self._noted("aboutException", text, call, nowForget)
 
     def aboutFailure(self, failureObj: Failure, ID: int | None = None, nowForget: bool = False) -> str:
-        """What the failure was, in which call, and its traceback: the remote one too, if it comes from a worker.
+        """What FAILUREOBJ was, in which call, and its traceback: the remote one too, if it comes from a worker.
 
         As an errback it turns the failure into that text.
 
@@ -296,7 +296,7 @@ class Info:
 
 
 class InfoHolder:
-    """What `Info.context` yields: the methods of `Info`, about one call.
+    """What `Info.context` yields: the methods of INFO, about the call of that ID alone.
 
     >>> with Info().context(divmod, (1, 0)) as call:
     ...     print(call.aboutCall())
@@ -308,11 +308,11 @@ class InfoHolder:
         self.ID = ID
 
     def getInfo(self, name: str) -> Any:
-        """As `Info.getInfo`."""
+        """What is known by NAME about the call, as `Info.getInfo` tells it."""
         return self.info.getInfo(self.ID, name)
 
     def saveInfo(self, name: str, x: T) -> T:
-        """As `Info.saveInfo`."""
+        """Keep X by NAME with the call, as `Info.saveInfo` does."""
         return self.info.saveInfo(name, x, self.ID)
 
     @overload
@@ -320,7 +320,7 @@ class InfoHolder:
     @overload
     def nn(self, raw: Literal[True]) -> tuple[object, object]: ...
     def nn(self, raw: bool = False) -> tuple[object, object]:
-        """As `Info.nn`."""
+        """Namespace and name of the call's callable, or with RAW themselves, as `Info.nn` has them."""
         return self.info.nn(self.ID, True) if raw else self.info.nn(self.ID)
 
     def aboutCall(self) -> str:

@@ -147,7 +147,7 @@ class Consumer(Protocol):
         """There is nothing more to write."""
 
     def write(self, data: Any) -> object:
-        """Take one item."""
+        """Take DATA, the next item, whatever it is."""
 
 
 class Producer(Protocol):
@@ -200,10 +200,10 @@ class Tracker(Protocol):
         """Fires True when none is left, False after TIMEOUT seconds."""
 
     def deferToAny(self, timeout: float | None = None) -> Deferred[bool]:
-        """Fires True when one more has fired."""
+        """Fires True when one more has fired, False after TIMEOUT seconds."""
 
     def deferUntilFewer(self, N: int, timeout: float | None = None) -> Deferred[bool]:
-        """Fires True when fewer than N are left."""
+        """Fires True when fewer than N are left, False after TIMEOUT seconds."""
 
 
 class Serializer(Protocol):

@@ -74,7 +74,7 @@ class CallRunner:
         self.callTimes: list[float] = []
 
     def __call__(self, callTuple: tuple[Callable[..., T], Sequence[Any], Mapping[str, Any]]) -> CallResult[T]:
-        """Run one call. Never raises an `Exception`."""
+        """Run the call that CALLTUPLE, (f, args, kw), says. Never raises an `Exception`."""
         f, args, kw = callTuple
         begun = perf_counter()
         try:

@@ -27,6 +27,15 @@ class AsyncWorker:
 
     A call may return a Deferred or a coroutine; the next one starts when that has fired. It is qualified for the
     series ``async`` and ``local``, and those in SERIES. With RAW, an iterator is a result like any other.
+    REACTOR is the installed one if it is not given.
+
+    >>> from twisted.internet.task import Clock
+    >>> from asynqueue import TaskQueue
+    >>> clock = Clock()
+    >>> queue = TaskQueue(AsyncWorker(series=["mail"], reactor=clock), reactor=clock)
+    >>> d = queue.call(max, 3, 5, series="mail").addCallback(print)
+    >>> clock.advance(0)
+    5
     """
 
     cQualified: tuple[str, ...] = ("async", "local")

@@ -821,6 +821,15 @@ class TestBeingAway:
         assert str(errorOf(hired, OSError)) == "no such host"
         assert len(queue) == 0
 
+    def test_one_of_the_constructor_that_gives_up_is_told_of(self, clock: Clock, worker: AwayWorker) -> None:
+        queue = TaskQueue(worker, reactor=clock)
+        with logged() as events:
+            self.resign(worker)()
+        assert [formatEvent(event) for event in events] == [
+            "a worker was never ready: worker 1 was gone before it was ready"
+        ]
+        assert len(queue) == 0
+
 
 class TestMisbehaviour:
     def worker(self, run: Any) -> HeldWorker:

@@ -28,7 +28,14 @@ _LEAST = 1e-9  # seconds; first in each `max`, which so gives a number even if a
 
 @attrs.frozen
 class Window:
-    """How many calls a worker runs at once, and the most unfinished ones it may hold."""
+    """How many calls a worker runs at once, RUNNING, and the MOST unfinished ones that it may hold.
+
+    RUNNING is 1 or more and MOST not less than that, else it is a ValueError. A worker whose MOST is more than RUNNING
+    is given calls ahead while they return fast.
+
+    >>> Window(running=4, most=64).most
+    64
+    """
 
     running: int = 1
     most: int = 1
