@@ -17,6 +17,11 @@ __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
     from asynqueue.base import TaskQueue as TaskQueue
+    from asynqueue.bridges import Consumerator as Consumerator
+    from asynqueue.bridges import Filerator as Filerator
+    from asynqueue.bridges import IterationGetter as IterationGetter
+    from asynqueue.bridges import OrderedItemProducer as OrderedItemProducer
+    from asynqueue.bridges import PoolUser as PoolUser
     from asynqueue.core.records import CallSpec as CallSpec
     from asynqueue.core.records import Task as Task
     from asynqueue.delay import Delay as Delay
@@ -44,14 +49,17 @@ if TYPE_CHECKING:
     from asynqueue.null import NullQueue as NullQueue
     from asynqueue.process import ProcessQueue as ProcessQueue
     from asynqueue.process import ProcessWorker as ProcessWorker
+    from asynqueue.threads import ThreadLooper as ThreadLooper
     from asynqueue.threads import ThreadQueue as ThreadQueue
     from asynqueue.threads import ThreadWorker as ThreadWorker
+    from asynqueue.threads import deferToThread as deferToThread
     from asynqueue.util import DeferredLock as DeferredLock
     from asynqueue.util import DeferredTracker as DeferredTracker
     from asynqueue.workers import AsyncWorker as AsyncWorker
 
 _HOMES = {
     "asynqueue.base": ("TaskQueue",),
+    "asynqueue.bridges": ("Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser"),
     "asynqueue.core.records": ("CallSpec", "Task"),
     "asynqueue.delay": ("Delay", "deferToDelay"),
     "asynqueue.errors": (
@@ -78,7 +86,7 @@ _HOMES = {
     ),
     "asynqueue.null": ("NullQueue",),
     "asynqueue.process": ("ProcessQueue", "ProcessWorker"),
-    "asynqueue.threads": ("ThreadQueue", "ThreadWorker"),
+    "asynqueue.threads": ("ThreadLooper", "ThreadQueue", "ThreadWorker", "deferToThread"),
     "asynqueue.util": ("DeferredLock", "DeferredTracker"),
     "asynqueue.workers": ("AsyncWorker",),
 }

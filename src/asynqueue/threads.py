@@ -1,274 +1,101 @@
-"""Work in threads: one dedicated thread a worker.
+"""Work in threads: one dedicated thread a worker, or a thread alone.
 
-A worker's thread takes jobs from a queue of its own and puts what comes of them where the reactor collects it, as
-many at a time as have come. A job that must end cannot be ended in Python; its thread is *abandoned*: it goes on
-until the job ends by itself, then exits, and what the job gave is dropped. A fresh thread takes its place at once.
+A `ThreadQueue` has workers, each with a thread of its own; a `ThreadLooper` is such a thread without a queue, and
+`deferToThread` one that is there for whoever calls. A call cannot be ended from outside in Python. So when one is to
+end, its thread is *abandoned*, and a fresh one takes its place at once. `asynqueue.lanes` is about the threads.
+
+The bridges of `asynqueue.bridges` are here by name.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import count
-from queue import Empty, SimpleQueue
-from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from typing_extensions import Unpack
 
 from asynqueue.base import TaskQueue
-from asynqueue.core.iteration import Outflow
 from asynqueue.core.records import (
+    CallSpec,
     Interrupted,
     Iterating,
-    Raised,
+    Lost,
     Recalled,
     Returned,
     RunOutcome,
     Task,
 )
 from asynqueue.core.window import Window
+from asynqueue.deferator import Deferator
 from asynqueue.delay import installedReactor
-from asynqueue.errors import WorkerLost
-from asynqueue.interfaces import ItemSink, Resignator
+from asynqueue.errors import QueueRunError, ThreadError
+from asynqueue.interfaces import Resignator
+from asynqueue.lanes import CallJob, Lane, OwnThread
 from asynqueue.options import QueueOptions
-from asynqueue.universe import SLICE, isIterator
+from asynqueue.settling import errorOf, failureOf
 
-__all__ = ["ThreadQueue", "ThreadWorker"]
+if TYPE_CHECKING:
+    from asynqueue.bridges import Consumerator as Consumerator
+    from asynqueue.bridges import Filerator as Filerator
+    from asynqueue.bridges import IterationGetter as IterationGetter
+    from asynqueue.bridges import OrderedItemProducer as OrderedItemProducer
+    from asynqueue.bridges import PoolUser as PoolUser
 
-_numbers = count(1)
+_BRIDGES = ("Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser")
 
+__all__ = [
+    "Consumerator",
+    "Filerator",
+    "IterationGetter",
+    "OrderedItemProducer",
+    "PoolUser",
+    "ThreadLooper",
+    "ThreadQueue",
+    "ThreadWorker",
+    "deferToThread",
+]
 
-class _Lane:
-    """A thread that does one job after another, and tells the reactor's thread what came of each."""
-
-    def __init__(self, reactor: Any) -> None:
-        self.gone: Deferred[None] = Deferred()
-        self.sources: dict[_LaneSource, None] = {}  # those that somebody listens to; for the reactor's thread
-        self.iterations: dict[_LaneSource, None] = {}  # those that have not ended; for the thread
-        self._reactor = reactor
-        self.abandoned: bool = False
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._told: deque[Callable[[], None]] = deque()
-        self._telling = False
-        name = f"asynqueue-thread-{next(_numbers)}"
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    # For the reactor's thread.
-
-    def do(self, job: _Job) -> None:
-        """Do JOB after those before it."""
-        self._jobs.put(job)
-
-    def takeBack(self) -> list[_CallJob]:
-        """The calls that have not started, and now never will here."""
-        taken: list[_CallJob] = []
-        others: list[_Job | None] = []
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if isinstance(job, _CallJob):
-                taken.append(job)
-            else:
-                others.append(job)
-        for other in others:
-            self._jobs.put(other)
-        return taken
-
-    def collect(self) -> None:
-        """Hear what the thread has told."""
-        self._telling = False
-        while self._told and not self.abandoned:
-            self._told.popleft()()
-
-    def leave(self) -> Deferred[None]:
-        """End the thread when it has done its jobs; fires when it is gone."""
-        self._jobs.put(None)
-        return self.gone
-
-    def abandon(self) -> None:
-        """Let the thread end when its job does, and hear nothing more of it."""
-        self.abandoned = True
-        self._thread.name += " (abandoned)"
-        self._jobs.put(None)
-        for source in list(self.sources):
-            source.over(WorkerLost("the iteration ended early: its thread was abandoned"))
-
-    # For the thread.
-
-    def tell(self, what: Callable[[], None]) -> None:
-        """Call WHAT in the reactor's thread; what is told at about the same time is heard in one turn."""
-        self._told.append(what)
-        if not self._telling:
-            self._telling = True
-            self._reactor.callFromThread(self.collect)
-
-    def _work(self) -> None:
-        while not self.abandoned:
-            job = self._jobs.get()
-            if job is None:
-                break
-            job.do(self)
-            del job  # or what it was passed would live until the next one comes
-        for source in list(self.iterations):
-            source.end(WorkerLost("the iteration ended early: its thread has ended"))
-        self._reactor.callFromThread(self._join)
-
-    def _join(self) -> None:
-        self._thread.join()
-        self.gone.callback(None)
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
-class _Job:
-    """Something to be done in a lane's thread."""
+class ThreadQueue(TaskQueue):
+    """A queue with WORKERS threads of its own.
 
-    def do(self, lane: _Lane) -> None:
-        """Do it, there."""
-        raise TypeError("a job says what to do")
-
-
-class _CallJob(_Job):
-    """A call, and the Deferred of its outcome."""
-
-    def __init__(self, task: Task, raw: bool, worker: ThreadWorker) -> None:
-        self.task = task
-        self.deferred: Deferred[RunOutcome] = Deferred(lambda _: worker.interrupt(self))
-        self._raw = raw
-        self._worker = worker
-
-    def do(self, lane: _Lane) -> None:
-        """Make the call."""
-        call = self.task.call
-        started = perf_counter()
-        outcome: RunOutcome
-        try:
-            result: Any = call.f(*call.args, **call.kw)
-        except BaseException as error:  # SystemExit too: it is the call that ends, not the thread
-            outcome = Raised(error, perf_counter() - started)
-        else:
-            seconds = perf_counter() - started
-            if not self._raw and isIterator(result):
-                outcome = Iterating(_LaneSource(lane, result), seconds)
-            else:
-                outcome = Returned(result, seconds)
-        lane.tell(lambda: self.end(outcome))
-
-    def end(self, outcome: RunOutcome) -> None:
-        """Fire with OUTCOME."""
-        self._worker.ended(self)
-        self.deferred.callback(outcome)
-
-
-class _LaneSource(_Job):
-    """The items of an iterator that runs in a lane's thread, a slice at a time.
-
-    It is the job of going on with the iterator as well: what was granted is there for it to see.
+    RAW and the other keywords are those of `ThreadWorker` and `asynqueue.base.TaskQueue`.
     """
 
-    def __init__(self, lane: _Lane, iterator: Iterator[Any]) -> None:
-        self._lane = lane
-        self._iterator = iterator
-        self._flow = Outflow()
-        self._sink: ItemSink | None = None
-        lane.iterations[self] = None
+    def __init__(self, raw: bool = False, workers: int = 1, **kw: Unpack[QueueOptions]) -> None:
+        if workers < 1:
+            raise ValueError(f"a ThreadQueue has at least one worker, got {workers}")
+        super().__init__(**kw)
+        for _ in range(workers):
+            self.hire(ThreadWorker(raw=raw, reactor=kw.get("reactor")))
 
-    # For the reactor's thread.
+    @overload
+    def deferToThread(
+        self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
+    ) -> Deferred[Deferator[T]]: ...
+    @overload
+    def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
+        """A Deferred of what F gives, called in the queue's thread, past the queue: next after what the thread has.
 
-    def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
-        self._sink = sink
-        self._lane.sources[self] = None
+        Of several threads, the one with the fewest unfinished calls has it. Every argument is F's own. An iterator
+        comes as a `Deferator`, unless the queue is raw. To cancel it is as for a call in the queue. Shutting down
+        waits for the call, though not for its iterator. Raises `asynqueue.errors.QueueRunError` on a queue that has
+        been shut down or has no thread.
 
-    def grant(self, items: int) -> None:
-        """Produce ITEMS more."""
-        if self._lane.abandoned:
-            self.over(WorkerLost("the iteration ended early: its thread was abandoned"))
-        else:
-            self._lane.do(_Grant(self, items))
-
-    def close(self) -> None:
-        """End the iterator in its thread, and say so."""
-        self._lane.do(_Close(self))
-
-    def over(self, error: BaseException | None) -> None:
-        """Nothing more comes."""
-        self._lane.sources.pop(self, None)
-        if self._sink is not None:
-            self._sink.over(error)
-
-    def _arrived(self, items: Sequence[Any]) -> None:
-        if self._sink is not None:
-            self._sink.arrived(items)
-
-    # For the thread.
-
-    def granted(self, items: int) -> None:
-        """ITEMS more are wanted: go on."""
-        idle = not self._flow.ready
-        self._flow.granted(items)
-        if idle and not self._flow.ended:
-            self._lane.do(self)
-
-    def do(self, lane: _Lane) -> None:
-        """Produce items for as long as a slice lasts; then other jobs have their turn."""
-        items: list[Any] = []
-        deadline = perf_counter() + SLICE
-        while len(items) < self._flow.credit:
-            try:
-                items.append(next(self._iterator))
-            except StopIteration:
-                self._end(items, None)
-                return
-            except BaseException as error:
-                self._end(items, error)
-                return
-            if perf_counter() > deadline:
-                break
-        if items:
-            self._flow.sent(len(items))
-            lane.tell(lambda: self._arrived(items))
-        if self._flow.ready:
-            lane.do(self)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Close the iterator, which ends with ERROR if there is one."""
-        if not self._flow.ended:
-            self._end([], error)
-
-    def _end(self, items: list[Any], error: BaseException | None) -> None:
-        self._flow.end()
-        self._lane.iterations.pop(self, None)
-        close = getattr(self._iterator, "close", None)
-        try:
-            if callable(close):
-                close()
-        except BaseException as raised:
-            error = error or raised
-        if items:
-            self._lane.tell(lambda: self._arrived(items))
-        self._lane.tell(lambda: self.over(error))
-
-
-class _Grant(_Job):
-    def __init__(self, source: _LaneSource, items: int) -> None:
-        self._source = source
-        self._items = items
-
-    def do(self, lane: _Lane) -> None:
-        self._source.granted(self._items)
-
-
-class _Close(_Job):
-    def __init__(self, source: _LaneSource) -> None:
-        self._source = source
-
-    def do(self, lane: _Lane) -> None:
-        self._source.end()
+        >>> d = queue.deferToThread(connection.interrupt)                   # doctest: +SKIP
+        """
+        if not self.isRunning():
+            raise QueueRunError(f"the queue is not running: {CallSpec(f, args, kw)} was not run")
+        workers = [worker for worker in self.workers() if isinstance(worker, ThreadWorker)]
+        if not workers:
+            raise QueueRunError(f"the queue has no thread: {CallSpec(f, args, kw)} was not run")
+        return min(workers, key=lambda worker: worker.unfinished).deferToThread(f, *args, **kw)
 
 
 class ThreadWorker:
@@ -286,9 +113,7 @@ class ThreadWorker:
         self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._reactor = reactor
-        self._lane: _Lane | None = None
-        self._leaving: Deferred[None] = succeed(None)
-        self._jobs: dict[_CallJob, None] = {}  # those without an outcome, in order
+        self._thread = OwnThread(reactor, self._refreshed)
         self._resign: Resignator | None = None
 
     def setResignator(self, resign: Resignator) -> None:
@@ -297,70 +122,240 @@ class ThreadWorker:
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Make the call of TASK in the thread, which is started for the first one."""
-        if self._lane is None:
-            self._lane = _Lane(installedReactor(self._reactor))
-        job = _CallJob(task, self._raw if task.raw is None else task.raw, self)
-        self._jobs[job] = None
-        self._lane.do(job)
+        job = _TaskJob(task, self._raw if task.raw is None else task.raw, self._thread)
+        self._thread.start(job)
         return job.deferred
+
+    @overload
+    def deferToThread(
+        self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
+    ) -> Deferred[Deferator[T]]: ...
+    @overload
+    def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
+        """A Deferred of what F gives, called in the thread after what it has been given already."""
+        return _DirectJob(CallSpec(f, args, kw), self._raw, self._thread, self._reactor).start()
 
     def recall(self) -> None:
         """Give back what has not started."""
-        if self._lane is not None:
-            for job in self._lane.takeBack():
-                job.end(Recalled())
+        self._thread.recall()
 
     def stop(self) -> Deferred[None]:
         """Let the thread end when it has done what it was given; fires when it is gone."""
-        if self._lane is not None:
-            self._leaving, self._lane = self._lane.leave(), None
-        stopped: Deferred[None] = Deferred()
-        self._leaving.addCallback(stopped.callback)
-        return stopped
+        return self._thread.leave()
 
     def crash(self) -> Sequence[Task]:
         """Abandon the thread; the tasks without an outcome."""
-        lane = self._lane
-        if lane is not None:
-            lane.takeBack()  # first, so that no other starts while it is heard what has ended
-            lane.collect()
-            lane.abandon()
-            self._lane = None
-        unfinished = [job.task for job in self._jobs]
-        self._jobs.clear()
-        return unfinished
+        tasks: list[Task] = []
+        for job in self._thread.crash():
+            if isinstance(job, _TaskJob):
+                tasks.append(job.task)
+            else:
+                job.ended(Lost("its thread was abandoned"))
+        return tasks
 
-    def interrupt(self, job: _CallJob) -> None:
-        """The outcome of JOB is not wanted any more. (For the job's own Deferred.)"""
-        lane = self._lane
-        if lane is None or job not in self._jobs:
-            return
-        unstarted = lane.takeBack()
-        lane.collect()
-        unstarted += lane.takeBack()  # what hearing that has brought
-        if job in self._jobs and job not in unstarted:
-            lane.abandon()
-            self._lane = None
-            if self._resign is not None:
-                self._resign(returning=True)
-            job.end(Interrupted())
-        for other in unstarted:
-            other.end(Recalled())
+    @property
+    def unfinished(self) -> int:
+        """The number of calls it has been given and has not finished."""
+        return self._thread.unfinished
 
-    def ended(self, job: _CallJob) -> None:
-        """JOB has its outcome. (For the job itself.)"""
-        self._jobs.pop(job, None)
+    def _refreshed(self) -> None:
+        if self._resign is not None:
+            self._resign(returning=True)
 
 
-class ThreadQueue(TaskQueue):
-    """A queue with WORKERS threads of its own.
+class ThreadLooper:
+    """A thread that makes one call after another, without a queue's order, retries or timeouts.
 
-    RAW and the other keywords are those of `ThreadWorker` and `asynqueue.base.TaskQueue`.
+    It starts with the first call and ends with `stop`, or with the reactor. With RAW, an iterator is a result like any
+    other, unless a call says otherwise. Everything here is for the reactor's thread. REACTOR is the installed one if it
+    is not given.
+
+    >>> looper = ThreadLooper()
+    >>> d = looper.call(sum, range(10), doNext=True)                        # doctest: +SKIP
     """
 
-    def __init__(self, raw: bool = False, workers: int = 1, **kw: Unpack[QueueOptions]) -> None:
-        if workers < 1:
-            raise ValueError(f"a ThreadQueue has at least one worker, got {workers}")
-        super().__init__(**kw)
-        for _ in range(workers):
-            self.hire(ThreadWorker(raw=raw, reactor=kw.get("reactor")))
+    def __init__(self, raw: bool = False, *, reactor: Any = None) -> None:
+        self._raw = raw
+        self._reactor = reactor
+        self._thread = OwnThread(reactor)
+        self._stopped = False
+        self._trigger: object = None
+
+    @overload
+    def call(
+        self, f: Callable[..., T], /, *args: Any, raw: Literal[True], doNext: bool = False, **kw: Any
+    ) -> Deferred[T]: ...
+    @overload
+    def call(
+        self, f: Callable[..., Iterator[T]], /, *args: Any, doNext: bool = False, raw: bool | None = None, **kw: Any
+    ) -> Deferred[Deferator[T]]: ...
+    @overload
+    def call(
+        self, f: Callable[..., T], /, *args: Any, doNext: bool = False, raw: bool | None = None, **kw: Any
+    ) -> Deferred[T]: ...
+    def call(
+        self, f: Callable[..., Any], /, *args: Any, doNext: bool = False, raw: bool | None = None, **kw: Any
+    ) -> Deferred[Any]:
+        """A Deferred of what ``f(*args, **kw)`` gives in the thread, after the calls before it.
+
+        DONEXT puts it before those that wait. An iterator comes as a `Deferator`, whose items the thread makes between
+        other calls; with RAW it is a result like any other. Cancelled, the call never runs; or, if it has started, its
+        thread is abandoned, and what it gives is dropped.
+
+        Raises `asynqueue.errors.ThreadError` after `stop`.
+        """
+        return self._start(CallSpec(f, args, kw), self._raw if raw is None else raw, doNext)
+
+    @overload
+    def deferToThread(
+        self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
+    ) -> Deferred[Deferator[T]]: ...
+    @overload
+    def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
+        """As `call`, but every argument is F's own."""
+        return self._start(CallSpec(f, args, kw), self._raw, False)
+
+    def stop(self) -> Deferred[None]:
+        """Take no more calls, and end the thread when it has made those before; fires when it is gone.
+
+        What still iterates ends with `asynqueue.errors.WorkerLost`. May be called again.
+        """
+        self._stopped = True
+        return self._thread.leave().addCallback(self._forgetReactor)
+
+    @property
+    def stopped(self) -> bool:
+        """True once it takes no more calls."""
+        return self._stopped
+
+    def _start(self, spec: CallSpec[Any], raw: bool, urgent: bool) -> Deferred[Any]:
+        if self._stopped:
+            raise ThreadError(f"the ThreadLooper is stopped: {spec} was not run")
+        reactor = installedReactor(self._reactor)
+        if self._trigger is None and hasattr(reactor, "addSystemEventTrigger"):
+            self._trigger = reactor.addSystemEventTrigger("during", "shutdown", self._reactorStops)
+        return _DirectJob(spec, raw, self._thread, reactor).start(urgent)
+
+    def _forgetReactor(self, _: None) -> None:
+        trigger, self._trigger = self._trigger, None
+        if trigger is not None:
+            reactor: Any = installedReactor(self._reactor)  # it gave us the trigger
+            reactor.removeSystemEventTrigger(trigger)
+
+    def _reactorStops(self) -> None:
+        """Nothing can be waited for any more."""
+        self._stopped = True
+        self._trigger = None
+        for job in self._thread.crash():
+            job.ended(Lost("the reactor has stopped"))
+
+
+_shared: ThreadLooper | None = None
+
+
+@overload
+def deferToThread() -> Deferred[None]: ...
+@overload
+def deferToThread(f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[Deferator[T]]: ...
+@overload
+def deferToThread(f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+def deferToThread(f: Callable[..., Any] | None = None, /, *args: Any, **kw: Any) -> Deferred[Any]:
+    """A Deferred of what ``f(*args, **kw)`` gives, called in a thread that all such calls share, one after another.
+
+    An iterator comes as a `Deferator`. To cancel it is as for `ThreadLooper.call`. The thread starts with the first
+    call and ends with the reactor, or when this is called with no arguments: then the Deferred fires when it is gone,
+    and the next call starts another. For the reactor's thread.
+
+    >>> d = deferToThread(open, "/etc/hostname")                             # doctest: +SKIP
+    """
+    global _shared
+    if f is None:
+        looper, _shared = _shared, None
+        return succeed(None) if looper is None else looper.stop()
+    if _shared is None or _shared.stopped:
+        _shared = ThreadLooper()
+    return _shared.deferToThread(f, *args, **kw)
+
+
+class _TaskJob(CallJob):
+    """The call of a queue's task, and the Deferred of its outcome."""
+
+    def __init__(self, task: Task, raw: bool, owner: OwnThread) -> None:
+        super().__init__(task.call, raw, owner)
+        self.task = task
+        self.deferred: Deferred[RunOutcome] = Deferred(lambda _: owner.interrupt(self))
+
+    def ended(self, outcome: RunOutcome) -> None:
+        """Fire with OUTCOME."""
+        self.deferred.callback(outcome)
+
+
+class _DirectJob(CallJob):
+    """A call of nobody but the caller, and the Deferred of its result."""
+
+    movable = True
+
+    def __init__(self, call: CallSpec[Any], raw: bool, owner: OwnThread, reactor: Any) -> None:
+        super().__init__(call, raw, owner)
+        self._deferred: Deferred[Any] = Deferred(self._cancel)  # of whatever the user's callable returns
+        self._owner = owner
+        self._reactor = reactor
+        self._claim = threading.Lock()  # who has it decides: the thread that it starts, the loop that it never does
+        self._wanted = True
+        self._opening: Deferator[Any] | None = None
+
+    def start(self, urgent: bool = False) -> Deferred[Any]:
+        """Have it done."""
+        self._owner.start(self, urgent)
+        return self._deferred
+
+    def do(self, lane: Lane) -> None:
+        """Make the call, unless it has been cancelled."""
+        if self._claim.acquire(blocking=False):
+            super().do(lane)
+
+    def ended(self, outcome: RunOutcome) -> None:
+        """Fire with what there is in OUTCOME."""
+        if not self._wanted or isinstance(outcome, (Interrupted, Recalled)):
+            if isinstance(outcome, Iterating):
+                outcome.source.close()
+            self._deferred.errback(self._cancelled())
+        elif isinstance(outcome, Iterating):
+            self._opening = Deferator(outcome.source, reactor=self._reactor)
+            self._opening.whenKnown().addCallback(self._opened)
+        elif not isinstance(outcome, Returned):
+            self._deferred.errback(failureOf(errorOf(outcome, self.call)))
+        elif isinstance(outcome.value, Deferred):
+            self._deferred.errback(TypeError(f"{self.call} returned a Deferred, which its thread does not wait for"))
+        else:
+            self._deferred.callback(outcome.value)
+
+    def _opened(self, deferator: Deferator[Any]) -> None:
+        self._opening = None
+        if not self._deferred.called:
+            self._deferred.callback(deferator)
+
+    def _cancel(self, deferred: Deferred[Any]) -> None:
+        self._wanted = False
+        if self._opening is not None:
+            deferred.errback(self._cancelled())
+            self._opening.stop()
+        elif self._claim.acquire(blocking=False):
+            self.end(Interrupted())
+        else:
+            self._owner.interrupt(self)
+
+    def _cancelled(self) -> CancelledError:
+        return CancelledError(f"{self.call} was cancelled")
+
+
+if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _BRIDGES:
+            from asynqueue import bridges
+
+            return getattr(bridges, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -192,7 +192,7 @@ class TestLettingGoOfACall:
             assert isinstance(await failureOf(running), CancelledError)
             fresh = await after
             assert fresh != gate.name
-            assert ours() == sorted([f"{gate.name} (abandoned)", fresh])
+            assert ours() == sorted([f"{gate.name} (abandoned in Gate.passThrough())", fresh])
             gate.open()
             await until(lambda: ours() == [fresh])
         assert gate.starts == 1
@@ -420,7 +420,7 @@ class TestIterations:
                 await kit.drained(iteration)
             gate.open()
             await until(lambda: steps.closedIn)
-        assert steps.closedIn == [f"{name} (abandoned)"]
+        assert steps.closedIn == [f"{name} (abandoned in Gate.passThrough())"]
 
     @inLoop
     async def test_raw_gives_the_iterator_itself(self) -> None:
@@ -455,7 +455,7 @@ class TestLettingGoOfAWorker:
             await until(gate.reached.is_set)
             left = queue.detachWorker(worker)
             gate.open()
-            while not worker._lane._told:  # the reactor has no turn
+            while not worker._thread._lane._told:  # the reactor has no turn
                 time.sleep(0.001)
             crashed = queue.detachWorker(worker, crash=True)
             assert (await left, await crashed) == ([], [])
