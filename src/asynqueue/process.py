@@ -52,6 +52,10 @@ class ProcessWorker:
     method of `multiprocessing` or a context from there; the fork server is the default where there is one, else
     ``spawn``.
 
+    With USEREACTOR, the process runs a Twisted reactor of its own, which calls over there may use, and return a
+    Deferred or a coroutine: the call ends when that has fired, and the next one starts then. Not in a process that is
+    forked off ours, which is a `ValueError`.
+
     A process that was given MAXTASKS calls, or uses more than MAXMEMORY kB of main memory after one, is replaced
     before the next: it ends what it was given, its iterations too, while the fresh one runs the saved updates and goes
     on. That one is started a little before, so that nobody has to wait for it. Either limit is 1 or more, else
@@ -74,6 +78,7 @@ class ProcessWorker:
         raw: bool = False,
         callStats: bool = False,
         context: str | BaseContext | None = None,
+        useReactor: bool = False,
         *,
         maxTasks: int | None = None,
         maxMemory: int | None = None,
@@ -82,6 +87,12 @@ class ProcessWorker:
         self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._context = contextFor(context)
+        if useReactor and self._context.get_start_method() == "fork":
+            raise ValueError(
+                "useReactor needs a process with no reactor in it yet, and a fork has ours: use the context forkserver "
+                "or spawn"
+            )
+        self._useReactor = useReactor
         self._limits = WearLimits(maxTasks, maxMemory)
         if maxMemory is not None and residentMemory(os.getpid()) is None:
             raise ProcessError("maxMemory needs to know how much a process uses, which this system does not tell")
@@ -260,7 +271,7 @@ class ProcessWorker:
             raise ProcessError("this worker was stopped")
         for attempt in count(1):
             try:
-                process = WorkerProcess(self._context, installedReactor(self._reactor), self)
+                process = WorkerProcess(self._context, installedReactor(self._reactor), self, self._useReactor)
                 break
             except (OSError, EOFError) as error:
                 if attempt == START_ATTEMPTS:
@@ -275,7 +286,7 @@ class ProcessQueue(TaskQueue):
     """A queue with N processes of its own; as many as there are `cores` if N is not given.
 
     With CALLSTATS, it keeps how long each call took, here and over there, for `stats` to tell. RAW, SERIES, CONTEXT,
-    MAXTASKS (calls) and MAXMEMORY (kB) are those of `ProcessWorker`, the other keywords those of
+    MAXTASKS (calls), MAXMEMORY (kB) and USEREACTOR are those of `ProcessWorker`, the other keywords those of
     `asynqueue.base.TaskQueue`.
 
     >>> queue = ProcessQueue(2)                              # doctest: +SKIP
@@ -291,6 +302,7 @@ class ProcessQueue(TaskQueue):
         context: str | BaseContext | None = None,
         maxTasks: int | None = None,
         maxMemory: int | None = None,
+        useReactor: bool = False,
         **kw: Unpack[QueueOptions],
     ) -> None:
         if N is not None and (type(N) is not int or N < 1):
@@ -301,7 +313,14 @@ class ProcessQueue(TaskQueue):
         try:
             for _ in range(cores() if N is None else N):
                 worker = ProcessWorker(
-                    series, raw, callStats, context, maxTasks=maxTasks, maxMemory=maxMemory, reactor=kw.get("reactor")
+                    series,
+                    raw,
+                    callStats,
+                    context,
+                    useReactor,
+                    maxTasks=maxTasks,
+                    maxMemory=maxMemory,
+                    reactor=kw.get("reactor"),
                 )
                 self.hire(worker)
                 self._brought.append(worker)

@@ -37,7 +37,7 @@ SLICE = 0.001
 _READ_SIZE = 1 << 18
 
 
-class _Iteration:
+class Iteration:
     """An iterator that a call returned, and what may be sent of it."""
 
     __slots__ = ("flow", "iterator")
@@ -62,7 +62,7 @@ class ProcessUniverse:
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
         self._calls: deque[m.Call] = deque()
-        self._iterations: dict[int, _Iteration] = {}
+        self._iterations: dict[int, Iteration] = {}
         self._residents: dict[int, Any] = {}
         self._leaving = False
 
@@ -70,16 +70,7 @@ class ProcessUniverse:
         """Do what is asked for until told to leave, or until the near side is gone."""
         try:
             self._say(m.Ready(os.getpid()))
-            while self._calls or not self._leaving:
-                producing = [i for i in self._iterations.items() if i[1].flow.ready]
-                idle = not self._calls and not producing
-                if (idle or self._iterations) and not self._listen(wait=idle):
-                    break
-                if self._calls:
-                    self._run(self._calls.popleft())
-                for number, iteration in producing:
-                    if iteration.flow.ready:
-                        self._produce(number, iteration)
+            self._loop()
         except (BrokenPipeError, ConnectionResetError):
             pass  # the near side is gone: so are we
         finally:
@@ -88,6 +79,22 @@ class ProcessUniverse:
                     iteration.close()
                 except BaseException:  # of a user's iterator, whose items nobody hears of any more
                     traceback.print_exc()
+
+    def _loop(self) -> None:
+        while self._calls or not self._leaving:
+            producing = self._producing()
+            idle = not self._calls and not producing
+            if (idle or self._iterations) and not self._listen(wait=idle):
+                break
+            if self._calls:
+                self._run(self._calls.popleft())
+            for number, iteration in producing:
+                if iteration.flow.ready:
+                    self._produce(number, iteration)
+
+    def _producing(self) -> list[tuple[int, Iteration]]:
+        """The iterators of which items may be sent."""
+        return [i for i in self._iterations.items() if i[1].flow.ready]
 
     def _say(self, message: m.ToNear) -> None:
         self._stream.sendall(encode(message))
@@ -119,14 +126,21 @@ class ProcessUniverse:
             f, args, kw = self._called(call)
             started = perf_counter()
             result = f(*args, **kw)
-            seconds = perf_counter() - started
-            if not call.raw and isIterator(result):
-                self._iterations[call.id] = _Iteration(result)
-                self._say(m.Opened(call.id, seconds))
-                return
-            outcome: m.ToNear = m.Returned(call.id, seconds, dumpResult(result))
         except BaseException as error:  # SystemExit too: it is the call that ends, not the worker
-            outcome = m.Raised(call.id, perf_counter() - started, dumpError(error))
+            self._say(m.Raised(call.id, perf_counter() - started, dumpError(error)))
+        else:
+            self._returned(call, result, perf_counter() - started)
+
+    def _returned(self, call: m.Call, result: Any, seconds: float) -> None:
+        """CALL gave RESULT after so many SECONDS."""
+        try:
+            if not call.raw and isIterator(result):
+                self._iterations[call.id] = Iteration(result)
+                outcome: m.ToNear = m.Opened(call.id, seconds)
+            else:
+                outcome = m.Returned(call.id, seconds, dumpResult(result))
+        except BaseException as error:
+            outcome = m.Raised(call.id, seconds, dumpError(error))
         self._say(outcome)
 
     def _called(self, call: m.Call) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -142,7 +156,7 @@ class ProcessUniverse:
             f = self._residents[f.key] if f.name is None else getattr(self._residents[f.key], f.name)
         return f, args, kw
 
-    def _produce(self, number: int, iteration: _Iteration) -> None:
+    def _produce(self, number: int, iteration: Iteration) -> None:
         """Send items for as long as a slice lasts."""
         items: list[bytes] = []
         end: m.Exhausted | m.Failed | None = None
@@ -176,8 +190,14 @@ def isIterator(x: object) -> bool:
     return hasattr(type(x), "__next__") and hasattr(type(x), "__iter__")
 
 
-def main(stream: socket.socket, permits: socket.socket, inherited: tuple[int, ...] = ()) -> None:
-    """Serve in this process, which was started for it. INHERITED are descriptors that are none of ours."""
+def main(
+    stream: socket.socket,
+    permits: socket.socket,
+    inherited: tuple[int, ...] = (),
+    universe: type[ProcessUniverse] = ProcessUniverse,
+) -> None:
+    """Serve in this process, which was started for it, by a UNIVERSE. INHERITED are descriptors that are none of
+    ours."""
     for descriptor in inherited:
         os.close(descriptor)
     signal.set_wakeup_fd(-1)
@@ -188,7 +208,7 @@ def main(stream: socket.socket, permits: socket.socket, inherited: tuple[int, ..
     keepLinesWhole()
     with stream:  # it ends here, though what a call left running may keep the process from exiting
         try:
-            ProcessUniverse(stream, permits).serve()
+            universe(stream, permits).serve()
         finally:
             finish()
 

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue import universe
+from asynqueue import reactoruniverse, universe
 from asynqueue.core import messages as m
 from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
@@ -61,12 +61,16 @@ class Owner(Protocol):
 
 
 class WorkerProcess:
-    """A process that serves OWNER, and the link to it, until both are gone."""
+    """A process that serves OWNER, and the link to it, until both are gone.
 
-    def __init__(self, context: BaseContext, reactor: Any, owner: Owner) -> None:
+    With USEREACTOR, it runs a Twisted reactor of its own.
+    """
+
+    def __init__(self, context: BaseContext, reactor: Any, owner: Owner, useReactor: bool = False) -> None:
         self.gone: Deferred[None] = Deferred()
         self._reactor = reactor
         self._owner = owner
+        self._useReactor = useReactor
         self._exitcode: int | None = None
         self._exited = False
         self._hungUp = False
@@ -98,7 +102,7 @@ class WorkerProcess:
             inherited = [near.fileno(), self._permits.giving.fileno()]
             inherited += [descriptor for process in _living for descriptor in process.filenos()]
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
-            target=universe.main,
+            target=reactoruniverse.main if self._useReactor else universe.main,
             args=(far, self._permits.taking, tuple(inherited)),
             name=f"asynqueue-process-{next(_numbers)}",
         )
