@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +22,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from twisted.logger import ILogObserver, LogEvent, capturedLogs, globalLogPublisher
 from zope.interface import implementer
+
+from asynqueue.testing.leftovers import left, present
 
 settings.register_profile(
     "default",
@@ -48,12 +49,6 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 GRACE = 2.0
 """Seconds that a thread or a process has to end in, once told to. Delayed calls and unhandled errors have none."""
-
-POOLS = ("PoolThread-twisted", "ThreadPoolExecutor", "pytest", "asyncio_")
-"""How the threads are named that others keep for as long as the interpreter runs."""
-
-SERVANTS = ("forkserver", "resource_tracker")
-"""The processes that multiprocessing starts once and keeps."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -103,57 +98,23 @@ def nothingIsLeft(ownPlace: None, request: pytest.FixtureRequest) -> Iterator[No
         if event.get("log_namespace") == "twisted.internet.defer" and "log_failure" in event:
             errors.append(event["log_failure"].getTraceback())
 
-    before = _present()
+    before = present()
     globalLogPublisher.addObserver(observe)
     try:
         yield
         gc.collect()
     finally:
         globalLogPublisher.removeObserver(observe)
-    left = [f"{what}: {', '.join(map(str, new))}" for what, new in _left(before).items()]
+    found = [f"{what}: {', '.join(map(str, new))}" for what, new in left(before, _turn, GRACE).items()]
     if "unhandled" not in request.fixturenames:
-        left += [f"an error that nobody handled: {text}" for text in errors]
-    if left:
-        pytest.fail("the test left behind\n  " + "\n  ".join(left), pytrace=False)
-
-
-def _left(before: dict[str, set[Any]]) -> dict[str, list[Any]]:
-    """What there is now and was not BEFORE."""
-    deadline = time.monotonic() + GRACE
-    while True:
-        left = {what: sorted(there - before[what], key=str) for what, there in _present().items()}
-        left = {what: new for what, new in left.items() if new}
-        if not left or "delayed calls" in left or time.monotonic() > deadline:
-            return left
-        _turn()
-
-
-def _present() -> dict[str, set[Any]]:
-    """What a test can leave behind."""
-    reactor = _reactor()
-    calls = set() if reactor is None else {c for c in reactor.getDelayedCalls() if c.active()}
-    fromThreads = {
-        c for c in calls if type(reactor).__name__.startswith("Asyncio") and c.getTime() <= reactor.seconds()
-    }
-    return {
-        "delayed calls": calls - fromThreads,
-        "calls from threads": fromThreads,  # which are delayed calls under asyncio, and due
-        "readers": set() if reactor is None else {*reactor.getReaders(), *reactor.getWriters()},
-        "threads": {t for t in threading.enumerate() if not t.name.startswith(POOLS)},
-        "processes": _children(),
-        "file descriptors": _descriptors(),
-        "temporary files": _temporaryFiles(),
-    }
-
-
-def _reactor() -> Any:
-    """The reactor, if one is installed: looking for it must not install one."""
-    return sys.modules.get("twisted.internet.reactor")
+        found += [f"an error that nobody handled: {text}" for text in errors]
+    if found:
+        pytest.fail("the test left behind\n  " + "\n  ".join(found), pytrace=False)
 
 
 def _turn() -> None:
     """Let things happen for a hundredth of a second."""
-    reactor = _reactor()
+    reactor: Any = sys.modules.get("twisted.internet.reactor")  # looking for it must not install one
     plugin: Any = sys.modules.get("pytest_twisted")
     if reactor is None or plugin is None:
         time.sleep(0.01)
@@ -161,66 +122,3 @@ def _turn() -> None:
     from twisted.internet.task import deferLater
 
     plugin.blockon(deferLater(reactor, 0.01))
-
-
-def _children() -> set[str]:
-    """The processes below this one, but for those that serve it to its end."""
-    servants = {number for number in _childrenOf("self") if any(name in _commandLine(number) for name in SERVANTS)}
-    below = [number for number in _childrenOf("self") if number not in servants]
-    for servant in servants:
-        below += _childrenOf(servant)  # the fork server starts processes for us
-    return {f"{number} ({_commandLine(number)})" for number in below}
-
-
-def _childrenOf(number: str) -> list[str]:
-    found: list[str] = []
-    try:
-        for task in os.listdir(f"/proc/{number}/task"):
-            with open(f"/proc/{number}/task/{task}/children") as listing:
-                found += listing.read().split()
-    except OSError:
-        pass  # it has gone, or there is no /proc here
-    return found
-
-
-def _commandLine(number: str) -> str:
-    try:
-        with open(f"/proc/{number}/cmdline", "rb") as line:
-            return line.read().replace(b"\0", b" ").decode(errors="replace").strip() or "a zombie"
-    except OSError:
-        return "gone"
-
-
-def _descriptors() -> set[str]:
-    """The open file descriptors and what they are, but for those that serve this process to its end."""
-    there: set[str] = set()
-    try:
-        numbers = os.listdir("/proc/self/fd")
-    except OSError:
-        return there
-    for number in numbers:
-        try:
-            there.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
-        except OSError:
-            pass  # the one that listed them
-    return there - {f"{fd} -> {name}" for fd, name in _servantDescriptors()}
-
-
-def _servantDescriptors() -> Iterator[tuple[int, str]]:
-    """What multiprocessing keeps open to its servants."""
-    for module, holder, names in (
-        ("multiprocessing.forkserver", "_forkserver", ("_forkserver_alive_fd",)),
-        ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd",)),
-    ):
-        servant = getattr(sys.modules.get(module), holder, None)
-        for name in names:
-            fd = getattr(servant, name, None)
-            if isinstance(fd, int):
-                yield fd, os.readlink(f"/proc/self/fd/{fd}")
-
-
-def _temporaryFiles() -> set[str]:
-    """What is in the directory for temporary files, but for the one where the fork server listens."""
-    process: Any = sys.modules.get("multiprocessing.process")
-    kept = process and process.current_process()._config.get("tempdir")
-    return set(os.listdir(tempfile.gettempdir())) - {os.path.basename(kept or "")}

@@ -54,7 +54,7 @@ class AsyncWorker:
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Call what TASK says in the reactor's next turn."""
         raw = self._raw if task.raw is None else task.raw
-        self._run = _Run(task, raw, installedReactor(self._reactor), self._ended)
+        self._run = _Run(task, raw, installedReactor(self._reactor), self._ended, self._stopIfDone)
         return self._run.outcome
 
     def recall(self) -> None:
@@ -66,8 +66,7 @@ class AsyncWorker:
         """Fires when what runs has ended."""
         done: Deferred[None] = Deferred()
         self._stopping.append(done)
-        if self._run is None:
-            self._ended()
+        self._stopIfDone()
         return done
 
     def crash(self) -> Sequence[Task]:
@@ -77,25 +76,41 @@ class AsyncWorker:
             return []
         self._ended()
         run.letGo()
+        self._stopIfDone()
         return [run.task]
 
     def _ended(self) -> None:
         """Nothing runs."""
         self._run = None
-        stopping, self._stopping = self._stopping, []
-        for done in stopping:
-            done.callback(None)
+
+    def _stopIfDone(self) -> None:
+        """The outcome of what ran is known: unless that has brought another call, fire what waits for the end."""
+        if self._run is None:
+            stopping, self._stopping = self._stopping, []
+            for done in stopping:
+                done.callback(None)
 
 
 class _Run:
-    """One call in the main loop, from the turn before it starts to its outcome. Just before that, it calls ONENDED."""
+    """One call in the main loop, from the turn before it starts to its outcome.
 
-    def __init__(self, task: Task, raw: bool, reactor: Clock, onEnded: Callable[[], None]) -> None:
+    Just before it tells that, it calls ONENDED, and just after, ONTOLD.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        raw: bool,
+        reactor: Clock,
+        onEnded: Callable[[], None],
+        onTold: Callable[[], None],
+    ) -> None:
         self.task = task
         self.outcome: Deferred[RunOutcome] = Deferred(self._interrupted)
         self._raw = raw
         self._reactor = reactor
         self._onEnded = onEnded
+        self._onTold = onTold
         self._wanted = True
         self._started = 0.0
         self._result: Deferred[Any] | None = None  # the user's callable may return anything
@@ -144,6 +159,7 @@ class _Run:
         self._wanted = False
         self._onEnded()
         self.outcome.callback(outcome)
+        self._onTold()
 
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours

@@ -182,6 +182,13 @@ class TestLeaving:
         clock.advance(0)
         assert outcomes(worker.stop()) == [None]
 
+    def test_it_stops_after_it_has_answered(self, clock: Clock, worker: AsyncWorker) -> None:
+        said: list[object] = []
+        worker.run(task(nothing)).addCallback(said.append)
+        worker.stop().addCallback(said.append)
+        clock.advance(0)
+        assert said == [Returned(None), None]
+
     def test_a_busy_one_stops_when_its_call_has_ended(self, clock: Clock, worker: AsyncWorker) -> None:
         inner: Deferred[int] = Deferred()
         worker.run(task(lambda: inner))

@@ -1,0 +1,90 @@
+"""What AsynQueue guarantees, by name, and the error that says which guarantee did not hold.
+
+The words are those of the design. ``docs/guarantees.md`` says, for each, which property holds it up.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+
+class Guarantee(enum.Enum):
+    """A guarantee; its value is what it says."""
+
+    NOTHING_LOST = (
+        "Nothing lost, nothing doubled: every submitted task settles exactly once, whatever workers join, leave, crash "
+        "or time out in between"
+    )
+    STARTED_AGAIN_ONCE = (
+        "A call that started on a worker that died is started at most once more (two attempts by default, settable), "
+        "then settles as lost"
+    )
+    NEIGHBOURS = (
+        "A death is charged only to the call that was running: its neighbours in the same window, finished or not, "
+        "are never charged and never lost"
+    )
+    QUALIFIED = "Qualified: a task of a series runs only on a worker qualified for it"
+    NEVER_BLOCKED = "Never head-of-line blocked: a task that nobody can run now delays nobody else"
+    ORDER = (
+        "Order: doNext calls first, then by fair order, then doLast calls; within one series and niceness, "
+        "first in, first out"
+    )
+    FAIR_SHARES = (
+        "Fair shares: two backlogged flows are served in inverse proportion to their weights, within w_i + w_j of it"
+    )
+    NEW_FLOW = "A new flow neither waits behind the backlog nor overtakes it for free"
+    WORK_CONSERVING = (
+        "Work-conserving: no worker with room idles while a task it may run is queued; the one with the fewest "
+        "unfinished tasks gets the next"
+    )
+    COST = "Cost: O(log n) a task with n queued; no recursion anywhere"
+    WINDOW = "The window: a worker never runs, nor is given, more at once than its window allows"
+    WINDOW_BUDGET = (
+        "The window grows while calls return faster than a millisecond and shrinks at once when one does not"
+    )
+    DEATH_NOTICED = "A dead worker is noticed at once, is replaced, and loses nothing"
+    ONE_CALL_FAILS = (
+        "What cannot be carried fails that one call with an error that says which object and why; the worker lives on"
+    )
+    FRAMING = "Bytes that follow no rule are a named error: no crash, no hang, no unbounded memory"
+    RESIDENTS = "An object whose bound method was the subject of update lives on in every worker"
+    UPDATES = "An update is run on every present worker, and on every future worker before its first task"
+    EXACT_ITEMS = "An iteration gives exactly the iterator's items, in order, each once"
+    ERROR_AFTER_ITEMS = "An exception half-way through an iteration arrives after the items before it"
+    CREDIT = "Never more than the credit is in flight"
+    ITERATION_ENDS = (
+        "Nothing is left running or held after stop, exhaustion, error, or the loss of either side: stopping runs the "
+        "generator's finally"
+    )
+    ORIGINAL_ERRORS = "Errors arrive as Failures that wrap the original exception type"
+    CANCELLATION = (
+        "Cancelling a call's Deferred: queued, it never runs; running, its Deferred ends now, and the worker is free"
+    )
+    TIMEOUT = (
+        "A timeout really frees the worker; on the first expiry the call is tried again, on the second it fails with "
+        "TimeoutError"
+    )
+    SHUTDOWN_WAITS = "Shutdown waits for what was accepted"
+    NOTHING_LEFT = (
+        "Shutdown leaves nothing: no process, thread, file descriptor, shared memory, temporary file, or delayed call"
+    )
+    CRASH = "A crash does not wait, and gives exactly the tasks that were unfinished"
+    RESULTS_IN_ORDER = "map gives results in the order of its items, with bounded read-ahead"
+    TRACKER = (
+        "A tracker's waits end in the very turn in which their condition comes true, and leave chains as they were"
+    )
+    LOCK = "Who holds the lock holds it alone; VIPs before others, first come first served in each class"
+    BRIDGES = "What one side of a bridge writes, the other reads: all of it, in order, each once, with bounded room"
+
+
+class GuaranteeBroken(AssertionError):
+    """GUARANTEE did not hold: HOW says what was seen, STORY what happened up to then."""
+
+    def __init__(self, guarantee: Guarantee, how: str, story: Sequence[str] = ()) -> None:
+        lines = [f"{guarantee.value}.", f"  But {how}."]
+        if story:
+            lines += ["  The story:", *(f"    {n}. {line}" for n, line in enumerate(story, 1))]
+        super().__init__("\n".join(lines))
+        self.guarantee = guarantee
+        self.how = how

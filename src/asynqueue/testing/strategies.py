@@ -1,0 +1,70 @@
+"""Hypothesis strategies for what a queue is asked for: calls, their options, and whole schedules of them.
+
+>>> from hypothesis import given
+>>> @given(schedules())
+... def test_my_program(schedule):
+...     for spec, options in schedule:
+...         ...
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from hypothesis import strategies as st
+
+from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
+from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, Wish
+
+
+def specs() -> st.SearchStrategy[CallSpec[Any]]:
+    """Calls of every kind of result: those that return, that raise, and that give an iterator. All can be pickled."""
+    number = st.integers(-9, 9)
+    return st.one_of(
+        st.builds(lambda x: CallSpec.of(abs, x), number),
+        st.builds(lambda x, y: CallSpec.of(max, x, y), number, number),
+        st.builds(lambda x: CallSpec.of(divmod, x, 0), number),  # raises ZeroDivisionError
+        st.builds(lambda x: CallSpec.of(int, "ff", base=x), st.sampled_from((16, 10))),  # or ValueError
+        st.builds(lambda xs: CallSpec.of(map, operator.neg, xs), st.lists(number, max_size=5)),
+    )
+
+
+def options(series: tuple[str | None, ...] = (None,)) -> st.SearchStrategy[dict[str, Any]]:
+    """Options of `asynqueue.TaskQueue.call`, of one of SERIES; those that are as they are anyway are left out."""
+    place = st.sampled_from(({}, {}, {"doNext": True}, {"doLast": True}))
+    return st.builds(
+        lambda where, rest: {**where, **rest},
+        place,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "niceness": st.integers(NICENESS_MIN, NICENESS_MAX),
+                "series": st.sampled_from(series),
+                "retries": st.integers(0, 3),
+            },
+        ),
+    )
+
+
+def schedules(
+    most: int = 20, series: tuple[str | None, ...] = (None,)
+) -> st.SearchStrategy[list[tuple[CallSpec[Any], dict[str, Any]]]]:
+    """Up to MOST calls with their options, to be submitted one after another."""
+    return st.lists(st.tuples(specs(), options(series)), max_size=most)
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wish:
+    """What the kit asks of a worker. The simplest is to give a number."""
+    do = draw(st.sampled_from(("give", "fail", "hold", "iterate")))
+    retries = draw(st.sampled_from((1, 1, 0, 2)))
+    if do == "hold":
+        return Wish(do, series=draw(st.sampled_from((None, QUALIFIED[0]))), retries=retries)
+    if do == "iterate":
+        items, breaks, fed = draw(st.sampled_from((0, 1, 2, 5, 20))), draw(st.booleans()), draw(st.booleans())
+        return Wish(do, items, breaks, fed, retries=retries)
+    series = draw(st.sampled_from((None, None, *QUALIFIED, UNQUALIFIED)))
+    niceness = draw(st.sampled_from((0, 0, -20, 20)))
+    where = draw(st.sampled_from((None, None, "doNext", "doLast")))
+    return Wish(do, series=series, niceness=niceness, where=where, retries=retries)

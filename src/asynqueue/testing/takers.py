@@ -1,0 +1,123 @@
+"""Who takes the items of the kit's iterations: as many as the story says, and then none.
+
+A `Taker` asks a `Deferator` for them, one after another. A `Feeder` is an `IConsumer`, which pauses who feeds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.python.failure import Failure
+
+from asynqueue.testing.model import UNQUALIFIED, Call
+
+
+@attrs.define(eq=False)
+class Taker:
+    """Takes the items of CALL's iterator, as many as were asked for."""
+
+    call: Call
+    wanted: int = 0
+    _items: Any = None  # a Deferator, once the call has given one
+    _waiting: bool = False
+
+    @property
+    def content(self) -> bool:
+        """True when it waits for nothing."""
+        call = self.call
+        if call.wish.series == UNQUALIFIED or call.over or (call.ends and self._items is None):
+            return True
+        return bool(call.ends) and not call.stopped and not self._waiting
+
+    def take(self, items: int) -> None:
+        """Take ITEMS more."""
+        self.wanted += items
+        self._proceed()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self.call.stopped = True
+        if self._items is not None:
+            self._items.stop()
+            self._over(None)
+
+    def begin(self, items: Any) -> None:
+        """The iterator is here."""
+        self._items = items
+        if self.call.stopped:
+            self.stop()
+        self._proceed()
+
+    def _proceed(self) -> None:
+        while self._items is not None and self.wanted > 0 and not self._waiting and not self.call.over:
+            self._waiting = True
+            self._items.__anext__().addCallbacks(self._came, self._failed)
+
+    def _came(self, item: Any) -> None:
+        self._waiting = False
+        self.wanted -= 1
+        if not self.call.over:
+            self.call.got.append(item)
+        self._proceed()
+
+    def _failed(self, reason: Failure) -> None:
+        self._waiting = False
+        self._over(None if reason.check(StopAsyncIteration) else reason.value)
+
+    def _over(self, error: BaseException | None) -> None:
+        if not self.call.over:
+            self.call.over = True
+            self.call.error = error
+
+
+@attrs.define(eq=False)
+class Feeder(Taker):
+    """Is fed the items of CALL's iterator, and pauses who feeds it when it has as many as were asked for."""
+
+    _producer: Any = None  # an IPushProducer
+    _paused: bool = False
+
+    @property
+    def content(self) -> bool:
+        """True when it waits for nothing."""
+        return bool(self.call.ends) or self._paused
+
+    def take(self, items: int) -> None:
+        """Take ITEMS more."""
+        self.wanted += items
+        if self._paused:
+            self._paused = False
+            self._producer.resumeProducing()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self.call.stopped = True
+        self._paused = False
+        if self._producer is not None and not self.call.ends:
+            self._producer.stopProducing()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """PRODUCER has the items."""
+        self._producer = producer
+        if self.call.stopped:
+            producer.stopProducing()
+        elif self.wanted <= 0:
+            self._pause()
+
+    def unregisterProducer(self) -> None:
+        """There are no more."""
+        self._paused = False
+
+    def write(self, item: Any) -> None:
+        """Take ITEM."""
+        if self.call.stopped:
+            return
+        self.call.got.append(item)
+        self.wanted -= 1
+        if self.wanted <= 0:
+            self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._producer.pauseProducing()
