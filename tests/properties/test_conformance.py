@@ -73,6 +73,6 @@ TestInMemory = InMemory.TestCase
 TestInMemoryForGood = InMemoryForGood.TestCase
 TestInTheMainLoop = InTheMainLoop.TestCase
 TestInAThread = InAThread.TestCase
-TestInAThread.settings = settings(max_examples=EXAMPLES // 2, stateful_step_count=25)
+TestInAThread.settings = settings(max_examples=EXAMPLES // 3, stateful_step_count=25)
 TestInAProcess = InAProcess.TestCase
-TestInAProcess.settings = settings(max_examples=EXAMPLES // 4, stateful_step_count=20)
+TestInAProcess.settings = settings(max_examples=EXAMPLES // 6, stateful_step_count=20)

@@ -13,14 +13,13 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from asynqueue.core.iteration import Outflow
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.window import Window
 from asynqueue.errors import WorkerLost
-from asynqueue.interfaces import Clock, ItemSink, Resignator
+from asynqueue.interfaces import Clock, DelayedCall, ItemSink, Resignator
 from asynqueue.universe import isIterator
 
 
@@ -175,7 +174,7 @@ class Run:
     def __init__(self, task: Task, worker: MemoryWorker) -> None:
         self.task = task
         self.started = False
-        self.due: IDelayedCall | None = None  # its start, or its report
+        self.due: DelayedCall | None = None  # its start, or its report
         self.result: Deferred[Any] | None = None  # whatever the user's callable returns
         self.outcome: Deferred[RunOutcome] = Deferred(lambda _: worker.interrupt(self))
 
@@ -196,7 +195,7 @@ class MemorySource:
         self.iterator = iterator
         self.flow = Outflow()
         self.sink: ItemSink | None = None
-        self._due: IDelayedCall | None = None
+        self._due: DelayedCall | None = None
 
     def begin(self, sink: ItemSink) -> None:
         """Send to SINK what is granted."""

@@ -310,12 +310,14 @@ class Stage(RuleBasedStateMachine):
         if self._workers[-1].gone:
             self._hire()
         self._journal.read()
+        if any(worker.away for worker in self._workers if not worker.gone):
+            return False
         return next(self._unanswered(), None) is None and next(self._unfinished(), None) is None
 
     def _unanswered(self) -> Iterator[tuple[WatchedWorker, Run]]:
         """The runs of which there is something to hear yet."""
         for worker in self._workers:
-            for run in () if worker.gone else worker.front:
+            for run in () if worker.gone or worker.away else worker.front:
                 held = not run.task.update and self.model.calls[run.number] in self._holding
                 if not held or not worker.started(run):
                     yield worker, run

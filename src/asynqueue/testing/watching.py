@@ -18,12 +18,22 @@ from twisted.python.failure import Failure
 from asynqueue.contract import qualifications, window
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.window import Window
-from asynqueue.interfaces import ItemSink, ItemSource, Resignator, Worker
+from asynqueue.interfaces import (
+    ItemSink,
+    ItemSource,
+    Recaller,
+    Report,
+    Reporter,
+    Resignator,
+    Resizable,
+    Resizer,
+    Worker,
+)
 from asynqueue.testing.deeds import Journal
 from asynqueue.testing.guarantees import Guarantee
 from asynqueue.testing.model import Broken
 
-Report = Callable[[Guarantee, str], None]
+Tell = Callable[[Guarantee, str], None]
 
 
 @attrs.define(eq=False)
@@ -41,7 +51,7 @@ class Run:
 class WatchedWorker:
     """Passes everything between a queue and WORKER on; REPORTs what is not right, and TELLs the story."""
 
-    def __init__(self, worker: Worker, journal: Journal, report: Report, tell: Callable[[str], None]) -> None:
+    def __init__(self, worker: Worker, journal: Journal, report: Tell, tell: Callable[[str], None]) -> None:
         self.worker = worker
         self.qualifications: Collection[Hashable] = frozenset(qualifications(worker))
         self.window: Window = window(worker)
@@ -53,8 +63,14 @@ class WatchedWorker:
         self._journal = journal
         self._report = report
         self._tell = tell
-        if callable(getattr(worker, "recall", None)):
-            self.recall = self._recall
+        self.away = False
+        # What not every worker has, this has if its worker does.
+        if isinstance(worker, Recaller):
+            self.recall = self._recaller(worker)
+        if isinstance(worker, Resizable):
+            self.setResizer = self._resizable(worker)
+        if isinstance(worker, Reporter):
+            self.setReport, self.give, self.interrupt = self._reporter(worker)
 
     @property
     def front(self) -> list[Run]:
@@ -70,33 +86,27 @@ class WatchedWorker:
     def setResignator(self, resign: Resignator) -> None:
         """Have RESIGN called through here."""
 
-        def resigned(returning: bool = False) -> None:
-            self._tell("the worker resigns" + (", and returns as a fresh one" if returning else ""))
-            if returning:
-                self.returns += 1
-            else:
-                self.gone = True
-            resign(returning)
+        def resigned(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
+            how = "and returns as a fresh one" if returning else "to be away for a while" if away else "for good"
+            self._tell(f"the worker resigns, {how}")
+            self.away = away
+            self.gone = not (returning or away)
+            self.returns += returning
+            held = list(self.held)
+            resign(returning, away, error)
+            if not returning:  # nothing more is reported of these
+                self.held = [run for run in self.held if run not in held]
 
         self.worker.setResignator(resigned)
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Have the worker run TASK."""
-        number: int = task.call.args[1]
-        self._journal.read()
-        run = Run(task, number, self._journal.count("start", number))
-        if task.series is not None and task.series not in self.qualifications:
-            self._report(Guarantee.QUALIFIED, f"call {number}, of series {task.series!r}, came to it")
-        self.runs.append(run)
-        self.held.append(run)
-        if len(self.held) > self.window.most:
-            self._report(Guarantee.WINDOW, f"it was given {len(self.held)} calls at once")
-        self._tell(f"the worker is given {'update' if task.update else 'call'} {number}")
+        run = self._given(task)
         inner = self.worker.run(task)
         if not isinstance(inner, Deferred):
-            self._report(Guarantee.NOTHING_LOST, f"run gave no Deferred for call {number}, but {inner!r}")
+            self._report(Guarantee.NOTHING_LOST, f"run gave no Deferred for call {run.number}, but {inner!r}")
         outer: Deferred[RunOutcome] = Deferred(lambda _: self._interrupt(run, inner))
-        inner.addBoth(self._heard, run, outer)
+        inner.addBoth(self._fired, run, outer)
         return outer
 
     def stop(self) -> Deferred[None]:
@@ -122,6 +132,48 @@ class WatchedWorker:
         self.held = []
         self.gone = True
         return unfinished
+
+    def _recaller(self, worker: Recaller) -> Callable[[], None]:
+        def recall() -> None:
+            self._tell("the worker is to give back what it has not started")
+            worker.recall()
+
+        return recall
+
+    def _resizable(self, worker: Resizable) -> Callable[[Resizer], None]:
+        def setResizer(resize: Resizer) -> None:
+            def resized(limits: Window | None) -> None:
+                self._tell(f"the worker's window is {limits}")
+                self.away = limits is None
+                self.window = limits or self.window
+                resize(limits)
+
+            worker.setResizer(resized)
+
+        return setResizer
+
+    def _reporter(
+        self, worker: Reporter
+    ) -> tuple[Callable[[Report], None], Callable[[int, Task], None], Callable[[int], None]]:
+        """What makes this a `Reporter` as well."""
+        tickets: dict[int, Run] = {}
+
+        def setReport(report: Report) -> None:
+            def reported(outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+                report([(ticket, self._heard(tickets[ticket], outcome)) for ticket, outcome in outcomes])
+
+            worker.setReport(reported)
+
+        def give(ticket: int, task: Task) -> None:
+            tickets[ticket] = self._given(task)
+            worker.give(ticket, task)
+
+        def interrupt(ticket: int) -> None:
+            if tickets[ticket].outcome is None:
+                self._letGo(tickets[ticket])
+            worker.interrupt(ticket)
+
+        return setReport, give, interrupt
 
     # What comes of it.
 
@@ -153,18 +205,38 @@ class WatchedWorker:
             elif what == "end":
                 running.discard(number)
 
-    def _recall(self) -> None:
-        self._tell("the worker is to give back what it has not started")
-        self.worker.recall()  # type: ignore[attr-defined]  # not every worker has it: this one does
+    def _given(self, task: Task) -> Run:
+        number: int = task.call.args[1]
+        self._journal.read()
+        run = Run(task, number, self._journal.count("start", number))
+        if task.series is not None and task.series not in self.qualifications:
+            self._report(Guarantee.QUALIFIED, f"call {number}, of series {task.series!r}, came to it")
+        self.runs.append(run)
+        self.held.append(run)
+        if len(self.held) > self.window.most:
+            self._report(Guarantee.WINDOW, f"it was given {len(self.held)} calls at once")
+        self._tell(f"the worker is given {'update' if task.update else 'call'} {number}")
+        return run
 
     def _interrupt(self, run: Run, inner: Deferred[RunOutcome]) -> None:
-        self._tell(f"the worker is to let go of call {run.number}")
-        run.interrupted = True
+        self._letGo(run)
         inner.cancel()
         if run.outcome is None:
             self._report(Guarantee.CANCELLATION, f"the worker, told to let go of call {run.number}, did not")
 
-    def _heard(self, outcome: RunOutcome | Failure, run: Run, outer: Deferred[RunOutcome]) -> None:
+    def _letGo(self, run: Run) -> None:
+        self._tell(f"the worker is to let go of call {run.number}")
+        run.interrupted = True
+
+    def _fired(self, outcome: RunOutcome | Failure, run: Run, outer: Deferred[RunOutcome]) -> None:
+        heard = self._heard(run, outcome)
+        if not outer.called:
+            outer.callback(heard)
+
+    def _heard(self, run: Run, outcome: Any) -> Any:
+        """RUN has ended with OUTCOME, or with what is none: hence Any. What the queue is to be told."""
+        if run.outcome is not None:
+            self._report(Guarantee.NOTHING_LOST, f"a worker answered twice for call {run.number}")
         run.outcome = outcome
         if run in self.held:
             self.held.remove(run)
@@ -174,18 +246,16 @@ class WatchedWorker:
             )
         if isinstance(outcome, Failure):
             if not (run.interrupted and outcome.check(CancelledError)):
-                self._report(
-                    Guarantee.NOTHING_LOST, f"the outcome of call {run.number} is no outcome: {outcome.value!r}"
-                )
+                how = f"the outcome of call {run.number} is no outcome: {outcome.value!r}"
+                self._report(Guarantee.NOTHING_LOST, how)
         elif isinstance(outcome, Iterating):
             self._tell(f"call {run.number} gave an iterator")
             if isinstance(outcome.source, ItemSource):
                 source = _WatchedSource(outcome.source, run.number, self._report)
-                outcome = attrs.evolve(outcome, source=source)
+                return attrs.evolve(outcome, source=source)
         else:
             self._tell(f"the worker answers for call {run.number}: {outcome!r}")
-        if not outer.called:
-            outer.callback(outcome)
+        return outcome
 
     def _stopped(self, _: None) -> None:
         self.stops -= 1
@@ -197,7 +267,7 @@ class WatchedWorker:
 class _WatchedSource:
     """Passes on what goes between SOURCE, of call NUMBER, and its sink."""
 
-    def __init__(self, source: ItemSource, number: int, report: Report) -> None:
+    def __init__(self, source: ItemSource, number: int, report: Tell) -> None:
         self._source = source
         self._number = number
         self._report = report
@@ -219,8 +289,8 @@ class _WatchedSource:
         """No more are wanted."""
         self._source.close()
 
-    def arrived(self, items: Sequence[Any]) -> None:
-        """The next ITEMS."""
+    def arrived(self, items: Sequence[Any], more: bool = False) -> None:
+        """The next ITEMS, and perhaps that there are MORE."""
         self._credit -= len(items)
         if self._credit < 0:
             self._report(Guarantee.CREDIT, f"call {self._number} sent {-self._credit} items more than were granted")
@@ -228,7 +298,7 @@ class _WatchedSource:
         if self._over:
             self._report(Guarantee.EXACT_ITEMS, f"call {self._number} sent items after it was over")
         if self._sink is not None:
-            self._sink.arrived(items)
+            self._sink.arrived(items, more)
 
     def over(self, error: BaseException | None) -> None:
         """There are no more."""
