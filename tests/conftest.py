@@ -105,6 +105,7 @@ def nothingIsLeft(ownPlace: None, request: pytest.FixtureRequest) -> Iterator[No
         gc.collect()
     finally:
         globalLogPublisher.removeObserver(observe)
+    gc.freeze()  # what a test has brought to stay need not be looked at after each of the others
     found = [f"{what}: {', '.join(map(str, new))}" for what, new in left(before, _turn, GRACE).items()]
     if "unhandled" not in request.fixturenames:
         found += [f"an error that nobody handled: {text}" for text in errors]

@@ -456,7 +456,7 @@ class TestLettingGoOfACall:
     async def test_a_call_whose_time_runs_out_frees_its_worker_twice(self, tmp_path: Path) -> None:
         async with ProcessQueue(1) as queue:
             pid = only(queue).process.pid
-            slow: Deferred[None] = queue.call(kit.markAndHang, tmp_path / "slow", timeout=0.1)
+            slow: Deferred[None] = queue.call(kit.markAndHang, tmp_path / "slow", timeout=1.0)
             after = queue.call(os.getpid)
             assert isinstance(await failureOf(slow), errors.TimeoutError)
             assert await after != pid
