@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from asynqueue.null import NullQueue as NullQueue
     from asynqueue.process import ProcessQueue as ProcessQueue
     from asynqueue.process import ProcessWorker as ProcessWorker
+    from asynqueue.processbase import ProcessBase as ProcessBase
+    from asynqueue.processpool import deferToProcess as deferToProcess
     from asynqueue.threads import ThreadLooper as ThreadLooper
     from asynqueue.threads import ThreadQueue as ThreadQueue
     from asynqueue.threads import ThreadWorker as ThreadWorker
@@ -86,6 +88,8 @@ _HOMES = {
     ),
     "asynqueue.null": ("NullQueue",),
     "asynqueue.process": ("ProcessQueue", "ProcessWorker"),
+    "asynqueue.processbase": ("ProcessBase",),
+    "asynqueue.processpool": ("deferToProcess",),
     "asynqueue.threads": ("ThreadLooper", "ThreadQueue", "ThreadWorker", "deferToThread"),
     "asynqueue.util": ("DeferredLock", "DeferredTracker"),
     "asynqueue.workers": ("AsyncWorker",),
@@ -107,6 +111,7 @@ __all__ = [
     "IterationProducer",
     "NotReadyError",
     "NullQueue",
+    "ProcessBase",
     "ProcessError",
     "ProcessQueue",
     "ProcessWorker",
@@ -122,6 +127,7 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "deferToDelay",
+    "deferToProcess",
     "showResult",
     "whichThread",
 ]

@@ -181,6 +181,34 @@ class TestInferred:
     def test_from_update(self, check: Check) -> None:
         assert revealed(check("reveal_type(queue.update(plain, 1))")) == ["Deferred[list[int]]"]
 
+    def test_from_processes(self, check: Check) -> None:
+        messages = check("""
+            from asynqueue import ProcessBase, ProcessQueue, deferToProcess
+            reveal_type(deferToProcess(plain, 1, y="x"))
+            reveal_type(deferToProcess(items, 3))
+            reveal_type(deferToProcess())
+            class Base(ProcessBase):
+                def half(self, x: float) -> float: return x / 2
+            reveal_type(Base().callInProcess(Base().half, 1))
+            reveal_type(Base().updateProcesses(Base().half, 1))
+            reveal_type([process for _, process in ProcessQueue(callStats=True).stats()])
+        """)
+        assert revealed(messages) == [
+            "Deferred[int]",
+            "Deferred[Deferator[int]]",
+            "Deferred[None]",
+            "Deferred[float]",
+            "Deferred[list[float]]",
+            "list[float]",
+        ]
+
+    def test_of_wrong_arguments_of_a_call_in_a_process(self, check: Check) -> None:
+        messages = check("""
+            from asynqueue import deferToProcess
+            deferToProcess(plain, "one")
+        """)
+        assert 'No overload variant of "deferToProcess" matches' in messages[0]
+
 
 class TestAccepted:
     def test_a_correct_program_passes_clean(self, check: Check) -> None:

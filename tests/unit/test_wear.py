@@ -185,7 +185,7 @@ class TestMaxMemory:
             assert len(set(await gatherResults([queue.call(os.getpid) for _ in range(300)]))) == 1
 
     def test_where_memory_cannot_be_told_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("asynqueue.process.residentMemory", lambda pid: None)
+        monkeypatch.setattr("asynqueue.processworker.residentMemory", lambda pid: None)
         with pytest.raises(ProcessError, match="maxMemory needs to know"):
             ProcessWorker(maxMemory=100_000)
 
