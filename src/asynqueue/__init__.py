@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asynqueue.bridges import PoolUser as PoolUser
     from asynqueue.core.records import CallSpec as CallSpec
     from asynqueue.core.records import Task as Task
+    from asynqueue.dask import DaskWorker as DaskWorker
     from asynqueue.delay import Delay as Delay
     from asynqueue.delay import deferToDelay as deferToDelay
     from asynqueue.errors import AsynQueueError as AsynQueueError
@@ -63,6 +64,7 @@ _HOMES = {
     "asynqueue.base": ("TaskQueue",),
     "asynqueue.bridges": ("Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser"),
     "asynqueue.core.records": ("CallSpec", "Task"),
+    "asynqueue.dask": ("DaskWorker",),
     "asynqueue.delay": ("Delay", "deferToDelay"),
     "asynqueue.errors": (
         "AsynQueueError",

@@ -16,10 +16,11 @@ from asynqueue.sources import LocalSource
 from asynqueue.universe import isIterator
 
 if TYPE_CHECKING:
+    from asynqueue.dask import DaskWorker as DaskWorker
     from asynqueue.process import ProcessWorker as ProcessWorker
     from asynqueue.threads import ThreadWorker as ThreadWorker
 
-__all__ = ["AsyncWorker", "ProcessWorker", "ThreadWorker"]
+__all__ = ["AsyncWorker", "DaskWorker", "ProcessWorker", "ThreadWorker"]
 
 
 class AsyncWorker:
@@ -173,4 +174,8 @@ if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
             from asynqueue.process import ProcessWorker
 
             return ProcessWorker
+        if name == "DaskWorker":
+            from asynqueue.dask import DaskWorker
+
+            return DaskWorker
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
