@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 from distributed import Client, get_worker
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from asynqueue import DaskWorker, Deferator, NullQueue, TaskQueue, errors
 from asynqueue.core.window import Window
@@ -141,7 +141,7 @@ class TestResultsAndErrors:
     async def test_it_runs_tasks_of_its_series_alone(self, client: Client) -> None:
         async with await queueFor(client, "gpu") as queue:
             of: list[str | None] = ["dask", "remote", "gpu", None]
-            results = [queue.call(kit.echo, n, series=series) for n, series in enumerate(of)]
+            results: list[Deferred[int]] = [queue.call(kit.echo, n, series=series) for n, series in enumerate(of)]
             stranger = queue.call(kit.echo, 9, series="local")
             assert await gatherResults(results) == [0, 1, 2, 3]
             stranger.cancel()
@@ -170,7 +170,8 @@ class TestOrder:
             calls.append(queue.call(mark, path, "last", doLast=True))
             calls.append(queue.call(mark, path, "next", doNext=True))
             mark(tmp_path / "go")
-            await gatherResults([first, *calls])
+            assert await first == "first"
+            await gatherResults(calls)
         assert path.read_text().split() == ["next", "-20", "0", "20", "last"]
 
 
@@ -200,7 +201,7 @@ class TestIteration:
         async with await queueFor(client) as queue:
             deferator = await queue.call(kit.markedItems, path, 1000)
             assert sum(marks(path).values()) == 1
-            items = [await d for d, _ in zip(deferator, range(3), strict=False)]
+            items = [await d for _, d in zip(range(3), deferator, strict=False)]
             assert items == [0, 1, 2]
             deferator.stop()
             await until(lambda: marks(path)["end"] == 1)
