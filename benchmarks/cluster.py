@@ -95,7 +95,7 @@ if __name__ == "__main__":
     ):
 
         def run(reactor: IReactorCore) -> Deferred[None]:
-            work = main(reactor, client, arguments.calls, arguments.round_trips, arguments.rounds)
+            work = main(reactor, connected, arguments.calls, arguments.round_trips, arguments.rounds)
             return Deferred.fromCoroutine(work)
 
         try:
