@@ -103,6 +103,7 @@ __all__ = [
     "AsyncWorker",
     "AuthenticationError",
     "CallSpec",
+    "DaskWorker",
     "Deferator",
     "DeferredLock",
     "DeferredTracker",
