@@ -6,6 +6,7 @@ what its Deferred fires with.
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -83,10 +84,8 @@ class Calls:
                 pending.deferred.errback(errorOf(settlement, pending.task.call))
         elif not isinstance(settlement, Returned):
             self._fail(pending, errorOf(settlement, pending.task.call))
-        elif isinstance(settlement.value, Deferred):
-            self._fail(
-                pending, TypeError(f"{pending.task.call} returned a Deferred, which its worker does not wait for")
-            )
+        elif isinstance(settlement.value, (Deferred, CoroutineType)):
+            self._fail(pending, _unawaited(pending.task, settlement.value))
         elif pending.consumer is None:
             self._succeed(pending, settlement.value)
         else:
@@ -152,3 +151,11 @@ class Calls:
         if self._spew:
             self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
         pending.deferred.callback(reason if pending.returnFailure else None)
+
+
+def _unawaited(task: Task, value: Deferred[Any] | CoroutineType[Any, Any, Any]) -> TypeError:
+    """What is wrong with a result that would come later. (A coroutine is closed: it is not told of as forgotten.)"""
+    if isinstance(value, Deferred):
+        return TypeError(f"{task.call} returned a Deferred, which its worker does not wait for")
+    value.close()
+    return TypeError(f"{task.call} returned a coroutine, which its worker does not wait for")
