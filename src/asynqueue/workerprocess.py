@@ -34,6 +34,7 @@ from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
 from asynqueue.permits import PermitOffice
 from asynqueue.pipe import Pipe
+from asynqueue.preload import preloadFarSide
 
 STOP_GRACE = 5.0
 """Seconds that a process has to exit after it was told to; then it is killed."""
@@ -101,6 +102,8 @@ class WorkerProcess:
         if context.get_start_method() == "fork":  # the child has all that is open here: the other links, above all
             inherited = [near.fileno(), self._permits.giving.fileno()]
             inherited += [descriptor for process in _living for descriptor in process.filenos()]
+        elif context.get_start_method() == "forkserver":
+            preloadFarSide()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
             target=reactoruniverse.main if self._useReactor else universe.main,
             args=(far, self._permits.taking, tuple(inherited)),
