@@ -8,7 +8,14 @@ class _Sink(Protocol):
 
 class Writer:
     def __init__(
-        self, width: int, height: int, *, greyscale: bool = ..., bitdepth: int = ..., compression: int | None = ...
+        self,
+        width: int,
+        height: int,
+        *,
+        greyscale: bool = ...,
+        bitdepth: int = ...,
+        compression: int | None = ...,
+        chunk_limit: int = ...,
     ) -> None: ...
     def write(self, outfile: _Sink, rows: Iterable[Sequence[int]]) -> int: ...
 

@@ -27,6 +27,10 @@ class DrawingError(McmError):
     """A good picture could not be drawn or written."""
 
 
+class ServingError(McmError):
+    """The explorer could not be served; the message says why."""
+
+
 class Interrupted(McmError):
     """The program is to end as by the signal of this NUMBER. There is nothing to say about it."""
 

@@ -19,9 +19,14 @@ import click
 
 from mcmandelbrot.draw import draw
 from mcmandelbrot.errors import McmError
+from mcmandelbrot.serve import serve
 
-COMMANDS: dict[str, click.Command] = {}
-"""The commands that are called by name."""
+COMMANDS: dict[str, click.Command] = {"serve": serve}
+"""The commands that are called by name, in the order in which the help lists them."""
+
+draw.epilog = "\b\nCommands, each with a --help of its own:\n" + "\n".join(
+    f"  mcm {name}  {command.get_short_help_str(100)}" for name, command in COMMANDS.items()
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,6 +28,9 @@ MIN_STEEPNESS, MAX_STEEPNESS = 1.0, 25.0
 DEFAULT_LIMIT = 2000
 DEFAULT_STEEPNESS = 3.0
 
+PALETTES = ("ember", "ocean", "dusk", "moss", "ash")
+"""The maps from levels to colours that there are; the first is the default."""
+
 
 @frozen
 class View:
@@ -84,14 +87,17 @@ class View:
 
 @frozen
 class Picture:
-    """A VIEW of the set, its points followed for LIMIT iterations, its contrast raised by STEEPNESS."""
+    """A VIEW of the set, its points followed for LIMIT iterations, its contrast raised by STEEPNESS, in PALETTE."""
 
     view: View
     limit: int = DEFAULT_LIMIT
     steepness: float = DEFAULT_STEEPNESS
+    palette: str = PALETTES[0]
 
     def __attrs_post_init__(self) -> None:
         if not MIN_LIMIT <= self.limit <= MAX_LIMIT:
             raise PictureError(f"-N must be from {MIN_LIMIT} to {MAX_LIMIT:,} iterations, got {self.limit}")
         if not MIN_STEEPNESS <= self.steepness <= MAX_STEEPNESS:
             raise PictureError(f"-s must be from {MIN_STEEPNESS:g} to {MAX_STEEPNESS:g}, got {self.steepness:g}")
+        if self.palette not in PALETTES:
+            raise PictureError(f"the palette must be one of {', '.join(PALETTES)}; got {self.palette!r}")

@@ -7,10 +7,14 @@ pays for them once, the program that waits for it never.
 from __future__ import annotations
 
 import os
+import zlib
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mcmandelbrot.picture import Picture
+from mcmandelbrot.picture import PALETTES, Picture
+
+if TYPE_CHECKING:
+    from mcmandelbrot.explorer.tile import Band
 
 
 class Ready(NamedTuple):
@@ -50,5 +54,31 @@ def drawRow(picture: Picture, row: int) -> Row:
     started = perf_counter()
     view = picture.view
     levels = rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness)
-    pixels = paint(levels)
+    pixels = paint(levels, picture.palette)
     return Row(pixels, os.getpid(), perf_counter() - started)
+
+
+def drawBand(band: Band) -> bytes:
+    """The levels of BAND, in 65535ths as two bytes each, low byte first, row after row: a piece of a deflate stream.
+
+    Pieces can be put one after another.
+    """
+    import numpy as np
+
+    from mcmandelbrot.kernel import rowLevels
+
+    picture, view = band.picture, band.picture.view
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    pieces: list[bytes] = []
+    for row in range(band.first, band.first + band.rows):
+        levels = rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness)
+        pieces.append(deflate.compress(np.rint(levels * 65535).astype("<u2").tobytes()))
+    pieces.append(deflate.flush(zlib.Z_SYNC_FLUSH))
+    return b"".join(pieces)
+
+
+def palettes() -> dict[str, bytes]:
+    """Every palette: its colours, darkest first, three bytes each."""
+    from mcmandelbrot.colour import colourMap
+
+    return {palette: colourMap(palette).tobytes() for palette in PALETTES}

@@ -23,6 +23,9 @@ from twisted.python.failure import Failure
 
 from mcmandelbrot.picture import View
 
+CHUNK = 2**16
+"""Bytes of pixels after which what they compress to is written, so that it is on its way soon."""
+
 
 class Abandoned(Exception):
     """No more rows will come: what the writer's thread ends with after `RowWriter.abandon`."""
@@ -55,7 +58,8 @@ class RowWriter:
     def _write(self) -> None:
         try:
             with self._file as file:
-                png.Writer(self._view.width, self._view.height, greyscale=False).write(file, self._iterate())
+                writer = png.Writer(self._view.width, self._view.height, greyscale=False, chunk_limit=CHUNK)
+                writer.write(file, self._iterate())
         except BaseException:
             self._reactor.callFromThread(self._written.errback, Failure())
         else:

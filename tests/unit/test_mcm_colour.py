@@ -1,10 +1,12 @@
-"""The colour map: its length, its ends, and that it grows brighter all the way."""
+"""The palettes: their length, their ends, and that each grows brighter all the way."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mcmandelbrot.colour import BLUE_CYCLES, COLOURS, colourMap, paint
+from mcmandelbrot.picture import PALETTES
 
 
 def test_there_are_about_six_thousand_colours() -> None:
@@ -21,8 +23,12 @@ def test_it_goes_from_black_by_red_and_orange_to_white() -> None:
     assert orange[0] == 255 > 180 > orange[1] > 110 > 80 > orange[2]
 
 
-def test_it_grows_brighter_all_the_way() -> None:
-    brightness = colourMap() @ np.array([0.2126, 0.7152, 0.0722])
+@pytest.mark.parametrize("palette", PALETTES)
+def test_each_grows_brighter_all_the_way_from_black_to_white(palette: str) -> None:
+    colours = colourMap(palette)
+    assert colours[0].tolist() == [0, 0, 0]
+    assert colours[-1].tolist() == [255, 255, 255]
+    brightness = colours @ np.array([0.2126, 0.7152, 0.0722])
     over = 60  # a hundredth of the map: neighbours differ by less than the rounding to bytes
     assert (brightness[over:] > brightness[:-over]).all()
 
@@ -36,8 +42,9 @@ def test_blue_comes_and_goes_slowly() -> None:
     assert all(crest > trough + 10 for crest, trough in zip(crests, troughs[1:], strict=False))
 
 
-def test_it_has_no_visible_steps() -> None:
-    assert np.abs(np.diff(colourMap().astype(int), axis=0)).max() <= 1
+@pytest.mark.parametrize("palette", PALETTES)
+def test_none_has_visible_steps(palette: str) -> None:
+    assert np.abs(np.diff(colourMap(palette).astype(int), axis=0)).max() <= 1
 
 
 def test_nobody_can_change_it() -> None:

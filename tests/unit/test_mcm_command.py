@@ -7,11 +7,13 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
 from pathlib import Path
+from urllib.request import urlopen
 
 import png
 import pytest
@@ -178,3 +180,31 @@ class TestEndingEarly:
             terminal.readToTheEnd()
         assert terminal.status == 0
         assert file.exists()
+
+
+class TestServing:
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_it_says_where_it_is_and_a_signal_ends_it(self, number: int, status: int) -> None:
+        command = [*MCM, "serve", "--port", "0", "-w", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert select.select([process.stdout], [], [], PATIENCE)[0]
+            said = re.fullmatch(rb"(http://127.0.0.1:\d+/) with 1 worker; Ctrl-C ends it\n", process.stdout.readline())
+            assert said
+            url = said[1].decode()
+            with urlopen(f"{url}tile/0/-1/0?limit=100") as tile, urlopen(f"{url}events") as events:
+                assert tile.status == 200
+                assert events.readline().startswith(b"data: {")
+                process.send_signal(number)
+                assert some(process.stderr.fileno()) == b""  # nobody is left who could write there
+            assert process.wait(PATIENCE) == status
+
+    def test_a_port_that_is_taken_is_one_line_and_status_1(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            command = [*MCM, "serve", "--port", str(port), "-w", "1"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 1
+        assert done.stderr == f"mcm: cannot listen at port {port} of 127.0.0.1: Address already in use\n"
+        assert done.stdout == ""

@@ -40,6 +40,11 @@ from mcmandelbrot.main import COMMANDS, main
         ("-o", "Option '-o' requires an argument."),
         ("-o /nonexistent/m.png 100 0 0 1", "cannot write '/nonexistent/m.png': No such file or directory"),
         ("--frobnicate 100 0 0 1", "'--frobnicate' is not a valid integer"),
+        ("serve --port 70000", "Invalid value for '-p' / '--port': 70000 is not in the range"),
+        ("serve --port http", "Invalid value for '-p' / '--port': 'http' is not a valid integer range."),
+        ("serve -w 0", "Invalid value for '-w' / '--workers': 0 is not in the range"),
+        ("serve 100", "unexpected extra argument (100)"),
+        ("serve --frobnicate", "No such option"),
     ],
 )
 def test_a_bad_argument_is_one_clear_line_and_status_2(
@@ -80,6 +85,15 @@ def test_help_tells_of_every_option_and_how_to_draw_the_set(capsys: pytest.Captu
     assert all(option in text for option in ("-N VALUES", "-o FILE", "-s STEEPNESS", "-w WORKERS"))
 
 
+def test_help_tells_of_the_commands_and_each_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "mcm serve  Explore the Mandelbrot set in a browser" in capsys.readouterr().out
+    assert main(["serve", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Usage: mcm serve [OPTIONS]")
+    assert all(option in text for option in ("--port PORT", "--interface ADDRESS", "--workers WORKERS"))
+
+
 def test_nothing_slow_is_imported_for_it() -> None:
     script = "import sys, mcmandelbrot.main; print(*sys.modules)"
     imported = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
@@ -88,7 +102,7 @@ def test_nothing_slow_is_imported_for_it() -> None:
 
 
 def test_whoever_waits_for_workers_does_not_import_what_they_do() -> None:
-    script = "import sys, mcmandelbrot.drawing, mcmandelbrot.report, mcmandelbrot.session; print(*sys.modules)"
+    script = "import sys, mcmandelbrot.drawing, mcmandelbrot.report, mcmandelbrot.explorer.server; print(*sys.modules)"
     imported = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
     assert not {"numba", "numpy"} & set(imported.stdout.split())
 

@@ -1,0 +1,389 @@
+"""What there is to ask for: the page and its files, tiles, images, and the readings of the queue.
+
+| path | gives |
+| --- | --- |
+| `/` | the page, and a token for its visitor |
+| `/static/NAME` | a file of the page; `about.js` says what the server can do |
+| `/palette/NAME` | the colours of a palette, three bytes each |
+| `/tile/LEVEL/COLUMN/ROW?limit=&ring=` | a tile's levels: two bytes each, deflated |
+| `/picture.png?re=&im=&across=&down=&width=&limit=&palette=` | an image, as a file to save |
+| `/events` | readings of the queue, as server-sent events |
+
+What cannot be is answered with 400 and the reason, what is too much with 429, what nobody could do now with 503.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.resources import files
+from re import fullmatch
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import CACHED
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from asynqueue import TaskQueue
+from asynqueue.errors import AsynQueueError
+from mcmandelbrot.errors import PictureError
+from mcmandelbrot.explorer import tile as tiles
+from mcmandelbrot.explorer.door import refuse
+from mcmandelbrot.explorer.meter import Meter
+from mcmandelbrot.explorer.outlet import STALL, Outlet
+from mcmandelbrot.explorer.strips import stream
+from mcmandelbrot.explorer.tile import Tile
+from mcmandelbrot.explorer.visitor import Visitor, Visitors
+from mcmandelbrot.picture import MAX_COORDINATE, PALETTES, Picture, View
+from mcmandelbrot.worker import drawBand
+
+TOKEN = "mcm"
+"""The cookie that has a visitor's token."""
+
+RINGS = 5
+"""How far from the centre of its view a tile may be said to be; a ring further out is `NICER` by so much."""
+NICER = 5
+
+TILES_AT_ONCE = 16
+STREAMS_AT_ONCE = 4
+PICTURES_AT_ONCE = 1
+"""What one visitor may have answered at once."""
+
+PICTURES_IN_ALL = 4
+CALLS_IN_ALL = 50_000
+"""What the server does at once, at most."""
+
+MAX_PICTURE = 16_384
+"""The most pixels across or down an image that is saved."""
+
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+T = TypeVar("T")
+
+
+class Page(Resource):
+    """What can be asked for by GET or HEAD alone, and has nothing below it but what was put there."""
+
+    def __init__(self) -> None:
+        Resource.__init__(self)
+
+    def render(self, request: Request) -> Any:  # bytes, or NOT_DONE_YET
+        """The answer to REQUEST."""
+        if request.method in (b"GET", b"HEAD"):
+            return Resource.render(self, request)
+        request.setHeader("Allow", "GET, HEAD")
+        return refuse(request, 405, "this can be got, and nothing else")
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """That there is nothing."""
+        return refuse(request, 404, "there is nothing here")
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """What is below, where nothing was put."""
+        return Page()
+
+
+class Explorer(Page):
+    """All there is, over QUEUE, with PALETTES by name. STALL is how long a reader may read nothing, in seconds."""
+
+    _log = Logger(namespace="mcmandelbrot")
+
+    def __init__(self, queue: TaskQueue, palettes: Mapping[str, bytes], reactor: Any, *, stall: float = STALL) -> None:
+        super().__init__()
+        self.queue = queue
+        self.reactor = reactor
+        self.stall = stall
+        self.visitors = Visitors()
+        self.meter = Meter(queue, self.visitors, reactor)
+        self.pictures = 0
+        self.putChild(b"", _Home(self, _asset("index.html")))
+        self.putChild(b"static", _branch({**_assets(), "about.js": _File(_about(), ".js")}))
+        self.putChild(b"palette", _branch({name: _File(colours, "") for name, colours in palettes.items()}))
+        self.putChild(b"tile", _Tiles(self))
+        self.putChild(b"picture.png", _Pictures(self))
+        self.putChild(b"events", _Events(self))
+
+    def visitorOf(self, request: Request) -> Visitor:
+        """Who asks."""
+        token = request.getCookie(TOKEN.encode())
+        return self.visitors.find(
+            None if token is None else token.decode("latin-1"), _address(request), self.reactor.seconds()
+        )
+
+    def overloaded(self) -> bool:
+        """True while there is more to do than should ever be."""
+        return self.meter.unfinished >= CALLS_IN_ALL
+
+    def failed(self, reason: Failure, request: Request) -> None:
+        """Answer REQUEST, of which nothing was written, after its calls failed for REASON."""
+        if reason.check(AsynQueueError) is None:
+            self._log.failure("{uri} could not be drawn", reason, uri=request.uri)
+        request.write(refuse(request, 503, "this cannot be drawn now"))
+        request.finish()
+
+
+class _Home(Page):
+    """The page."""
+
+    def __init__(self, explorer: Explorer, page: bytes) -> None:
+        super().__init__()
+        self._explorer = explorer
+        self._page = page
+
+    def render_GET(self, request: Request) -> bytes:
+        """The page; whoever has no token of ours gets one."""
+        visitor = self._explorer.visitorOf(request)
+        if visitor.token is None:
+            visitor = self._explorer.visitors.greet(_address(request), self._explorer.reactor.seconds())
+            if visitor.token is not None:
+                request.addCookie(TOKEN, visitor.token, path="/", httpOnly=True, sameSite="strict")
+        request.setHeader("Content-Type", "text/html; charset=utf-8")
+        request.setHeader("Cache-Control", "no-store")
+        return self._page
+
+
+class _File(Page):
+    """CONTENT, whose kind is told by SUFFIX."""
+
+    isLeaf = True
+
+    def __init__(self, content: bytes, suffix: str) -> None:
+        super().__init__()
+        self._content = content
+        self._tag = f'"{sha256(content).hexdigest()[:16]}"'.encode()
+        kind = KINDS.get(suffix)
+        self._type = "application/octet-stream" if kind is None else f"{kind}; charset=utf-8"
+
+    def render_GET(self, request: Request) -> bytes:
+        """The content, unless the browser has it."""
+        if request.postpath:
+            return refuse(request, 404, "there is nothing here")
+        request.setHeader("Cache-Control", "no-cache")
+        if request.setETag(self._tag) is CACHED:
+            return b""
+        request.setHeader("Content-Type", self._type)
+        return self._content
+
+
+class _Tiles(Page):
+    """The tiles."""
+
+    isLeaf = True
+
+    def __init__(self, explorer: Explorer) -> None:
+        super().__init__()
+        self._explorer = explorer
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """A tile, when it is drawn; if the browser leaves before, no more of it is."""
+        explorer = self._explorer
+        try:
+            tile, ring = _tile(request)
+        except PictureError as error:
+            return refuse(request, 400, str(error))
+        visitor = explorer.visitorOf(request)
+        if visitor.tiles >= TILES_AT_ONCE:
+            return refuse(request, 429, f"{TILES_AT_ONCE} tiles at once are enough")
+        if explorer.overloaded():
+            return refuse(request, 503, "there is too much to do")
+        try:
+            calls = [
+                explorer.queue.call(drawBand, band, niceness=NICER * ring, series=visitor.series)
+                for band in tile.bands()
+            ]
+        except AsynQueueError:
+            return refuse(request, 503, "this cannot be drawn now")
+        visitor.tiles += 1
+        request.notifyFinish().addErrback(lambda _: _cancel(calls))
+        gatherResults(calls, consumeErrors=True).addBoth(self._drawn, request, visitor)
+        return NOT_DONE_YET
+
+    def _drawn(self, result: list[bytes] | Failure, request: Request, visitor: Visitor) -> None:
+        explorer = self._explorer
+        visitor.tiles -= 1
+        if not isinstance(result, Failure):
+            request.setHeader("Content-Type", "application/octet-stream")
+            request.setHeader("Cache-Control", "private, max-age=3600")
+            request.write(b"".join([*result, b"\x03\x00"]))  # an empty last block, which ends the stream
+            request.finish()
+            explorer.meter.tileEnded(visitor, drawn=True)
+            return
+        reason = result.value.subFailure if isinstance(result.value, FirstError) else result
+        if reason.check(CancelledError):
+            explorer.meter.tileEnded(visitor, drawn=False)
+        else:
+            explorer.failed(reason, request)
+
+
+class _Pictures(Page):
+    """Images to save."""
+
+    isLeaf = True
+
+    def __init__(self, explorer: Explorer) -> None:
+        super().__init__()
+        self._explorer = explorer
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """An image, row by row as it is drawn."""
+        explorer = self._explorer
+        try:
+            picture = _picture(request)
+        except PictureError as error:
+            return refuse(request, 400, str(error))
+        visitor = explorer.visitorOf(request)
+        if visitor.pictures >= PICTURES_AT_ONCE or explorer.pictures >= PICTURES_IN_ALL:
+            return refuse(request, 429, "another image is being drawn; let it end first")
+        if not explorer.queue.isRunning() or explorer.overloaded():
+            return refuse(request, 503, "there is too much to do")
+        visitor.pictures += 1
+        explorer.pictures += 1
+        request.setHeader("Content-Type", "image/png")
+        request.setHeader("Content-Disposition", 'attachment; filename="mandelbrot.png"')
+        request.setHeader("Cache-Control", "no-store")
+        outlet = Outlet(request, explorer.reactor, explorer.stall)
+        streaming = Deferred.fromCoroutine(stream(picture, explorer.queue, visitor.series, outlet, explorer.reactor))
+        request.notifyFinish().addErrback(lambda _: streaming.cancel())
+        streaming.addCallbacks(lambda _: outlet.finish(), lambda _: outlet.abort())
+        streaming.addBoth(self._ended, visitor)
+        return NOT_DONE_YET
+
+    def _ended(self, _: None, visitor: Visitor) -> None:
+        visitor.pictures -= 1
+        self._explorer.pictures -= 1
+
+
+class _Events(Page):
+    """The readings of the queue."""
+
+    isLeaf = True
+
+    def __init__(self, explorer: Explorer) -> None:
+        super().__init__()
+        self._explorer = explorer
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """Readings, until the browser has enough."""
+        visitor = self._explorer.visitorOf(request)
+        if visitor.streams >= STREAMS_AT_ONCE:
+            return refuse(request, 429, f"{STREAMS_AT_ONCE} streams of events at once are enough")
+        request.setHeader("Content-Type", "text/event-stream")
+        request.setHeader("Cache-Control", "no-store")
+        visitor.streams += 1
+        outlet = Outlet(request, self._explorer.reactor, self._explorer.stall)
+        self._explorer.meter.watch(outlet, visitor)
+        request.notifyFinish().addBoth(self._ended, outlet, visitor)
+        return NOT_DONE_YET
+
+    def _ended(self, _: object, outlet: Outlet, visitor: Visitor) -> None:
+        visitor.streams -= 1
+        self._explorer.meter.unwatch(outlet)
+
+
+# What is asked for.
+
+
+def _tile(request: Request) -> tuple[Tile, int]:
+    """The tile that REQUEST asks for, and how many rings from the centre of its view it is."""
+    path = [part.decode("latin-1") for part in request.postpath or ()]
+    if len(path) != 3:
+        raise PictureError("a tile is /tile/LEVEL/COLUMN/ROW")
+    numbers = [_integer(name, text) for name, text in zip(("LEVEL", "COLUMN", "ROW"), path, strict=True)]
+    ring = _integer("ring", _argument(request, "ring", "0"))
+    if not 0 <= ring < RINGS:
+        raise PictureError(f"ring must be from 0 to {RINGS - 1}, got {ring}")
+    level, column, row = numbers
+    return Tile(level, column, row, _integer("limit", _argument(request, "limit"))), ring
+
+
+def _picture(request: Request) -> Picture:
+    """The image that REQUEST asks for."""
+    extent = [_number(name, _argument(request, name)) for name in ("re", "im", "across", "down")]
+    re, im, across, down = extent
+    width, limit = (_integer(name, _argument(request, name)) for name in ("width", "limit"))
+    if not 1 <= width <= MAX_PICTURE:
+        raise PictureError(f"width must be from 1 to {MAX_PICTURE:,} pixels, got {width}")
+    if not tiles.MIN_LIMIT <= limit <= tiles.MAX_LIMIT:
+        raise PictureError(f"limit must be from {tiles.MIN_LIMIT} to {tiles.MAX_LIMIT:,} iterations, got {limit}")
+    if not all(abs(value) <= MAX_COORDINATE for value in extent):
+        raise PictureError(f"re, im, across and down must be numbers within ±{MAX_COORDINATE:,.0f}")
+    if not (across > 0 and down > 0):
+        raise PictureError("across and down must be more than 0")
+    if down / MAX_PICTURE > across / width:
+        raise PictureError(f"the image would be more than {MAX_PICTURE:,} pixels high")
+    view = View.around(width, re, im, across / 2, down / 2)
+    return Picture(view, limit, palette=_argument(request, "palette", PALETTES[0]))
+
+
+def _argument(request: Request, name: str, default: str | None = None) -> str:
+    values: list[bytes] = request.args.get(name.encode(), [])
+    if len(values) == 1:
+        return values[0].decode("utf-8", "replace")
+    if values or default is None:
+        raise PictureError(f"{name} must be given, once")
+    return default
+
+
+def _integer(name: str, text: str) -> int:
+    if fullmatch(r"-?[0-9]{1,18}", text) is None:
+        raise PictureError(f"{name} must be an integer, got {text[:30]!r}")
+    return int(text)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text[:60])
+    except ValueError:
+        raise PictureError(f"{name} must be a number, got {text[:30]!r}") from None
+
+
+def _address(request: Request) -> str:
+    return str(getattr(request.getClientAddress(), "host", ""))
+
+
+def _cancel(calls: list[Deferred[T]]) -> None:
+    # The last first: a call that waits must not start because the one before it is gone.
+    for call in reversed(calls):
+        call.cancel()
+
+
+# The files of the page.
+
+
+def _asset(name: str) -> bytes:
+    return (files("mcmandelbrot.explorer") / "static" / name).read_bytes()
+
+
+def _assets() -> dict[str, _File]:
+    folder = files("mcmandelbrot.explorer") / "static"
+    return {
+        file.name: _File(file.read_bytes(), file.name[file.name.rindex(".") :])
+        for file in folder.iterdir()
+        if file.name.endswith((".js", ".css", ".svg"))
+    }
+
+
+def _branch(children: Mapping[str, Resource]) -> Resource:
+    branch = Page()
+    for name, child in children.items():
+        branch.putChild(name.encode(), child)
+    return branch
+
+
+def _about() -> bytes:
+    """A module that tells the page what the server can do."""
+    about = {
+        "side": tiles.SIDE,
+        "span": tiles.SPAN,
+        "reach": tiles.REACH,
+        "maxLevel": tiles.MAX_LEVEL,
+        "minLimit": tiles.MIN_LIMIT,
+        "maxLimit": tiles.MAX_LIMIT,
+        "rings": RINGS,
+        "palettes": PALETTES,
+    }
+    return f"export const about = {json.dumps(about)};\n".encode()

@@ -1,0 +1,83 @@
+"""A large image, streamed while it is drawn: a row in strips, the rows in order, the response as fast as it is read.
+
+A `mcmandelbrot.drawing.Drawing` calls for rows and writes a PNG in a thread. Its file is a `Filerator`, read in the
+loop by the producer of the response. So a reader who is slow holds up that thread, it holds up the rows, and
+nothing piles up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, gatherResults
+
+from asynqueue import IterationProducer, TaskQueue
+from asynqueue.bridges import Filerator
+from mcmandelbrot.drawing import Drawing
+from mcmandelbrot.explorer.outlet import Outlet
+from mcmandelbrot.explorer.tile import BAND_WORK
+from mcmandelbrot.picture import Picture
+from mcmandelbrot.worker import Row
+
+NICENESS = 20
+"""An image can wait for the tiles that somebody looks at."""
+
+AHEAD = 32
+"""How many rows may be under way."""
+
+WRITES = 16
+"""How many pieces of the file may wait to be read."""
+
+
+def strips(picture: Picture) -> list[Picture]:
+    """PICTURE in parts side by side, none of which costs more than a band of a tile in any row."""
+    view = picture.view
+    across = max(16, min(view.width, BAND_WORK // picture.limit))
+    parts: list[Picture] = []
+    for first in range(0, view.width, across):
+        width = min(across, view.width - first)
+        re = view.left + (first + (width - 1) / 2) * view.step
+        parts.append(evolve(picture, view=evolve(view, width=width, re=re)))
+    return parts
+
+
+class StripQueue:
+    """Draws rows through QUEUE, for a visitor's SERIES, strip by strip."""
+
+    def __init__(self, queue: TaskQueue, picture: Picture, series: str) -> None:
+        self._queue = queue
+        self._strips = strips(picture)
+        self._series = series
+
+    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
+        """Have row number ROW drawn by F."""
+        calls = [self._queue.call(f, strip, row, series=self._series, niceness=NICENESS) for strip in self._strips]
+        return gatherResults(calls, consumeErrors=True).addCallback(_joined)
+
+
+def _joined(parts: list[Row]) -> Row:
+    pixels = b"".join(part.pixels for part in parts)
+    return Row(pixels, parts[0].pid, sum(part.seconds for part in parts))
+
+
+async def stream(picture: Picture, queue: TaskQueue, series: str, outlet: Outlet, reactor: Any) -> None:
+    """Write PICTURE to OUTLET, as a PNG. Ends when all of it has been written, or nobody wants it any more."""
+    file = Filerator[bytes](limit=WRITES, reactor=reactor)
+    drawing = Drawing(
+        picture,
+        StripQueue(queue, picture, series),
+        cast(BinaryIO, file),  # it has all of a file that a writer of PNGs uses
+        ahead=AHEAD,
+        drawn=lambda row: None,
+        reactor=reactor,
+    ).start()
+    producer = IterationProducer(file.deferator(), outlet)
+    try:
+        await producer.run()
+        await drawing
+    finally:
+        drawing.cancel()
+        drawing.addErrback(lambda _: None)  # what went wrong with it, the producer has told
+        producer.stop()
