@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from types import BuiltinFunctionType, FunctionType, MethodType
 
+from asynqueue.callees import NearCallees
 from asynqueue.core.records import Raised, Returned, RunOutcome, Task
-from asynqueue.serialization import Resident, Undelivered, dumpCall
+from asynqueue.serialization import Resident, Undelivered
 
 
 class Residents:
     """The residents of one far side."""
 
     def __init__(self) -> None:
+        self._callees = NearCallees()
         self._known: dict[int, tuple[int, object]] = {}  # by id(); the object is kept, so the id stays its own
 
     def payload(self, task: Task, number: int) -> tuple[bytes, object]:
@@ -26,14 +28,14 @@ class Residents:
         call = task.call
         f: object = call.f
         owner = _ownerOf(f) if task.update else None
-        known = self._known.get(id(getattr(f, "__self__", f)))
-        if known is not None:
-            f = Resident(known[0], _nameIn(f))
-            return dumpCall(f, call.args, call.kw, describe=call.__str__), owner
-        if owner is not None:
-            f = Resident(number, _nameIn(f))
-            return dumpCall(f, call.args, call.kw, owner, describe=call.__str__), owner
-        return dumpCall(f, call.args, call.kw, describe=call.__str__), owner
+        if self._known or owner is not None:
+            known = self._known.get(id(getattr(f, "__self__", f)))
+            if known is not None:
+                f = Resident(known[0], _nameIn(f))
+            elif owner is not None:
+                f = Resident(number, _nameIn(f))
+                return self._callees.dump(f, call.args, call.kw, owner, describe=call.__str__), owner
+        return self._callees.dump(f, call.args, call.kw, describe=call.__str__), owner
 
     def ended(self, owner: object, number: int, outcome: RunOutcome) -> None:
         """The update that sent OWNER, to live under NUMBER, ended with OUTCOME."""

@@ -54,7 +54,7 @@ def _dumpsByValue(obj: Any) -> bytes:
     return payload
 
 
-def loads(payload: bytes | bytearray, what: str) -> Any:
+def loads(payload: bytes | bytearray | memoryview, what: str) -> Any:
     """The object in PAYLOAD, which is WHAT. Raises `SerializationError`."""
     try:
         return pickle.loads(payload)

@@ -23,13 +23,14 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
+from asynqueue.callees import FarCallees
 from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
 from asynqueue.output import finish, keepLinesWhole
 from asynqueue.permits import PermitHolder
-from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult, loads
+from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
 
 SLICE = 0.001
 """Seconds for which an iterator may go on before its items are sent and something else has its turn."""
@@ -63,6 +64,7 @@ class ProcessUniverse:
         self._decoder = Decoder()
         self._calls: deque[m.Call] = deque()
         self._iterations: dict[int, Iteration] = {}
+        self._callees = FarCallees()
         self._residents: dict[int, Any] = {}
         self._leaving = False
 
@@ -145,7 +147,7 @@ class ProcessUniverse:
 
     def _called(self, call: m.Call) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         try:
-            f, args, kw, *objects = loads(call.payload, "the call")
+            f, args, kw, objects = self._callees.load(call.payload)
         except SerializationError as error:
             raise Undelivered(*error.args) from error.__cause__
         if isinstance(f, Resident):

@@ -14,6 +14,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from asynqueue.callees import FarCallees
 from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
@@ -152,7 +153,7 @@ class TestCalls:
         run = far.run(max, 1, 2)
         (call,) = far.hear()
         assert isinstance(call, m.Call)
-        assert (call.id, call.raw, pickle.loads(call.payload)) == (1, False, (max, (1, 2), {}))
+        assert (call.id, call.raw, FarCallees().load(call.payload)) == (1, False, (max, (1, 2), {}, []))
         assert far.holder.may(1)
         far.say(m.Returned(1, 0.5, dumps(2)))
         assert resultOf(run) == Returned(2, 0.5)
@@ -309,7 +310,7 @@ class TestResidents:
         far.run(kept.see).addBoth(lambda _: None)
         (call,) = far.hear()
         assert isinstance(call, m.Call)
-        f = pickle.loads(call.payload)[0]
+        f = FarCallees().load(call.payload)[0]
         assert (f == Resident(1, "see")) is resident
 
 

@@ -60,6 +60,7 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
 _BY_TYPE: dict[type[m.Message], tuple[int, Struct, bool]] = {
     cls: (kind, Struct(form), payload) for kind, cls, form, payload in _KINDS
 }
+_WHOLE: dict[type[m.Message], Struct] = {cls: Struct("<IB" + form[1:]) for _, cls, form, _ in _KINDS}
 _BY_KIND: dict[int, tuple[Callable[..., m.Message], Struct, bool]] = {
     kind: (cls, Struct(form), payload) for kind, cls, form, payload in _KINDS
 }
@@ -74,11 +75,11 @@ def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
     kind, fixed, hasPayload = _BY_TYPE[type(message)]
     fields: tuple[Any, ...] = message  # the table says what they are, field by field
     if not hasPayload:
-        return _HEADER.pack(fixed.size, kind) + fixed.pack(*fields)
+        return _WHOLE[type(message)].pack(fixed.size, kind, *fields)
     payload: m.Payload = fields[-1]
-    head = fixed.pack(*fields[:-1])
-    if len(head) + len(payload) <= frameLimit:
-        return b"".join((_HEADER.pack(len(head) + len(payload), kind), head, payload))
+    length = fixed.size + len(payload)
+    if length <= frameLimit:
+        return _WHOLE[type(message)].pack(length, kind, *fields[:-1]) + payload
     return b"".join(frames(message, frameLimit))
 
 
@@ -110,12 +111,13 @@ class Decoder:
     say.
     """
 
-    __slots__ = ("_broken", "_buffer", "_frameLimit", "_held", "_parts", "_partsLimit")
+    __slots__ = ("_broken", "_buffer", "_frameLimit", "_held", "_parts", "_partsLimit", "_wanted")
 
     def __init__(self, frameLimit: int = FRAME_LIMIT, partsLimit: int | None = None) -> None:
         self._frameLimit = frameLimit
         self._partsLimit = partsLimit
         self._buffer = bytearray()
+        self._wanted = 0  # how long the buffer has to be before anything is made of it
         self._parts: dict[int, bytearray] = {}
         self._held = 0
         self._broken = False
@@ -140,44 +142,52 @@ class Decoder:
         assert self._partsLimit is None or self._held <= self._partsLimit
 
     def _read(self, received: bytes) -> list[m.Message]:
-        buffer = self._buffer
-        buffer += received
-        end = len(buffer)
+        if self._buffer:
+            self._buffer += received
+            if len(self._buffer) < self._wanted:
+                return []
+            received = bytes(self._buffer)
+            self._buffer.clear()
+        end = len(received)
         start = 0
         complete: list[m.Message] = []
-        with memoryview(buffer) as view:
-            while end - start >= _HEADER.size:
-                length, kind = _HEADER.unpack_from(view, start)
-                if length > self._frameLimit:
-                    raise FrameError(f"a frame of {length} bytes exceeds the limit of {self._frameLimit}")
-                body = start + _HEADER.size
-                if end - body < length:
-                    break
-                start = body + length
-                message = self._frame(kind, view[body:start])
-                if message is not None:
-                    complete.append(message)
-        del buffer[:start]
+        while True:
+            body = start + _HEADER.size
+            if body > end:
+                self._wanted = _HEADER.size
+                break
+            length, kind = _HEADER.unpack_from(received, start)
+            if length > self._frameLimit:
+                raise FrameError(f"a frame of {length} bytes exceeds the limit of {self._frameLimit}")
+            if body + length > end:
+                self._wanted = _HEADER.size + length
+                break
+            if kind == PART:
+                self._part(memoryview(received)[body : body + length])
+            else:
+                complete.append(self._message(kind, received, body, body + length))
+            start = body + length
+        self._buffer += received[start:]
         return complete
 
-    def _frame(self, kind: int, body: memoryview) -> m.Message | None:
-        if kind == PART:
-            self._part(body)
-            return None
+    def _message(self, kind: int, received: bytes, start: int, end: int) -> m.Message:
+        """The message of KIND whose body is from START to END of what was RECEIVED."""
         known = _BY_KIND.get(kind)
         if known is None:
             raise FrameError(f"there is no message of kind {kind}")
         cls, fixed, hasPayload = known
-        if len(body) < fixed.size or (len(body) > fixed.size and not hasPayload):
-            raise FrameError(f"a message of kind {kind} cannot have {len(body)} bytes")
-        fields = fixed.unpack_from(body)
+        rest = start + fixed.size
+        if end < rest or (end > rest and not hasPayload):
+            raise FrameError(f"a message of kind {kind} cannot have {end - start} bytes")
+        fields = fixed.unpack_from(received, start)
         if not hasPayload:
             return cls(*fields)
-        payload: m.Payload = bytes(body[fixed.size :])
-        begun = self._parts.pop(fields[0], None)
-        if begun is not None:
-            self._held -= PART_COST + len(begun)
-            payload = begun + payload
+        payload: m.Payload = received[rest:end]
+        if self._parts:
+            begun = self._parts.pop(fields[0], None)
+            if begun is not None:
+                self._held -= PART_COST + len(begun)
+                payload = begun + payload
         return cls(*fields, payload)
 
     def _part(self, body: memoryview) -> None:
