@@ -77,19 +77,23 @@ class Calls:
         if pending is None:
             return
         self._enter(pending, settlement)
-        if isinstance(settlement, Iterating):
+        if isinstance(settlement, Returned):
+            self._returned(pending, settlement.value)
+        elif isinstance(settlement, Iterating):
             self._iterate(pending, settlement.source)
         elif isinstance(settlement, Cancelled):
             if not pending.deferred.called:  # it was not wanted, so it did not fail: there is nothing to warn of
                 pending.deferred.errback(errorOf(settlement, pending.task.call))
-        elif not isinstance(settlement, Returned):
-            self._fail(pending, errorOf(settlement, pending.task.call))
-        elif isinstance(settlement.value, (Deferred, CoroutineType)):
-            self._fail(pending, _unawaited(pending.task, settlement.value))
-        elif pending.consumer is None:
-            self._succeed(pending, settlement.value)
         else:
-            what = type(settlement.value).__name__
+            self._fail(pending, errorOf(settlement, pending.task.call))
+
+    def _returned(self, pending: Pending, value: Any) -> None:
+        if isinstance(value, (Deferred, CoroutineType)):
+            self._fail(pending, _unawaited(pending.task, value))
+        elif pending.consumer is None:
+            self._succeed(pending, value)
+        else:
+            what = type(value).__name__
             self._fail(pending, TypeError(f"{pending.task.call} has a consumer, but gave no iterator: {what}"))
 
     def _enter(self, pending: Pending, settlement: Settlement) -> None:
@@ -97,7 +101,7 @@ class Calls:
         wait = run = None
         if pending.started is not None:
             wait = pending.started - pending.submitted
-            run = self._engine.now() - pending.started
+            run = self._engine.moment - pending.started
         self._ledger.ended(pending.task.series, pending.worker, settlement, wait, run)
 
     def _iterate(self, pending: Pending, source: ItemSource) -> None:

@@ -45,25 +45,32 @@ class Engine:
         self._readying: deque[Deferred[None]] = deque()
         self._subscriptions: list[Subscription] = []
         self._ticker: DelayedCall | None = None
+        self.moment = 0.0  # when what is being carried out has happened, as the reactor tells the time
 
     def happened(self, commands: list[Command]) -> None:
         """Carry out COMMANDS after those before them; then tell who waits for room, if there is some."""
         self._todo.extend(commands)
         if self._doing:
             return
+        if self._todo or self._readying:
+            self._doAll()
+        for subscription in self._subscriptions:
+            subscription.changed()
+
+    def _doAll(self) -> None:
         self._doing = True
+        self.moment = self.now()
+        do = self._do
         try:
             while True:
                 if self._todo:
-                    self._do(self._todo.popleft())
+                    do(self._todo.popleft())
                 elif self._readying and (self._maxQueued is None or self.scheduler.queued < self._maxQueued):
                     self._readying.popleft().callback(None)
                 else:
                     break
         finally:
             self._doing = False
-        for subscription in self._subscriptions:
-            subscription.changed()
 
     def later(self, commands: list[Command]) -> None:
         """Carry out COMMANDS before those of what happens next."""

@@ -161,7 +161,8 @@ class Link(Protocol):
     def give(self, ticket: int, task: Task, raw: bool) -> None:
         """Send TASK as `call` does, and report the outcome under TICKET."""
         self._begin(task, raw, ticket)
-        self._tell()
+        if self._outcomes and not self._hearing:
+            self._tell()
 
     def letGo(self, ticket: int) -> None:
         """Be free of the task of TICKET, if it has no outcome, as by cancelling what `call` gives."""
@@ -224,7 +225,11 @@ class Link(Protocol):
         try:
             self._heard.extend(self._decoder.feed(data))
             while self._heard:
-                self._hear(self._heard.popleft())
+                message = self._heard.popleft()
+                if isinstance(message, m.Returned):
+                    self._returned(message)
+                else:
+                    self._hear(message)
             self._tell()
         except (FrameError, ValueError) as error:
             self._log.error("what the far side says makes no sense: {error}", error=error)
@@ -260,7 +265,7 @@ class Link(Protocol):
 
     def _tell(self) -> None:
         """Report what is to be reported."""
-        if self._outcomes and self._report is not None:
+        while self._outcomes and self._report is not None:
             outcomes, self._outcomes = self._outcomes, []
             self._report(outcomes)
             self._tellIfIdle()
@@ -273,9 +278,7 @@ class Link(Protocol):
         return self._permits.takeBack() + unsent
 
     def _hear(self, message: m.Message) -> None:
-        if isinstance(message, m.Returned):
-            self._returned(message)
-        elif isinstance(message, m.Items):
+        if isinstance(message, m.Items):
             if message.id in self._sources:
                 self._sources[message.id].arrived(message.number, message.payload)
         elif isinstance(message, m.Raised):

@@ -53,7 +53,8 @@ def checkCall(
         raise TypeError(f"series must be hashable, got {series!r}")
     if doNext and doLast:
         raise ValueError("a call cannot be both doNext and doLast")
-    checkTimeout(timeout)
+    if timeout is not None:
+        checkTimeout(timeout)
     if retries is not None and (type(retries) is not int or retries < 0):
         raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
     if consumer is not None and not hasattr(consumer, "registerProducer"):

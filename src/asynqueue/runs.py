@@ -56,7 +56,7 @@ class Runs:
         task = command.task
         pending = self._pending.get(task.id)
         if pending is not None:
-            pending.started = self._engine.now()
+            pending.started = self._engine.moment
             pending.worker = command.worker
             if task.attempt > pending.attempt:
                 pending.attempt = task.attempt
@@ -105,7 +105,9 @@ class Runs:
         self._reported([(ticket, outcome)])
 
     def _reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        self._engine.happened(self._scheduler.reported([self._ended(*ended) for ended in outcomes]))
+        if self._runs or any(type(outcome) is not Returned for _, outcome in outcomes):
+            outcomes = [self._ended(*ended) for ended in outcomes]
+        self._engine.happened(self._scheduler.reported(outcomes))
 
     def _ended(self, ticket: int, outcome: RunOutcome) -> tuple[int, RunOutcome]:
         """A run has ended, and is to be reported as what this gives."""

@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from asynqueue.core.frozen import record
 from asynqueue.core.records import Lost, Raised, Returned, Settlement, Task
 
 
-@attrs.frozen
+@record
 class Assign:
     """Have WORKER run TASK, and report its outcome under TICKET."""
 
@@ -41,7 +42,7 @@ class Recall:
     worker: int
 
 
-@attrs.frozen
+@record
 class Settle:
     """The task of number TASK has ended."""
 

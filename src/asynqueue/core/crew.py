@@ -115,7 +115,7 @@ class Class:
         """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
         while self.room:
             _, stamp, worker = self.room[0]
-            if self._counts(stamp, worker):
+            if stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self:
                 return worker
             heappop(self.room)
         return None

@@ -153,7 +153,7 @@ class FairQueue:
 
     def pop(self) -> tuple[Place, Task]:
         """The task that goes next, with its place; it is taken out, and the virtual time moves with it."""
-        placed = self._placedHead()
+        placed = self._placedHead() if self._heap else None
         flow = self._fairHead()
         if placed is not None and (flow is None or placed.band < FAIR):
             heappop(self._heap)
@@ -165,10 +165,11 @@ class FairQueue:
         self.time = flow.tag
         task = flow.head()
         place = Place(FAIR, flow.tag, task.id)
-        flow.tasks.popleft()
-        if flow:
+        tasks = flow.tasks
+        tasks.popleft()
+        if len(tasks) > len(flow.gaps):
             flow.tag += flow.weight
-            heapreplace(self._fair, (flow.tag, flow.head().id, flow))
+            heapreplace(self._fair, (flow.tag, (flow.head() if flow.gaps else tasks[0]).id, flow))
         else:
             heappop(self._fair)
             del self._flows[flow.key]
@@ -252,7 +253,7 @@ class FairQueue:
     def _fairHead(self) -> _Flow | None:
         while self._fair:
             flow = self._fair[0][2]
-            if flow:
+            if len(flow.tasks) > len(flow.gaps):
                 return flow
             heappop(self._fair)
         return None

@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import attrs
 from typing_extensions import ParamSpec
 
+from asynqueue.core.frozen import record
+
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -85,7 +87,7 @@ class Task:
         return self.attempt > self.retries
 
 
-@attrs.frozen
+@record
 class Returned:
     """The call returned VALUE, after running for SECONDS."""
 

@@ -203,6 +203,8 @@ class Scheduler:
             if assignment is not None:
                 worker = assignment.worker
                 reporting[worker.id] = worker
+                del worker.held[ticket]
+                worker.answered += 1
                 self._ended(worker, assignment, outcome)
             elif isinstance(outcome, Iterating):
                 self._commands.append(Discard(outcome.source))
@@ -364,8 +366,6 @@ class Scheduler:
 
     def _ended(self, worker: Member, assignment: Assignment, outcome: RunOutcome) -> None:
         """WORKER has no more to do with an assignment."""
-        del worker.held[assignment.ticket]
-        worker.answered += 1
         if isinstance(outcome, (Returned, Raised, Iterating)):
             worker.window.answered(outcome.seconds)
         if isinstance(outcome, Iterating):

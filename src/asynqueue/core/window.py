@@ -23,7 +23,7 @@ import attrs
 BUDGET = 0.001
 """Seconds of unstarted work a worker may hold."""
 
-_LEAST = 1e-9  # seconds; first in each `max`, which so gives a number even if a peer says NaN
+_LEAST = 1e-9  # seconds
 
 
 @attrs.frozen
@@ -66,10 +66,15 @@ class AdaptiveWindow:
             return
         known = self._estimate
         if known is None or seconds > known:
-            self._estimate = known = max(_LEAST, seconds)
+            known = seconds
         else:
-            self._estimate = known = max(_LEAST, known + (seconds - known) / 8)
-        size = min(limits.most, limits.running + int(BUDGET / known))
+            known += (seconds - known) / 8
+        if not known > _LEAST:  # which is so, too, if a peer says NaN
+            known = _LEAST
+        self._estimate = known
+        size = limits.running + int(BUDGET / known)
+        if size > limits.most:
+            size = limits.most
         if size <= self.size:
             self.size = size
             self._answers = 0
