@@ -1,24 +1,24 @@
-"""One picture on its way from a queue to a file: a call a row, the rows put in order again, the writer fed.
+"""One picture on its way from a queue to a file: a call a row, the rows in order again, a PNG writer fed with them.
 
-How to think about it: rows are *called for*, *drawn*, and *taken* by the writer, each in its own order but the
-first and last from top to bottom. At most AHEAD rows are called for and not yet taken, wherever in between they
-are. That bounds the memory, and keeps the workers busy while one slow row holds up the ones below it. What lets
-the next row be called for is the writer taking one, so a slow disk or a stalled pipe slows the workers down.
+How to think about it: rows are *called for*, *drawn*, and *handed over* to the writer, each in its own order but the
+first and last from top to bottom. An `OrderedItemProducer` does the handing over, and says of each row when that is
+done and there is room for more. At most AHEAD rows are called for and not handed over, wherever in between they are.
+That bounds the memory, and keeps the workers busy while one slow row holds up the ones below it. A slow disk or a
+stalled pipe lets no more rows be handed over, and so slows the workers down.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from asynqueue.core.reorder import Reorder
+from asynqueue import DeferredTracker, OrderedItemProducer, ThreadLooper
 from mcmandelbrot.picture import Picture
 from mcmandelbrot.worker import Row, drawRow
-from mcmandelbrot.writer import RowWriter
+from mcmandelbrot.writer import writePicture
 
 
 class RowQueue(Protocol):
@@ -28,9 +28,9 @@ class RowQueue(Protocol):
 
 
 class Drawing:
-    """Draws PICTURE through QUEUE into FILE, which it closes, with at most AHEAD rows under way.
+    """Draws PICTURE through QUEUE into FILE, which it closes, with at most AHEAD rows under way to the writer.
 
-    DRAWN is called with each row, in the order in which they are drawn.
+    Half as many wait for the writer at most. DRAWN is called with each row, in the order in which they are drawn.
     """
 
     def __init__(
@@ -41,18 +41,19 @@ class Drawing:
         *,
         ahead: int,
         drawn: Callable[[Row], None],
-        reactor: IReactorFromThreads,
+        reactor: Any,  # a reactor with threads: no one of Twisted's interfaces says all that this takes
     ) -> None:
         self._picture = picture
         self._queue = queue
+        self._file = file
         self._ahead = ahead
         self._drawn = drawn
-        self._writer = RowWriter(picture.view, file, self._take, reactor)
-        self._order = Reorder[bytes]()
-        self._called = 0
-        self._taken = 0
-        self._calls: dict[int, Deferred[Row]] = {}
-        self._done: Deferred[None] | None = Deferred(lambda _: self._stop())
+        # Its own thread, not one of a pool that is waited for: where a reader of our standard output has stalled, the
+        # writer is stuck, and that must not keep the program from ending.
+        self._thread = ThreadLooper(reactor=reactor)
+        self._rows = OrderedItemProducer[bytes](limit=max(1, ahead // 4), thread=self._thread, reactor=reactor)
+        self._done: Deferred[None] = Deferred(lambda _: self._stop())
+        self._ended = False
 
     def start(self) -> Deferred[None]:
         """Begin; the Deferred fires when the file is complete. To cancel it is to stop drawing.
@@ -60,46 +61,42 @@ class Drawing:
         It fails with whatever first went wrong, in a row or in writing. After that, as after a cancel, nothing
         more is called for, no call is left and the file is being closed, incomplete.
         """
-        assert self._done is not None, "a drawing starts once"
-        done = self._done
-        self._writer.start().addCallbacks(self._finish, self._fail)
-        self._callAhead()
-        return done
+        Deferred.fromCoroutine(self._draw()).addCallbacks(self._finish, self._fail)
+        return self._done
 
-    def _callAhead(self) -> None:
-        while self._done and self._called < min(self._taken + self._ahead, self._picture.view.height):
-            row = self._called
-            self._called += 1
-            d = self._calls[row] = self._queue.call(drawRow, self._picture, row)
-            d.addCallback(self._arrive, row).addErrback(self._fail)
+    async def _draw(self) -> None:
+        handingOver = DeferredTracker()
+        self._rows.start(writePicture, self._picture.view, self._file)
+        for row in range(self._picture.view.height):
+            await handingOver.deferUntilFewer(self._ahead)
+            if not self._rows.wanted:
+                break
+            handingOver.put(self._rows.produceItem(self._call, row))
+        await self._rows.stop()
 
-    def _arrive(self, row: Row, index: int) -> None:
-        if not self._done:
-            return
-        del self._calls[index]
+    def _call(self, row: int) -> Deferred[bytes]:
+        return self._queue.call(drawRow, self._picture, row).addCallbacks(self._arrive, self._failRow)
+
+    def _arrive(self, row: Row) -> bytes:
         self._drawn(row)
-        for pixels in self._order.put(index, row.pixels):
-            self._writer.put(pixels)
+        return row.pixels
 
-    def _take(self) -> None:
-        self._taken += 1
-        self._callAhead()
+    def _failRow(self, reason: Failure) -> Failure:
+        if not reason.check(CancelledError):  # which has its reason elsewhere
+            self._fail(reason)  # at once: neither the rows above it nor the writer are waited for
+        return reason
 
     def _finish(self, _: None) -> None:
-        if self._done:
-            done, self._done = self._done, None
-            done.callback(None)
-
-    def _fail(self, failure: Failure) -> None:
-        if self._done:
-            done = self._done
+        if not self._ended:
             self._stop()
-            done.errback(failure)
+            self._done.callback(None)
+
+    def _fail(self, reason: Failure) -> None:
+        if not self._ended:
+            self._stop()
+            self._done.errback(reason)
 
     def _stop(self) -> None:
-        self._done = None
-        self._writer.abandon()
-        # The last first: a call that waits must not start because the one before it is gone.
-        while self._calls:
-            _, d = self._calls.popitem()
-            d.cancel()
+        self._ended = True
+        self._rows.stop().addErrback(lambda _: None).cancel()
+        self._thread.stop()

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from typing_extensions import Self
@@ -27,6 +27,7 @@ from asynqueue.core.handover import Due, Phase
 from asynqueue.core.reorder import Reorder
 from asynqueue.errors import ThreadError
 from asynqueue.getter import LIMIT, IterationGetter
+from asynqueue.interfaces import ThreadCaller
 from asynqueue.pool import PoolUser, isLoopThread
 
 __all__ = ["Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser"]
@@ -57,9 +58,10 @@ class Consumerator(IterationGetter[T]):
         maxThreads: int | None = None,
         *,
         limit: int = LIMIT,
+        thread: ThreadCaller | None = None,
         reactor: Any = None,
     ) -> None:
-        super().__init__(maxThreads, limit=limit, reactor=reactor)
+        super().__init__(maxThreads, limit=limit, thread=thread, reactor=reactor)
         self._producer: Any = None  # Twisted's IPushProducer or IPullProducer
         if producer is not None:
             self.registerProducer(producer, True)
@@ -135,8 +137,15 @@ class Filerator(IterationGetter[T]):
     The arguments are those of `IterationGetter`.
     """
 
-    def __init__(self, maxThreads: int | None = None, *, limit: int = LIMIT, reactor: Any = None) -> None:
-        super().__init__(maxThreads, limit=limit, reactor=reactor)
+    def __init__(
+        self,
+        maxThreads: int | None = None,
+        *,
+        limit: int = LIMIT,
+        thread: ThreadCaller | None = None,
+        reactor: Any = None,
+    ) -> None:
+        super().__init__(maxThreads, limit=limit, thread=thread, reactor=reactor)
         self._closed = False
         self._ready: list[Deferred[None]] = []
 
@@ -241,7 +250,14 @@ class OrderedItemProducer(PoolUser, Generic[T]):
     it is for the reactor's thread.
     """
 
-    def __init__(self, maxThreads: int | None = None, *, limit: int = LIMIT, reactor: Any = None) -> None:
+    def __init__(
+        self,
+        maxThreads: int | None = None,
+        *,
+        limit: int = LIMIT,
+        thread: ThreadCaller | None = None,
+        reactor: Any = None,
+    ) -> None:
         self._room = True
         self._over = False  # nothing more is iterated
         self._stopping = False
@@ -257,7 +273,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         self._failure: Failure | None = None
         self._stopped: list[Deferred[Any]] = []
         self._unheard: Deferred[None] | None = None
-        self.i: Consumerator[T] = Consumerator(self, maxThreads, limit=limit, reactor=reactor)
+        self.i: Consumerator[T] = Consumerator(self, maxThreads, limit=limit, thread=thread, reactor=reactor)
 
     def start(self, fb: Callable[Concatenate[Iterator[T], P], object], *args: P.args, **kw: P.kwargs) -> Deferred[None]:
         """Call FB in a thread with an iterator over the items, and what follows.
@@ -296,14 +312,14 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         If FP fails, the iteration ends with its error after the items before, and so does `stop`. This fires with
         None then, as it does for every item that nobody will iterate; and FP is not called at all once it is over.
         """
-        if self._over or self._stopping or self._failed is not None:
+        if not self.wanted:
             return succeed(None)
         call: _Call[T] = _Call(self._count)
         self._count += 1
         self._calls[call.index] = call
         call.running = maybeDeferred(fp, *args, **kw)
         call.running.addBoth(self._made, call)
-        if not self._wanted(call):
+        if not self._isWanted(call):
             call.running.cancel()  # FP itself has ended it all
         return call.answer
 
@@ -313,16 +329,24 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         The calls that were made go on to their end, their items are iterated, and then the iterator ends. Fails with
         what a producing call or the blocking function has raised, whichever ended it. Fires with None if there was no
         blocking function; then nobody wants the items, and calls under way are cancelled. May be called again.
+
+        To cancel it is to end everything now: calls under way are cancelled, the iterator raises CancelledError, and
+        the blocking function is not waited for.
         """
         self._stopping = True
         if self._unheard is not None:
             self._unheard.addErrback(lambda _: None)
-        stopped: Deferred[Any] = Deferred()
+        stopped: Deferred[Any] = Deferred(self._abort)
         self._stopped.append(stopped)
         if self._started is None:
             self._end()
         self._proceed()
         return stopped
+
+    @property
+    def wanted(self) -> bool:
+        """False when no item that is asked for now would be iterated."""
+        return not (self._over or self._stopping) and self._failed is None
 
     # What the Consumerator tells its producer.
 
@@ -341,12 +365,12 @@ class OrderedItemProducer(PoolUser, Generic[T]):
 
     # What happens to the calls.
 
-    def _wanted(self, call: _Call[T]) -> bool:
+    def _isWanted(self, call: _Call[T]) -> bool:
         return not self._over and (self._failed is None or call.index <= self._failed)
 
     def _made(self, outcome: Any, call: _Call[T]) -> None:
         del self._calls[call.index]
-        if self._wanted(call):
+        if self._isWanted(call):
             call.outcome = outcome
             self._early[call.index] = call
             if isinstance(outcome, Failure):
@@ -385,7 +409,8 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         """The items of the calls after that number are not wanted: those made, and those under way."""
         for index in [index for index in self._early if index > after]:
             self._early.pop(index).tell(None)
-        for index, call in list(self._calls.items()):
+        # The last first: a call that waits somewhere must not start because the one before it is gone.
+        for index, call in sorted(self._calls.items(), reverse=True):
             if index > after:
                 if call.running is not None:
                     call.running.cancel()
@@ -410,12 +435,24 @@ class OrderedItemProducer(PoolUser, Generic[T]):
 
     def _end(self) -> None:
         """Nothing more is iterated."""
-        if self._over:
-            return
-        self._over = True
-        self.i.leave()
-        self._release()
-        self._cancel(after=-1)
+        if not self._over:
+            self._over = True
+            self.i.leave()
+            self._release()
+            self._cancel(after=-1)
+
+    def _abort(self, stopped: Deferred[Any]) -> None:
+        """Whoever waits for STOPPED waits no more, and wants an end now."""
+        if stopped in self._stopped:
+            self._stopped.remove(stopped)
+        if not self._over:
+            self._over = True
+            error = CancelledError("this OrderedItemProducer was made to end")
+            self._failure = self._failure or Failure(error)
+            self.i.abort(error)
+            self._release()
+            self._cancel(after=-1)
+            self._proceed()
 
     def _proceed(self) -> None:
         """Go on to the end, if it has come."""

@@ -19,15 +19,17 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Container, Iterator
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 
 from asynqueue.core.handover import Due, End, Handover, Items, Phase, Wait
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ThreadError
-from asynqueue.interfaces import ItemSink
+from asynqueue.interfaces import ItemSink, ThreadCaller
 from asynqueue.iteration import Deferator
 from asynqueue.pool import PoolUser, isLoopThread
 from asynqueue.universe import SLICE
@@ -54,11 +56,21 @@ class IterationGetter(PoolUser, Generic[T]):
 
     At most LIMIT items (1 or more, else `ValueError`) wait, unless the writing side does not hold when asked to; the
     thread takes them all at once when it has done with those before, so twice as many may be in memory. MAXTHREADS
-    is that of `PoolUser.setup`. REACTOR is the installed one if it is not given.
+    is that of `PoolUser.setup`. THREAD is what `runInThread` uses rather than the pool, such as a
+    `asynqueue.threads.ThreadLooper`: a thread of the pool is waited for when the reactor stops, however long what it
+    calls takes; one of a looper is not. REACTOR is the installed one if it is not given.
     """
 
-    def __init__(self, maxThreads: int | None = None, *, limit: int = LIMIT, reactor: Any = None) -> None:
+    def __init__(
+        self,
+        maxThreads: int | None = None,
+        *,
+        limit: int = LIMIT,
+        thread: ThreadCaller | None = None,
+        reactor: Any = None,
+    ) -> None:
         self.setup(maxThreads)
+        self._thread = thread
         self.reactor: Any = installedReactor(reactor)
         self._flow = Handover[T](limit)
         self._lock = threading.Lock()
@@ -101,9 +113,9 @@ class IterationGetter(PoolUser, Generic[T]):
         return Deferator(self._source, reactor=self.reactor)
 
     def runInThread(self, f: Callable[Concatenate[Iterator[T], P], R], *args: P.args, **kw: P.kwargs) -> Deferred[R]:
-        """A Deferred of what F returns or raises, called in a thread of the pool with a reader and what follows.
+        """A Deferred of what F returns or raises, called in a thread with a reader and what follows.
 
-        When F is over, the reading side has left.
+        When F is over, or is not waited for any more, the reading side has left.
 
         >>> d = consumerator.runInThread(png.Writer(640, 480).write_rows)        # doctest: +SKIP
         """
@@ -114,7 +126,10 @@ class IterationGetter(PoolUser, Generic[T]):
             finally:
                 self.leave()
 
-        return self._callInPool(self.reactor, run)
+        if self._thread is None:
+            return self._callInPool(self.reactor, run)
+        # In a list, for a thread of a queue or a looper would go on with an iterator by itself.
+        return self._thread.deferToThread(lambda: [run()]).addCallbacks(itemgetter(0), self._unheard)
 
     def leave(self) -> None:
         """The reading side wants no more: what waits is dropped and the writing side told at once. For any thread."""
@@ -126,6 +141,15 @@ class IterationGetter(PoolUser, Generic[T]):
         if attend:
             self._attend()
 
+    def abort(self, error: BaseException) -> None:
+        """It is over: what waits is dropped, and the reading side hears of ERROR. For any thread."""
+        with self._lock:
+            self._hand.clear()
+            self._flow.abort(error)
+            attend = self._tell()
+        if attend:
+            self._attend()
+
     def deferUntilDone(self) -> Deferred[bool]:
         """Fires when the bridge is done with: True when all that was written was read, False when it ended early."""
         if self._finished:
@@ -133,6 +157,11 @@ class IterationGetter(PoolUser, Generic[T]):
         done: Deferred[bool] = Deferred()
         self._done.append(done)
         return done
+
+    def _unheard(self, reason: Failure) -> Failure:
+        """Nothing more is heard of the thread."""
+        self.leave()
+        return reason
 
     # How the two sides hear of one another.
 
@@ -249,12 +278,7 @@ class IterationGetter(PoolUser, Generic[T]):
 
     def _reactorStops(self) -> None:
         self._trigger = None
-        with self._lock:
-            self._hand.clear()
-            self._flow.abort(ThreadError("the iteration ended early: the reactor has stopped"))
-            attend = self._tell()
-        if attend:
-            self._attend()
+        self.abort(ThreadError("the iteration ended early: the reactor has stopped"))
 
 
 def _reactorStops(whom: weakref.ref[IterationGetter[Any]]) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "Resizable",
     "Resizer",
     "Serializer",
+    "ThreadCaller",
     "Tracker",
     "Window",
     "Worker",
@@ -188,6 +189,13 @@ class ItemSource(Protocol):
 
     def close(self) -> None:
         """No more are wanted: run the iterator's ``finally``, then tell the sink that it is `over`."""
+
+
+class ThreadCaller(Protocol):
+    """What makes calls in a thread: a `asynqueue.threads.ThreadLooper`, say, or a `asynqueue.threads.ThreadQueue`."""
+
+    def deferToThread(self, f: Callable[[], Any], /) -> Deferred[Any]:
+        """A Deferred of what F gives, called in the thread."""
 
 
 class Tracker(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -12,15 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFromThreads
-from zope.interface import implementer
 
 from mcmandelbrot.drawing import Drawing
 from mcmandelbrot.picture import Picture, View
 from mcmandelbrot.worker import Row
 
 
-@implementer(IReactorFromThreads)
 class Loop:
     """A main loop for a test: it does what threads ask for when the test says so."""
 
@@ -29,6 +27,9 @@ class Loop:
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._asked.put(lambda: callable(*args, **kwargs))
+
+    def addSystemEventTrigger(self, phase: str, event: str, f: Callable[..., object], *args: object) -> object:
+        return None  # it never stops
 
     def turn(self) -> None:
         """Wait until a thread asks for something, and do it."""
@@ -60,9 +61,19 @@ class KeptFile(io.BytesIO):
     def __init__(self, room: int | None = None) -> None:
         super().__init__()
         self.content = b""
+        self._going = threading.Event()
+        self.go()
         self._room = room
 
+    def stick(self) -> None:
+        """Let whoever writes wait."""
+        self._going.clear()
+
+    def go(self) -> None:
+        self._going.set()
+
     def write(self, some: Any, /) -> int:
+        assert self._going.wait(60)
         self.content += bytes(some)
         if self._room is not None and len(self.content) > self._room:
             raise OSError(28, "No space left on device")
@@ -138,8 +149,8 @@ def test_nothing_is_under_way_after_a_row_failed(height: int, ahead: int, data: 
         assert setting.done.pop().check(ZeroDivisionError)
         assert setting.queue.cancelled == sorted(setting.queue.open, reverse=True)
         called = setting.queue.called
-        setting.loop.turn()  # the writer's thread ends
-        assert setting.file.closed
+        while not setting.file.closed:
+            setting.loop.turn()  # the writer's thread ends
         assert setting.queue.called == called
 
 
@@ -152,6 +163,21 @@ def test_nothing_is_under_way_after_a_cancel(height: int, ahead: int, data: st.D
         setting.deferred.cancel()
         assert setting.done.pop().check(CancelledError)
         assert setting.queue.cancelled == unanswered
+
+
+@given(sizes, st.integers(1, 12), st.data())
+def test_no_more_than_allowed_wait_for_a_writer_that_is_stuck(height: int, ahead: int, data: st.DataObject) -> None:
+    with Setting(3, height, ahead) as setting:
+        setting.file.stick()
+        try:
+            while setting.queue.open:
+                setting.answer(data.draw(st.sampled_from(sorted(setting.queue.open))))
+            assert setting.queue.called <= ahead + 2 * max(1, ahead // 4) + 1
+            assert setting.done == []
+            setting.deferred.cancel()
+            assert setting.done.pop().check(CancelledError), "nor does it keep the drawing from ending"
+        finally:
+            setting.file.go()
 
 
 @pytest.mark.parametrize("room", [0, 40, 60])

@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from zope.interface.verify import verifyObject
 
+from asynqueue import ThreadLooper, ThreadQueue
 from asynqueue.bridges import Consumerator, Filerator, OrderedItemProducer, PoolUser
 from asynqueue.errors import ThreadError
 from tests.unit.helpers import errorOf, outcomes, resultOf
@@ -855,6 +856,48 @@ class TestOrderedItemProducer:
             p.start(list)
 
     @pytest_twisted.ensureDeferred
+    async def test_to_cancel_the_stop_ends_everything_now(self) -> None:
+        p = OrderedItemProducer[int]()
+        gate, heard = Gate(), list[BaseException]()
+
+        def use(items: Iterator[int]) -> None:
+            gate.wait()
+            try:
+                next(items)
+            except CancelledError as error:
+                heard.append(error)
+                raise
+
+        await p.start(use)
+        await gate.reached
+        item, order = Deferred[int](), list[int]()
+        answers = [outcomes(p.produceItem(lambda: item)), outcomes(p.produceItem(int, 1))]
+        for number in range(3):
+            never: Deferred[int] = Deferred(lambda _, number=number: order.append(number))  # type: ignore[misc]  # a default
+            p.produceItem(itself, never)
+        stopped, other = p.stop(), p.stop()
+        stopped.cancel()
+        errorOf(stopped, CancelledError)
+        assert answers == [[None], [None]]
+        assert item.called
+        assert order == [2, 1, 0], "a call that waits does not start because the one before it is gone"
+        assert not p.wanted
+        gate.open()
+        with pytest.raises(CancelledError, match="was made to end"):
+            await other
+        assert len(heard) == 1
+
+    @pytest_twisted.ensureDeferred
+    async def test_to_cancel_a_stop_that_is_over_changes_nothing(self) -> None:
+        p = OrderedItemProducer[int]()
+        await p.start(first, 1)
+        await p.produceItem(int, 7)
+        done = p.stop()
+        assert await done == [7]
+        done.cancel()
+        assert await p.stop() == [7]
+
+    @pytest_twisted.ensureDeferred
     async def test_starts_once(self) -> None:
         p = OrderedItemProducer[int]()
         await p.start(list)
@@ -870,6 +913,55 @@ class TestOrderedItemProducer:
         reactor.stop()
         assert answer == [None]
         assert item.called
+
+
+class TestAThreadOfItsOwn:
+    """A bridge that is given a thread has its blocking side there."""
+
+    @pytest_twisted.ensureDeferred
+    async def test_is_used_rather_than_the_pool(self) -> None:
+        looper = ThreadLooper()
+        name = await looper.call(lambda: threading.current_thread().name)
+
+        def use(items: Iterator[int]) -> tuple[str, Iterator[int]]:
+            return threading.current_thread().name, iter(list(items))
+
+        p = OrderedItemProducer[int](thread=looper)
+        await p.start(use)
+        for number in range(5):
+            await p.produceItem(int, number)
+        used, items = await p.stop()
+        assert (used, list(items)) == (name, list(range(5))), "an iterator is a result like any other"
+        await looper.stop()
+
+    @pytest_twisted.ensureDeferred
+    async def test_may_be_a_queues(self) -> None:
+        async with ThreadQueue() as queue:
+            c = Consumerator[int](thread=queue)
+            total = c.runInThread(sum)
+            for number in range(5):
+                c.write(number)
+            c.unregisterProducer()
+            assert await total == 10
+            assert await c.deferUntilDone()
+
+    @pytest_twisted.ensureDeferred
+    async def test_that_is_not_waited_for_any_more_has_left(self) -> None:
+        looper, gate = ThreadLooper(), Gate()
+
+        def use(items: Iterator[int]) -> None:
+            gate.wait()
+
+        f = Filerator[int](thread=looper)
+        d = f.runInThread(use)
+        await gate.reached
+        d.cancel()
+        errorOf(d, CancelledError)
+        with pytest.raises(BrokenPipeError):
+            f.write(1)
+        assert not await f.deferUntilDone()
+        gate.open()
+        await looper.stop()
 
 
 class TestPoolUser:
