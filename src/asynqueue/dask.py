@@ -63,7 +63,7 @@ class DaskWorker:
     >>> queue.attachWorker(DaskWorker(Client("tcp://scheduler:8786")))        # doctest: +SKIP
     """
 
-    cQualified = ("dask", "remote")
+    cQualified: tuple[str, ...] = ("dask", "remote")
     _log = Logger(namespace="asynqueue")
 
     def __init__(
@@ -77,8 +77,8 @@ class DaskWorker:
     ) -> None:
         if window is not None and (type(window) is not int or window < 1):
             raise ValueError(f"window must be an integer from 1, or None to follow the cluster; got {window!r}")
-        self.qualifications = frozenset(self.cQualified) | frozenset(series)
-        self.window = Window(window or 1, window or 1)
+        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.window: Window = Window(window or 1, window or 1)
         self._follows = window is None
         self._raw = raw
         self._reactor: Any = installedReactor(reactor)  # no one interface has all that is asked of it

@@ -115,7 +115,8 @@ class ReactorUniverse(ProcessUniverse):
 
     def _raised(self, call: m.Call, reason: Failure, seconds: float) -> None:
         error = reason.value or Exception("no error")
-        self._say(m.Raised(call.id, seconds, dumpError(error.with_traceback(reason.getTracebackObject()))))
+        where: Any = reason.getTracebackObject()  # or what a Failure that was sent has for one
+        self._say(m.Raised(call.id, seconds, dumpError(error.with_traceback(where))))
 
     def _ended(self, result: Failure | None) -> None:
         """The outcome of a call was said; or nobody was there to hear it."""

@@ -233,7 +233,7 @@ class ThreadLooper:
     def _start(self, spec: CallSpec[Any], raw: bool, urgent: bool) -> Deferred[Any]:
         if self._stopped:
             raise ThreadError(f"the ThreadLooper is stopped: {spec} was not run")
-        reactor = installedReactor(self._reactor)
+        reactor: Any = installedReactor(self._reactor)  # one that has no such events, it may be
         if self._trigger is None and hasattr(reactor, "addSystemEventTrigger"):
             self._trigger = reactor.addSystemEventTrigger("during", "shutdown", self._reactorStops)
         return _DirectJob(spec, raw, self._thread, reactor).start(urgent)

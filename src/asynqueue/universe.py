@@ -44,8 +44,8 @@ class Iteration:
     __slots__ = ("flow", "iterator")
 
     def __init__(self, iterator: Iterator[Any]) -> None:
-        self.iterator = iterator
-        self.flow = Outflow()
+        self.iterator: Iterator[Any] = iterator
+        self.flow: Outflow = Outflow()
 
     def close(self) -> None:
         """Run the iterator's ``finally``, if it has one."""

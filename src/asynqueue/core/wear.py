@@ -34,16 +34,12 @@ class WearLimits:
     None is no limit. Anything else is a `ValueError`.
     """
 
-    maxTasks: int | None = attrs.field(default=None)
-    maxMemory: int | None = attrs.field(default=None)
+    maxTasks: int | None = None
+    maxMemory: int | None = None
 
-    @maxTasks.validator
-    def _checkTasks(self, _: object, value: object) -> None:
-        _checkLimit("maxTasks must be a number of calls", value)
-
-    @maxMemory.validator
-    def _checkMemory(self, _: object, value: object) -> None:
-        _checkLimit("maxMemory must be a number of kB", value)
+    def __attrs_post_init__(self) -> None:
+        _checkLimit("maxTasks must be a number of calls", self.maxTasks)
+        _checkLimit("maxMemory must be a number of kB", self.maxMemory)
 
     @property
     def any(self) -> bool:
@@ -68,7 +64,7 @@ class Wear:
     def __init__(self, limits: WearLimits) -> None:
         self._limits = limits
         self._memory = 0
-        self.tasks = 0
+        self.tasks: int = 0
 
     def given(self) -> None:
         """It was given a call."""

@@ -48,8 +48,17 @@ _HOMES = {
     "wishes": "strategies",
 }
 
-__all__ = [  # noqa: PLE0604  # they are strings: the keys of the table above
-    *_HOMES
+__all__ = [
+    "Guarantee",
+    "GuaranteeBroken",
+    "MemoryWorker",
+    "Model",
+    "Wish",
+    "WorkerConformance",
+    "options",
+    "schedules",
+    "specs",
+    "wishes",
 ]
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours

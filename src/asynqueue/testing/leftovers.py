@@ -42,9 +42,8 @@ def present() -> Present:
     # The reactor, if one is installed: looking for it must not install one.
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     calls = set() if reactor is None else {c for c in reactor.getDelayedCalls() if c.active()}
-    fromThreads = {
-        c for c in calls if type(reactor).__name__.startswith("Asyncio") and c.getTime() <= reactor.seconds()
-    }
+    now = reactor.seconds() if reactor is not None and type(reactor).__name__.startswith("Asyncio") else 0.0
+    fromThreads = {call for call in calls if call.getTime() <= now}
     return {
         "delayed calls": calls - fromThreads,
         "calls from threads": fromThreads,  # which are delayed calls under asyncio, and due

@@ -49,7 +49,7 @@ class MemoryWorker:
         seconds: float = 0.0,
     ) -> None:
         self.qualifications: Collection[Hashable] = frozenset(series)
-        self.window = window or Window(1, 4)
+        self.window: Window = window or Window(1, 4)
         self.clock = clock
         self.seconds = seconds
         self.runs: dict[Run, None] = {}  # those without an outcome, in the order given
@@ -193,7 +193,7 @@ class MemorySource:
     def __init__(self, worker: MemoryWorker, iterator: Iterator[Any]) -> None:
         self.worker = worker
         self.iterator = iterator
-        self.flow = Outflow()
+        self.flow: Outflow = Outflow()
         self.sink: ItemSink | None = None
         self._due: DelayedCall | None = None
 

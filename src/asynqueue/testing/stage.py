@@ -82,7 +82,7 @@ class Stage(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock: Clock | None = None
-        self.model = Model()
+        self.model: Model = Model()
         self.story: list[str] = []
         self.queue: TaskQueue
         self._wrong: list[Broken] = []
@@ -109,7 +109,7 @@ class Stage(RuleBasedStateMachine):
         self._turner = self.makeTurner()
         self._turner.begin()
         self._begun = True
-        globalLogPublisher.addObserver(self._observe)
+        globalLogPublisher.addObserver(self._observe)  # pyright: ignore[reportArgumentType]  # zope's interfaces
         self._before = leftovers.present()
         clock: Any = self.clock  # a Clock is as good as a reactor, but for its type
         self.queue = TaskQueue(reactor=clock)
@@ -160,7 +160,7 @@ class Stage(RuleBasedStateMachine):
 
     def _clear(self) -> None:
         """Leave nothing, however it ended."""
-        globalLogPublisher.removeObserver(self._observe)
+        globalLogPublisher.removeObserver(self._observe)  # pyright: ignore[reportArgumentType]  # as above
         try:
             for worker in self.queue.workers():
                 self.queue.detachWorker(worker, crash=True)

@@ -114,7 +114,7 @@ class Feeder(Taker):
         if self.call.stopped:
             return
         self.call.got.append(item)
-        self.wanted -= 1
+        self.wanted: int = self.wanted - 1
         if self.wanted <= 0:
             self._pause()
 

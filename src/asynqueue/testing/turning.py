@@ -36,6 +36,7 @@ class Turner(Protocol):
 
     def until(self, condition: Callable[[], bool]) -> bool:
         """Let things happen until CONDITION holds. False when it will not."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Turn no more, for now."""
@@ -59,7 +60,7 @@ class ClockTurner:
         for _ in range(MOST_TURNS):
             if condition():
                 return True
-            calls = self._clock.getDelayedCalls()
+            calls: Any = self._clock.getDelayedCalls()  # zope's interfaces say what they are
             if not calls:
                 return False
             self._clock.advance(max(0.0, min(call.getTime() for call in calls) - self._clock.seconds()))

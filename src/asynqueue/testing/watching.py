@@ -58,18 +58,21 @@ class WatchedWorker:
         self.runs: list[Run] = []  # all there ever were, in the order given
         self.held: list[Run] = []  # those without an answer
         self.returns = 0  # how often it resigned as one that returns
-        self.gone = False
-        self.stops = 0  # how often it was told to stop and has not
+        self.gone: bool = False
+        self.stops: int = 0  # how often it was told to stop and has not
         self._journal = journal
         self._report = report
         self._tell = tell
         self.away = False
         # What not every worker has, this has if its worker does.
         if isinstance(worker, Recaller):
-            self.recall = self._recaller(worker)
+            self.recall: Callable[[], None] = self._recaller(worker)
         if isinstance(worker, Resizable):
-            self.setResizer = self._resizable(worker)
+            self.setResizer: Callable[[Resizer], None] = self._resizable(worker)
         if isinstance(worker, Reporter):
+            self.setReport: Callable[[Report], None]
+            self.give: Callable[[int, Task], None]
+            self.interrupt: Callable[[int], None]
             self.setReport, self.give, self.interrupt = self._reporter(worker)
 
     @property
