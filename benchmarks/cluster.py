@@ -90,7 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3, help="how often to measure all (default %(default)s)")
     arguments = parser.parse_args()
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as connected,
     ):
 

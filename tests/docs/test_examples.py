@@ -22,7 +22,10 @@ def test_a_program_runs_and_prints_what_it_says(example: Example, tmp_path: Path
     program.write_text(example.text)
     (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())  # for those that want a file to read
     command = [sys.executable, "-W", "error", program.name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}  # Dask leaves a directory behind
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     if example.output is not None:
