@@ -27,10 +27,11 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.threadpoolexecutor import thread_state, threads_lock
 
+from asynqueue.callees import FarCallees
 from asynqueue.core.iteration import Outflow
 from asynqueue.core.placement import First, Refuse
 from asynqueue.errors import SerializationError
-from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult, loads
+from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
 from asynqueue.universe import isIterator
 
 PROTOCOL = "asynqueue_1"
@@ -75,6 +76,7 @@ class WorkerSide(WorkerPlugin):
     name = PROTOCOL
 
     def __init__(self) -> None:
+        self._callees = FarCallees()
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._iterations: dict[tuple[str, str], _Iteration] = {}
         self._residents: dict[tuple[str, int], Any] = {}
@@ -185,7 +187,7 @@ class WorkerSide(WorkerPlugin):
 
     def _called(self, session: str, payload: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         try:
-            f, args, kw, *objects = loads(payload, "the call")
+            f, args, kw, objects = self._callees.load(payload)
         except SerializationError as error:
             raise Undelivered(*error.args) from error.__cause__
         if isinstance(f, Resident):
