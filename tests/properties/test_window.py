@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue.core.window import BUDGET, AdaptiveWindow, Window
+from asynqueue.core.window import BUDGET, NEXT_LIMIT, AdaptiveWindow, Window
 
 SECONDS = st.one_of(st.floats(0, 1e-4), st.floats(1e-4, 10), st.just(float("nan")), st.floats(allow_nan=True))
 LIMITS = st.tuples(st.integers(1, 4), st.integers(0, 200)).map(lambda pair: Window(pair[0], sum(pair)))
@@ -34,6 +34,8 @@ def test_window_is_never_more_than_the_slowest_recent_call_allows(limits: Window
         window.answered(fast)
     assert window.size <= limits.running + BUDGET / fast * (1 + 1e-9)
     window.answered(2 * BUDGET)
+    assert window.size <= limits.running + 1
+    window.answered(2 * NEXT_LIMIT)
     assert window.size == limits.running
 
 

@@ -35,7 +35,7 @@ from asynqueue.core.records import (
 )
 from asynqueue.core.scheduler import Scheduler
 from asynqueue.core.transitions import TaskState, WorkerState
-from asynqueue.core.window import Window
+from asynqueue.core.window import BUDGET, Window
 
 CALL = CallSpec.of(print)
 ONE = Window()
@@ -359,6 +359,46 @@ def test_a_worker_that_answers_nothing_from_one_tick_to_the_next_gives_back_what
     assert s.tick() == [Recall(1)]
     assert s.hire(2, (), ONE) == [Hired(2)]
     assert assigned(s.finished(5, Recalled())) == [(2, 5)]
+
+
+def slowly() -> Scheduler:
+    """A worker whose calls take two budgets, which runs task 2, holds task 3, and has task 4 wait."""
+    s = Validated()
+    s.hire(1, (), Window(1, 64))
+    s.submit(task(1))
+    s.finished(1, Returned(None, 2 * BUDGET))
+    for number in (2, 3, 4):
+        s.submit(task(number))
+    assert [t.id for t in s.held(1)] == [2, 3]
+    return s
+
+
+def test_a_worker_whose_calls_take_longer_than_a_budget_has_as_long_to_answer() -> None:
+    s = slowly()
+    assert [s.tick() for _ in range(4)] == [[Tick()], [Tick()], [Tick()], [Recall(1)]]
+
+
+def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> None:
+    s = slowly()
+    s.cancel(4)
+    assert s.hire(2, (), ONE) == [Hired(2)]
+    assert s.tick() == [Tick()]
+    assert s.tick() == [Recall(1)]
+    assert assigned(s.finished(3, Recalled())) == [(2, 3)]
+
+
+def test_a_call_that_goes_next_goes_before_what_a_slow_worker_has_not_started() -> None:
+    s = slowly()
+    assert s.submit(Task(5, CALL, doNext=True)) == [Recall(1)]
+    assert assigned(s.finished(3, Recalled())) == [(1, 5)]
+    s.validate()
+
+
+def test_a_call_that_goes_next_calls_nothing_back_from_a_worker_that_has_done_it_in_no_time() -> None:
+    s = grown()
+    for number in range(7, 12):
+        s.submit(task(number))
+    assert s.submit(Task(12, CALL, doNext=True)) == []
 
 
 def test_a_worker_that_answers_between_ticks_keeps_what_it_holds() -> None:

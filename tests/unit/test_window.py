@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asynqueue.core.window import AdaptiveWindow, Window
+from asynqueue.core.window import NEXT_LIMIT, AdaptiveWindow, Window
 
 
 def test_nothing_is_held_ahead_of_a_worker_of_which_nothing_is_known() -> None:
@@ -34,6 +34,14 @@ def test_one_slow_call_shrinks_it_at_once() -> None:
         window.answered(1e-6)
     window.answered(0.0004)
     assert window.size == 1 + 2
+
+
+def test_the_next_call_is_held_while_calls_take_no_more_than_a_few_budgets() -> None:
+    window = AdaptiveWindow(Window(1, 64))
+    window.answered(NEXT_LIMIT)
+    assert (window.size, window.slow, window.patience) == (2, True, 5)
+    window.answered(1.01 * NEXT_LIMIT)
+    assert window.size == 1
 
 
 def test_a_stall_makes_it_forget() -> None:

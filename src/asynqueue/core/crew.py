@@ -54,6 +54,7 @@ class Member:
         "id",
         "iterations",
         "qualifications",
+        "silent",
         "stamp",
         "state",
         "stopping",
@@ -77,6 +78,7 @@ class Member:
         self.stamp: int = 0
         self.answered: int = 0  # outcomes so far
         self.ticked: int = -1  # outcomes at the last tick
+        self.silent: int = 0  # ticks since the last outcome
 
     @property
     def rank(self) -> tuple[int, int]:

@@ -18,7 +18,8 @@ else. A worker that leaves finishes what it holds, is stopped, and is gone. One 
 Which workers may run which tasks, and which task goes next, is `asynqueue.core.crew`'s part.
 
 What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, one
-`window.BUDGET` later; a worker that has answered nothing from one tick to the next is stalled: its window falls
+`window.BUDGET` later; a worker that has answered nothing for longer than its calls take, or from one tick to the next
+while another has nothing to do, is stalled: its window falls
 to what it runs, and what it has not started is recalled.
 
 A call that returned an iterator is settled, but its worker holds an open *iteration*; a queue that shuts down,
@@ -159,7 +160,10 @@ class Scheduler:
             self._settle(task.id, Refused(self._stranded or "the queue is not running"))
         else:
             self._crew.add(task)
-        return self._dispatch()
+        commands = self._dispatch()
+        if task.doNext and task.id in self._crew:
+            commands += self._wayFor(task)
+        return commands
 
     def cancel(self, taskID: int) -> list[Command]:
         """A task is not wanted any more. Queued, it never runs; assigned, its worker is interrupted."""
@@ -319,13 +323,14 @@ class Scheduler:
         self._ticking = False
         for worker in self._workers.values():
             if worker.ahead > 0:
-                if worker.answered == worker.ticked:
+                worker.silent = worker.silent + 1 if worker.answered == worker.ticked else 0
+                worker.ticked = worker.answered
+                if worker.silent >= (1 if self._idles else worker.window.patience):
                     worker.window.stalled()
                     self._commands.append(Recall(worker.id))
                     self._review(worker)
                 else:
                     self._wantTick()
-                worker.ticked = worker.answered
         return self._dispatch()
 
     def shutdown(self) -> list[Command]:
@@ -342,6 +347,14 @@ class Scheduler:
         return self._dispatch()
 
     # How tasks move.
+
+    def _wayFor(self, task: Task) -> list[Command]:
+        """Let TASK, for which there is no room, go before what has not started and is more than a budget of work."""
+        return [
+            Recall(worker.id)
+            for worker in self._workers.values()
+            if worker.ahead > 0 and worker.window.slow and (task.series is None or task.series in worker.qualifications)
+        ]
 
     def _putBack(self, task: Task, place: Place) -> None:
         if self._stranded:
@@ -410,6 +423,11 @@ class Scheduler:
             self._assigned[task.id] = assignment
             if worker.ahead > 0:
                 self._wantTick()
+
+    @property
+    def _idles(self) -> bool:
+        """True while a worker has nothing to do."""
+        return any(worker.state is WorkerState.OPEN and not worker.held for worker in self._workers.values())
 
     def _wantTick(self) -> None:
         if not self._ticking:

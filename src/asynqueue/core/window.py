@@ -3,17 +3,20 @@
 Theory of operation. A link that waits for every answer before the next question spends its time waiting, so a
 worker may hold more calls than it runs. What it holds and has not started cannot go elsewhere or give way
 without being taken back; so it may hold about as much as it gets done in a `BUDGET` of one millisecond, and no
-more. The window is what it runs at once, plus that.
+more. The window is what it runs at once, plus that. While a call takes no longer than `NEXT_LIMIT`, a worker may in
+any case hold the one that comes next: else it would wait for that after each call, which is a good part of the time
+that such a call takes. What that one call may cost others, the scheduler sees to: it takes it back for a call that is
+to go before it, or for a worker that has nothing to do.
 
 Each answer says how many seconds the call took. The *estimate* follows them: up at once, down by an eighth of the
 way. From the estimate the window follows: down at once, up by no more than doubling in the time in which a full
 window is answered. A worker of which nothing is known, or whose calls are slow, holds what it runs and nothing
-more. When a call outlasts the budget, the scheduler takes back what has not started and calls `stalled`.
+more. When a call outlasts what is expected, the scheduler takes back what has not started and calls `stalled`.
 
 A worker whose limits change (a cluster that grows or shrinks) is *resized*; one that is away for the time being is
 resized to nothing.
 
-The bound: `size` <= running + max(0, BUDGET / estimate), between `running` and `most`.
+The bound: `size` <= running + BUDGET / estimate, or running + 1, between `running` and `most`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ import attrs
 
 BUDGET = 0.001
 """Seconds of unstarted work a worker may hold."""
+
+NEXT_LIMIT = 4 * BUDGET
+"""Seconds that a call may take for a worker to hold the next one meanwhile."""
 
 _LEAST = 1e-9  # seconds
 
@@ -72,7 +78,7 @@ class AdaptiveWindow:
         if not known > _LEAST:  # which is so, too, if a peer says NaN
             known = _LEAST
         self._estimate = known
-        size = limits.running + int(BUDGET / known)
+        size = limits.running + (int(BUDGET / known) or known <= NEXT_LIMIT)
         if size > limits.most:
             size = limits.most
         if size <= self.size:
@@ -83,6 +89,16 @@ class AdaptiveWindow:
             if self._answers >= self.size:
                 self.size = min(size, 2 * self.size)
                 self._answers = 0
+
+    @property
+    def slow(self) -> bool:
+        """True if what may be held is more than a budget of work."""
+        return self._estimate is not None and self._estimate > BUDGET
+
+    @property
+    def patience(self) -> int:
+        """How many budgets may go by without an answer before a call has outlasted what is expected."""
+        return 1 if self._estimate is None else 1 + int(min(self._estimate, NEXT_LIMIT) / BUDGET)
 
     def stalled(self) -> None:
         """A call has outlasted the budget and is still running; what is known is worth nothing now."""
@@ -105,4 +121,5 @@ class AdaptiveWindow:
         if self._estimate is None:
             assert self.size == self.limits.running
         else:
-            assert self.size <= self.limits.running + BUDGET / self._estimate
+            ahead = max(BUDGET / self._estimate, 1 if self._estimate <= NEXT_LIMIT else 0)
+            assert self.size <= self.limits.running + ahead
