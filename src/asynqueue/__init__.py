@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from asynqueue.threads import deferToThread as deferToThread
     from asynqueue.util import DeferredLock as DeferredLock
     from asynqueue.util import DeferredTracker as DeferredTracker
+    from asynqueue.wire import WireQueue as WireQueue
+    from asynqueue.wire import WireWorker as WireWorker
     from asynqueue.workers import AsyncWorker as AsyncWorker
 
 _HOMES = {
@@ -94,6 +96,7 @@ _HOMES = {
     "asynqueue.processpool": ("deferToProcess",),
     "asynqueue.threads": ("ThreadLooper", "ThreadQueue", "ThreadWorker", "deferToThread"),
     "asynqueue.util": ("DeferredLock", "DeferredTracker"),
+    "asynqueue.wire": ("WireQueue", "WireWorker"),
     "asynqueue.workers": ("AsyncWorker",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

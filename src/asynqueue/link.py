@@ -35,7 +35,7 @@ from asynqueue.core.records import (
     RunOutcome,
     Task,
 )
-from asynqueue.errors import SerializationError, WorkerLost
+from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink, Report
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
@@ -256,7 +256,7 @@ class Link(Protocol):
         self._pending[number] = pending = _Pending(task, to, None)
         try:
             payload, pending.owner = self.payloadOf(task)
-        except SerializationError as error:
+        except AsynQueueError as error:
             self.answer(number, Raised(error))
             return
         self._lastNumber = number
@@ -297,8 +297,8 @@ class Link(Protocol):
             self.hearOther(message)
 
     def payloadOf(self, task: Task) -> tuple[bytes, object]:
-        """The call of TASK as bytes, and the object that becomes resident by it, if any. Raises
-        `SerializationError`."""
+        """The call of TASK as bytes, and the object that becomes resident by it, if any. Raises an
+        `AsynQueueError`, with which the call fails."""
         return self._residents.payload(task, self._lastNumber + 1)
 
     def hearOther(self, message: m.Message) -> None:

@@ -216,17 +216,20 @@ def main(
 
 
 def _dieWithParent() -> None:
-    """Have the kernel end this process when its parent dies, however busy it is.
-
-    The parent holds the writing end of a pipe in which nothing is ever written. When the parent dies the pipe is
-    hung up, and the owner of the reading end gets SIGIO, which ends a process that does not handle it.
-    """
+    """Have the kernel end this process when its parent dies, however busy it is."""
     import multiprocessing
 
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    lifeline = parent.sentinel
+    if parent is not None:
+        dieWith(parent.sentinel)
+
+
+def dieWith(lifeline: int) -> None:
+    """Have the kernel end this process when LIFELINE is hung up, however busy it is.
+
+    LIFELINE is the reading end of a pipe in which nothing is ever written. When whoever holds the writing end dies the
+    pipe is hung up, and the owner of the reading end gets SIGIO, which ends a process that does not handle it.
+    """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)

@@ -28,6 +28,9 @@ from asynqueue.errors import SerializationError
 FRAME_LIMIT = 1 << 20
 """The most bytes in a frame's body, unless the two sides of a link agree on less."""
 
+WIRE_FRAME_LIMIT = 1 << 16
+"""The most bytes in a frame's body on a wire, where other messages are to come between the frames of a large one."""
+
 PART_COST = 128
 """About how many bytes it costs to hold the beginning of a message, beside its own."""
 

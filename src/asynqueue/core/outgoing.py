@@ -1,0 +1,130 @@
+"""What is to be sent, in a fair order.
+
+Theory of operation. Messages of one call, and of the iterator that it returned, leave in the order in which they were
+said. Those of different calls take turns, a frame each: so a large result does not keep small ones waiting, and a
+frame is made only when its turn has come. What belongs to no call, a `Ping` say, goes before all.
+
+Cost: O(1) a frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from asynqueue.core import messages as m
+from asynqueue.core.framing import FRAME_LIMIT, PART_COST, encode, frames
+
+_WITHOUT_NUMBER = (m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready)
+
+
+class _Large:
+    """A message of SIZE bytes that takes more than one frame."""
+
+    __slots__ = ("_frame", "_frames", "begun", "size")
+
+    def __init__(self, frames: Iterator[bytes], size: int) -> None:
+        self._frames = frames
+        self._frame = next(frames, None)
+        self.size = size
+        self.begun = False
+
+    def next(self) -> tuple[bytes, bool]:
+        """The next frame, and whether another follows."""
+        frame, self._frame = self._frame, next(self._frames, None)
+        assert frame is not None
+        self.begun = True
+        self.size = max(0, self.size - len(frame)) if self._frame is not None else 0
+        return frame, self._frame is not None
+
+
+class Outgoing:
+    """Messages, until they are taken as frames with a body of at most FRAMELIMIT bytes."""
+
+    __slots__ = ("_first", "_frameLimit", "_queues", "_size", "_turns")
+
+    def __init__(self, frameLimit: int = FRAME_LIMIT) -> None:
+        self._frameLimit = frameLimit
+        self._first: deque[bytes] = deque()
+        self._queues: dict[int, deque[bytes | _Large]] = {}  # by call
+        self._turns: deque[int] = deque()  # the calls of which there is something, each once
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes are held."""
+        return self._size
+
+    def add(self, message: m.Message) -> None:
+        """Send MESSAGE when its turn has come."""
+        if isinstance(message, _WITHOUT_NUMBER):
+            self._first.append(encode(message))
+            return
+        number = message[0]
+        payload = message[-1]
+        item: bytes | _Large
+        if isinstance(payload, (bytes, bytearray)) and len(payload) + PART_COST > self._frameLimit:
+            item = _Large(frames(message, self._frameLimit), len(payload))
+            self._size += item.size
+        else:
+            item = encode(message)
+            self._size += len(item)
+        queue = self._queues.get(number)
+        if queue is None:
+            self._queues[number] = deque((item,))
+            self._turns.append(number)
+        else:
+            queue.append(item)
+
+    def take(self, room: int) -> bytes:
+        """The frames to be sent next: about ROOM bytes, but one frame at least if there is any."""
+        taken: list[bytes] = [*self._first]
+        self._first.clear()
+        length = sum(map(len, taken))
+        while self._turns and length < room:
+            number = self._turns.popleft()
+            frame, more = self._frame(number)
+            if more:
+                self._turns.append(number)
+            taken.append(frame)
+            length += len(frame)
+        return b"".join(taken)
+
+    def unsent(self) -> set[int]:
+        """The calls of which there is something to be sent."""
+        return set(self._queues)
+
+    def withdraw(self, number: int) -> bool:
+        """Do not send what there is of call NUMBER. False if there is nothing, or its beginning was taken."""
+        queue = self._queues.get(number)
+        if queue is None or (isinstance(queue[0], _Large) and queue[0].begun):
+            return False
+        self._size -= sum(item.size if isinstance(item, _Large) else len(item) for item in queue)
+        del self._queues[number]
+        self._turns.remove(number)
+        return True
+
+    def validate(self) -> None:
+        """Assert that every call with something to be sent has its turn."""
+        assert sorted(self._turns) == sorted(self._queues)
+        assert all(self._queues.values())
+        assert self._size == sum(
+            item.size if isinstance(item, _Large) else len(item) for queue in self._queues.values() for item in queue
+        )
+
+    def _frame(self, number: int) -> tuple[bytes, bool]:
+        """The next frame of call NUMBER, and whether there are more."""
+        queue = self._queues[number]
+        item = queue[0]
+        if isinstance(item, _Large):
+            self._size -= item.size
+            frame, more = item.next()
+            self._size += item.size
+        else:
+            self._size -= len(item)
+            frame, more = item, False
+        if not more:
+            queue.popleft()
+        if not queue:
+            del self._queues[number]
+        return frame, bool(queue)

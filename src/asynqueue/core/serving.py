@@ -1,0 +1,166 @@
+"""Which calls a server runs, and how fast iterators may give their items: the far side of one wire.
+
+Theory of operation. A call *waits*, in the order in which calls came; then it is *announced*: `Started` is said of
+it; then it *runs*, as soon as what was said has left (why, `asynqueue.core.starts` tells); then it has ended. Those
+announced and running are at most as many as the near side wants at once. What waits can be given back.
+
+A near side that has sent more than it may is in breach of the rules: `Excess`, and the connection has to end.
+
+An iterator gives items against credit, and credit counts items, which may be large. A `Tap` lets it have so much of
+the credit at a time that about a quarter of the backlog that is allowed comes of it, and nothing while there is such a
+backlog: so a near side that reads slowly costs no memory here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from asynqueue.errors import WorkerError
+
+
+class Excess(WorkerError):
+    """A peer asked for more than the limits allow."""
+
+
+@attrs.frozen
+class Limits:
+    """What one server lets its clients do.
+
+    CONNECTIONS are clients that have proved themselves, STRANGERS those that have not; a stranger has PATIENCE
+    seconds to do so, and the one that came first gives way when there are too many. CALLS are unfinished ones of a
+    connection, RUNNING those at once, ITERATIONS its iterators that have not ended. MESSAGES is the most bytes that are
+    held for a connection, of calls that are not complete, and again of those that are and have not ended. BACKLOG is
+    the number of bytes that wait to be sent from which on no further call of that connection is started.
+    """
+
+    connections: int = 100
+    strangers: int = 64
+    patience: float = 10.0
+    calls: int = 1024
+    running: int = 128
+    iterations: int = 256
+    messages: int = 1 << 30
+    backlog: int = 1 << 20
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self).items():
+            if not value > 0:
+                raise ValueError(f"the limit {name} must be above 0, got {value!r}")
+
+
+class Serving:
+    """The calls of one client, that wants RUNNING at once."""
+
+    __slots__ = ("_announced", "_limits", "_most", "_running", "_sizes", "_waiting")
+
+    def __init__(self, running: int, limits: Limits) -> None:
+        if not 1 <= running <= limits.running:
+            raise Excess(f"from 1 to {limits.running} calls may run at once, not {running}")
+        self._most = running
+        self._limits = limits
+        self._waiting: deque[int] = deque()
+        self._announced: deque[int] = deque()
+        self._running: set[int] = set()
+        self._sizes: dict[int, int] = {}  # of all of them
+
+    @property
+    def idle(self) -> bool:
+        """True when there is no call."""
+        return not (self._waiting or self._announced or self._running)
+
+    def called(self, number: int, size: int) -> None:
+        """Call NUMBER, of SIZE bytes, has come. Raises `Excess`."""
+        if number in self._sizes:
+            raise Excess(f"there is a call {number} already")
+        if len(self._sizes) >= self._limits.calls:
+            raise Excess(f"no more than {self._limits.calls} calls may be unfinished")
+        if sum(self._sizes.values()) + size > self._limits.messages:
+            raise Excess(f"unfinished calls may have no more than {self._limits.messages} bytes")
+        self._sizes[number] = size
+        self._waiting.append(number)
+
+    def next(self, backlog: int = 0) -> int | None:
+        """The call to be announced now, if any, where BACKLOG bytes wait to be sent."""
+        if not self._waiting or backlog >= self._limits.backlog:
+            return None
+        if len(self._announced) + len(self._running) >= self._most:
+            return None
+        self._announced.append(self._waiting.popleft())
+        return self._announced[-1]
+
+    def left(self) -> int | None:
+        """All that was said has left: the call that starts now, if any. Ask again until there is none."""
+        if not self._announced:
+            return None
+        number = self._announced.popleft()
+        self._running.add(number)
+        return number
+
+    def ended(self, number: int) -> None:
+        """Call NUMBER, which ran, has ended."""
+        self._running.discard(number)
+        self._sizes.pop(number, None)
+
+    def recalled(self) -> list[int]:
+        """The calls that are given back."""
+        back = list(self._waiting)
+        self._waiting.clear()
+        for number in back:
+            del self._sizes[number]
+        return back
+
+    def cancelled(self, number: int) -> bool:
+        """Call NUMBER is not wanted. True if it runs, and has to be let go of."""
+        if self._sizes.pop(number, None) is None:
+            return False
+        if number in self._running:
+            self._running.remove(number)
+            return True
+        (self._waiting if number in self._waiting else self._announced).remove(number)
+        return False
+
+    def validate(self) -> None:
+        """Assert that no more run than are wanted, and no more are held than may be."""
+        assert len(self._announced) + len(self._running) <= self._most
+        assert len(self._sizes) <= self._limits.calls
+        assert sum(self._sizes.values()) <= self._limits.messages
+        calls = [*self._waiting, *self._announced, *self._running]
+        assert sorted(calls) == sorted(self._sizes), "a call is in one place"
+
+
+class Tap:
+    """How much of its credit one iterator may use, where BACKLOG bytes may wait to be sent."""
+
+    __slots__ = ("_asked", "_backlog", "_credit", "_size")
+
+    def __init__(self, backlog: int) -> None:
+        self._backlog = backlog
+        self._credit = 0  # granted, and not used
+        self._asked = 0  # asked of the iterator, and not here
+        self._size = float(backlog)  # of an item, as far as is known
+
+    def granted(self, items: int) -> None:
+        """ITEMS more may be sent."""
+        self._credit += items
+
+    def arrived(self, items: int, size: int) -> None:
+        """The iterator has given ITEMS, of SIZE bytes in all."""
+        self._asked -= items
+        if items:
+            self._size = max(1.0, size / items)
+
+    def draw(self, backlog: int) -> int:
+        """How many items to ask the iterator for now, where BACKLOG bytes wait to be sent."""
+        if self._asked or backlog >= self._backlog:
+            return 0
+        items = min(self._credit, max(1, int(self._backlog / 4 / self._size)))
+        self._credit -= items
+        self._asked = items
+        return items
+
+    def validate(self) -> None:
+        """Assert that no more is asked for than was granted."""
+        assert self._credit >= 0
+        assert self._asked >= 0

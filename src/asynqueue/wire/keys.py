@@ -1,0 +1,61 @@
+"""The key that both ends of a wire have, and nobody else.
+
+It comes from a file that only its owner can read, or from the environment; never from a command line, which everybody
+can see. `docs/security.md` says how to make one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from asynqueue.errors import AuthenticationError
+
+KEY = "ASYNQUEUE_WIRE_KEY"
+"""The environment variable that has the key."""
+
+KEY_FILE = "ASYNQUEUE_WIRE_KEY_FILE"
+"""The environment variable that has the name of the key's file."""
+
+LEAST = 16
+"""The fewest bytes in a key."""
+
+
+def key(given: bytes | str | os.PathLike[str] | None) -> bytes | None:
+    """The key GIVEN as bytes, or in a file of that name; with None, what the environment has, if anything.
+
+    Raises `asynqueue.errors.AuthenticationError` for a file that cannot be read or that others can read, and
+    `ValueError` for a key that is too short.
+    """
+    if isinstance(given, bytes):
+        return _checked(given, "the key")
+    if given is not None:
+        return _read(Path(given))
+    if os.environ.get(KEY):
+        return _checked(os.environb[KEY.encode()], f"the key in {KEY}")
+    if os.environ.get(KEY_FILE):
+        return _read(Path(os.environ[KEY_FILE]))
+    return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise AuthenticationError(f"the key file {path} is no regular file")
+            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise AuthenticationError(f"others have access to the key file {path}: chmod 600 {path}")
+            if status.st_uid not in (os.geteuid(), 0):
+                raise AuthenticationError(f"the key file {path} belongs to another user: chown {os.geteuid()} {path}")
+            return _checked(file.read(), f"the key in {path}")
+    except OSError as error:
+        raise AuthenticationError(f"the key file {path} cannot be read: {error.strerror}") from error
+
+
+def _checked(text: bytes, what: str) -> bytes:
+    found = text.strip(b"\r\n")
+    if len(found) < LEAST:
+        raise ValueError(f"{what} must have at least {LEAST} bytes, got {len(found)}; 32 random ones are good")
+    return found

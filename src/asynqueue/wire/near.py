@@ -1,0 +1,220 @@
+"""The near side of a wire: a link that trusts nobody before it has proved itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from asynqueue.core import messages as m
+from asynqueue.core.handshake import NONCE, Command, NearShake, Proved, Refuse, Say
+from asynqueue.core.records import Interrupted, Recalled, RunOutcome, Task
+from asynqueue.core.starts import Starts
+from asynqueue.errors import AuthenticationError, WorkerLost
+from asynqueue.interfaces import Report
+from asynqueue.link import Link
+from asynqueue.serialization import dumpCall
+from asynqueue.wire.heart import Heart
+from asynqueue.wire.outbox import Outbox
+from asynqueue.wire.universe import nameOf, pack
+
+
+class _NoPermits:
+    """On a wire, no permits are needed: `asynqueue.core.starts` says what they are replaced with."""
+
+    def give(self, numbers: Sequence[int]) -> None:
+        """They are not needed."""
+
+    def takeBack(self) -> list[int]:
+        """There were none."""
+        return []
+
+    def close(self) -> None:
+        """There are none."""
+
+
+class WireLink(Link):
+    """Speaks to a server, which SERVER names for people, and which has to prove KEY or is CERTIFIED by TLS.
+
+    RUNNING calls are to run there at once, in threads if THREAD, each a method of UNIVERSE (or of any, with None). The
+    server has PATIENCE seconds to prove itself; then, silence of SILENCE seconds ends the connection. `proved` fires
+    when it has, or fails. ONLOST is called when there is nobody to speak to any more, if it had. REPORT is that of `Link`.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        server: str,
+        universe: type | None,
+        key: bytes | None,
+        certified: bool,
+        running: int,
+        thread: bool,
+        patience: float,
+        silence: float,
+        onLost: Callable[[], None],
+        report: Report | None,
+    ) -> None:
+        super().__init__(_NoPermits(), onLost, lambda: None, report)
+        self.proved: Deferred[None] = Deferred()
+        self.reason = f"the connection to {server} was lost"
+        self._reactor = reactor
+        self._server = server
+        self._universe = universe
+        self._running = running
+        self._thread = thread
+        self._patience = patience
+        self._silence = silence
+        self._shake: NearShake | None = NearShake(os.urandom(NONCE), key, certified)
+        self._hurry: IDelayedCall | None = None
+        self._heart = Heart(reactor, silence, self._ask, self._silent)
+        self._outbox = Outbox(lambda: None)
+        self._starts = Starts()
+        self._cut = False
+
+    # What the worker wants.
+
+    def hangUp(self) -> None:
+        """End the connection now: what is on its way is lost."""
+        self._cut = True
+        super().hangUp()
+
+    def say(self, message: m.ToFar) -> None:
+        """Send MESSAGE when its turn has come, if there is anybody to hear it."""
+        if self.open:
+            self._outbox.add(message)
+            if not self._hearing:
+                self.send()
+
+    def recall(self) -> None:
+        """Have the server give back what it has not started; what was not sent is back now.
+
+        When the connection is lost, all that did not start is.
+        """
+        if not self.open:
+            super().recall()
+            return
+        for number in self.numbers:
+            if self._outbox.withdraw(number):
+                self.answer(number, Recalled())
+        if self.numbers:
+            self.say(m.Recall())
+
+    # How a wire differs from a pipe.
+
+    def send(self) -> None:
+        """Send what was said."""
+        self._permitted.clear()
+        self._outbox.flush()
+
+    def takeBack(self) -> list[int]:
+        """The calls that, the connection being lost, did not start and never will."""
+        if self.open:
+            return []
+        return self._starts.unstarted(self.numbers, self._outbox.unsent(), not self._cut)
+
+    def interrupt(self, number: int) -> None:
+        """A call is not wanted any more: the server lets go of it, and of nothing else."""
+        if self._outbox.withdraw(number):
+            self.answer(number, Recalled())
+        else:
+            self.say(m.Cancel(number))
+            self.answer(number, Interrupted())
+
+    def answer(self, number: int, outcome: RunOutcome) -> bool:
+        """End call NUMBER with OUTCOME. False if it was not pending."""
+        self._starts.answered(number)
+        return super().answer(number, outcome)
+
+    def payloadOf(self, task: Task) -> tuple[bytes, object]:
+        """The call of TASK as bytes: the name of a method, and what it is passed."""
+        call = task.call
+        name = nameOf(call.f, self._universe)
+        arguments = dumpCall(None, call.args, call.kw, describe=call.__str__)
+        return pack(name, self._thread, arguments), None
+
+    def hearOther(self, message: m.Message) -> None:
+        """Hear what only a server says."""
+        if isinstance(message, m.Started):
+            self._starts.started(message.id)
+        elif isinstance(message, m.Recalled):
+            self.answer(message.id, Recalled())
+        elif isinstance(message, m.Ping):
+            self.say(m.Pong())
+        elif isinstance(message, m.Refused):
+            self.reason = f"{self._server} ended the connection: {bytes(message.payload).decode(errors='replace')}"
+        elif not isinstance(message, m.Pong):
+            super().hearOther(message)
+
+    # What happens.
+
+    def connectionMade(self) -> None:
+        """Prove who is here, and have the server do so."""
+        transport: Any = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        self._hurry = self._reactor.callLater(self._patience, self._tooLate)
+        if self._shake is not None:
+            self._obey(self._shake.begin())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hear what came: the proof first."""
+        if self._shake is not None:
+            self._obey(self._shake.received(data))
+        elif data:
+            self._heart.heard()
+            super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """There is nobody to speak to any more."""
+        self._cut = self._cut or reason.check(ConnectionAborted) is not None
+        self._heart.stop()
+        self._calm()
+        if self._shake is not None and not self.proved.called:
+            why = f"the connection to {self._server} was lost before it had proved itself: {reason.getErrorMessage()}"
+            self.open = False
+            self.proved.errback(WorkerLost(why))
+        else:
+            super().connectionLost(reason)
+
+    def _obey(self, commands: list[Command]) -> None:
+        transport: Any = self.transport
+        for command in commands:
+            if isinstance(command, Say):
+                transport.write(command.words)
+            elif isinstance(command, Refuse):
+                self.proved.errback(AuthenticationError(f"{self._server} cannot be trusted: {command.why}"))
+                self.hangUp()
+            elif isinstance(command, Proved):
+                self._shake = None
+                self._calm()
+                self._heart.start()
+                self._outbox.open(transport)
+                self.say(m.Begin(self._running))
+                self.proved.callback(None)
+                self.dataReceived(command.rest)
+
+    def _calm(self) -> None:
+        if self._hurry is not None and self._hurry.active():
+            self._hurry.cancel()
+
+    def _tooLate(self) -> None:
+        if not self.proved.called:
+            why = f"{self._server} did not prove itself within {self._patience:g} seconds"
+            self.proved.errback(WorkerLost(why))
+        self.hangUp()
+
+    def _ask(self) -> None:
+        self.say(m.Ping())
+
+    def _silent(self) -> None:
+        hint = "" if self._thread else "; a method that blocks belongs in a thread there, by thread=True"
+        self.reason = f"{self._server} was silent for {self._silence:g} seconds{hint}"
+        self._log.error("the connection is given up: {why}", why=self.reason)
+        self.hangUp()

@@ -1,0 +1,128 @@
+"""What waits to be sent on a connection, on either side of a wire.
+
+Frames are made and handed to the transport a chunk at a time, the next when the last has gone: so what waits is held
+once, however slowly the peer reads, and what is said later takes its turn between the frames of what was said before.
+It is known when everything has left for the network: `clear`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.main import CONNECTION_LOST
+from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import implementer
+
+from asynqueue.core import messages as m
+from asynqueue.core.framing import WIRE_FRAME_LIMIT
+from asynqueue.core.outgoing import Outgoing
+
+CHUNK = 1 << 18
+"""About how many bytes are handed to the transport at a time."""
+
+
+@implementer(IPushProducer)
+class Outbox:
+    """Sends messages. ONCLEAR is called whenever everything has left that could not leave at once."""
+
+    def __init__(self, onClear: Callable[[], None]) -> None:
+        self._onClear = onClear
+        self._outgoing = Outgoing(WIRE_FRAME_LIMIT)
+        self._transport: Any = None  # no interface says all that a connection's transport can do
+        self._socket: Any = None  # the transport under TLS, or the same
+        self._flushing = False
+        self._closing = False
+        self.clear = True
+
+    @property
+    def size(self) -> int:
+        """About how many bytes wait."""
+        return self._outgoing.size
+
+    def open(self, transport: Any) -> None:
+        """Send to TRANSPORT."""
+        self._transport = self._socket = transport
+        while isinstance(self._socket, ProtocolWrapper):
+            self._socket = self._socket.transport
+        if hasattr(self._socket, "writeSomeData"):
+            self._socket.writeSomeData = _Unfailing(self._socket.writeSomeData)
+        transport.registerProducer(self, True)
+
+    def add(self, message: m.Message) -> None:
+        """Send MESSAGE at the next `flush`."""
+        self._outgoing.add(message)
+
+    def withdraw(self, number: int) -> bool:
+        """Do not send what there is of call NUMBER. False if there is nothing, or its beginning has gone."""
+        return self._outgoing.withdraw(number)
+
+    def unsent(self) -> set[int]:
+        """The calls of which there is something to be sent."""
+        return self._outgoing.unsent()
+
+    def flush(self) -> None:
+        """Send what can be sent now."""
+        if self._flushing or self._transport is None:
+            return
+        self._flushing = True
+        try:
+            while self.clear and (chunk := self._outgoing.take(CHUNK)):
+                self._transport.write(chunk)
+                self._pause()
+                if self._socket is self._transport and hasattr(self._socket, "doWrite"):
+                    self._socket.doWrite()  # now, not in the next turn; if all goes, we are resumed
+        finally:
+            self._flushing = False
+        if self._closing and self.clear:
+            self._lose()
+
+    def close(self) -> None:
+        """End the connection when everything has left."""
+        self._closing = True
+        self.flush()
+
+    def pauseProducing(self) -> None:
+        """The transport has something to pass on."""
+        self.clear = False
+
+    def resumeProducing(self) -> None:
+        """The transport has passed everything on."""
+        self.clear = True
+        if not self._flushing:
+            self.flush()
+            if self.clear:
+                self._onClear()
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+        self._transport = None
+        self.clear = False
+
+    def _pause(self) -> None:
+        """Anything that the transport has to pass on is too much: so it says when all has gone."""
+        self.clear = False
+        if self._socket.producer is not None:
+            self._socket.producerPaused = True
+            self._socket.producer.pauseProducing()
+
+    def _lose(self) -> None:
+        transport, self._transport = self._transport, None
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+
+class _Unfailing:
+    """Writes as WRITE does, but does not say that it failed.
+
+    A write that fails tells that the peer has gone. What the peer said before it went may be still to be read, and
+    then the end, which comes in its turn. To end the connection now would be to lose it.
+    """
+
+    def __init__(self, write: Callable[[bytes], int | BaseException]) -> None:
+        self._write = write
+
+    def __call__(self, data: bytes) -> int | BaseException:
+        written = self._write(data)
+        return 0 if written is CONNECTION_LOST else written
