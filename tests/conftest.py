@@ -71,6 +71,7 @@ def ownPlace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     kept = os.environ.get("TMPDIR"), tempfile.tempdir
     os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
     _turn()
+    _listenOnce(str(tmp_path_factory.mktemp("port") / "socket"))
     gc.collect()
     gc.freeze()  # what is here now stays, and need not be looked at after every test
     yield
@@ -123,3 +124,12 @@ def _turn() -> None:
     from twisted.internet.task import deferLater
 
     plugin.blockon(deferLater(reactor, 0.01))
+
+
+def _listenOnce(path: str) -> None:
+    """Have Twisted open the descriptor that it keeps in reserve, once it has listened anywhere."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is not None:
+        from twisted.internet.protocol import Factory, Protocol
+
+        reactor.listenUNIX(path, Factory.forProtocol(Protocol)).stopListening()

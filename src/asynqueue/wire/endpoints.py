@@ -36,6 +36,8 @@ def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
     if description.startswith("tls:"):
         return _tls(reactor, description)
     try:
+        if description in ("unix:", "unix:address="):
+            raise ValueError(f"{description!r} names no socket: say unix:/where/it/is")
         if description.startswith("unix:") and not re.search(r"(?<!\\):mode=", description):
             return Place(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
         return Place(serverFromString(reactor, description))

@@ -25,8 +25,8 @@ from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOut
 from asynqueue.core.serving import Excess, Limits, Serving, Tap
 from asynqueue.errors import ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.interfaces import ItemSource
-from asynqueue.iteration import LocalSource
 from asynqueue.serialization import dumpError, dumpItem, dumpResult, loads
+from asynqueue.sources import LocalSource
 from asynqueue.threads import ThreadWorker
 from asynqueue.universe import SLICE, isIterator
 from asynqueue.wire.heart import Heart

@@ -44,7 +44,7 @@ class WireLink(Link):
 
     RUNNING calls are to run there at once, in threads if THREAD, each a method of UNIVERSE (or of any, with None). The
     server has PATIENCE seconds to prove itself; then, silence of SILENCE seconds ends the connection. `proved` fires
-    when it has, or fails. ONLOST is called when there is nobody to speak to any more, if it had. REPORT is that of `Link`.
+    when it has, or fails. ONLOST is called when there is nobody to speak to any more, if it had; REPORT as by `Link`.
     """
 
     def __init__(
@@ -84,6 +84,11 @@ class WireLink(Link):
         """End the connection now: what is on its way is lost."""
         self._cut = True
         super().hangUp()
+
+    def leave(self) -> None:
+        """End the connection when all that was said has left."""
+        if self.open:
+            self._outbox.close()
 
     def say(self, message: m.ToFar) -> None:
         """Send MESSAGE when its turn has come, if there is anybody to hear it."""

@@ -75,7 +75,7 @@ class Outbox:
                     self._socket.doWrite()  # now, not in the next turn; if all goes, we are resumed
         finally:
             self._flushing = False
-        if self._closing and self.clear:
+        if self._closing and self.clear and self._transport is not None:
             self._lose()
 
     def close(self) -> None:

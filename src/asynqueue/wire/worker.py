@@ -20,7 +20,7 @@ from zope.interface import implementer
 from asynqueue.base import TaskQueue
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.window import Window
-from asynqueue.delay import installedReactor
+from asynqueue.delay import deferToDelay, installedReactor
 from asynqueue.errors import AuthenticationError, WorkerLost
 from asynqueue.interfaces import Report, Resignator
 from asynqueue.options import QueueOptions
@@ -105,12 +105,14 @@ class WireWorker:
         self._gone: Deferred[None] | None = None
         self._idle: Deferred[None] | None = None  # the same, while there is something to wait for
         self._report: Report | None = None
+        self._next: IDelayedCall | None = None
 
     def setResignator(self, resign: Resignator) -> None:
         """RESIGN is called when there is no connection, and when there is one again."""
         self._resign = resign
         resign(away=True)
-        reactor = self._reactor = installedReactor(self._reactor)
+        reactor: Any = installedReactor(self._reactor)
+        self._reactor = reactor
         endpoint = self._endpoint
         certified = isinstance(endpoint, str) and endpoint.startswith("tls:")
         attempts = _Attempts(
@@ -185,11 +187,18 @@ class WireWorker:
     def _disconnect(self, _: object) -> Deferred[None]:
         if self._service is None:
             return succeed(None)
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         link, reactor = self._link, self._reactor
+        if link is not None:
+            link.leave()
         stopped: Deferred[None] = self._service.stopService()
         if link is not None and link.open:
             grace: IDelayedCall = reactor.callLater(STOP_GRACE, link.hangUp)
             stopped.addBoth(_cancel, grace)
+        else:  # what was connecting has something to do in the next turn
+            stopped.addCallback(lambda _: deferToDelay(0, reactor=reactor))
         return stopped
 
     # How a connection comes and goes.
@@ -205,17 +214,21 @@ class WireWorker:
         """The server is connected: when it has proved itself, the worker is there."""
         link = factory.last
         assert link is not None
-        return link.proved.addCallbacks(lambda _: self._joined(link), self._unproved)
+        return link.proved.addCallbacks(lambda _: self._soon(self._joined, link), self._unproved)
+
+    def _soon(self, what: Callable[[Any], None], arg: object) -> None:
+        """Do WHAT in a turn of its own: the service, which it may lead to stop, is in the middle of connecting."""
+        self._next = self._reactor.callLater(0, what, arg)
 
     def _joined(self, link: WireLink) -> None:
-        self._link = link
-        if self._resign is not None and not self._stopping:
+        self._next = None
+        if link.open and not self._stopping and self._resign is not None:
+            self._link = link
             self._resign(returning=True)
 
     def _unproved(self, reason: Failure) -> Failure:
         if reason.check(AuthenticationError) and reason.value is not None:
-            # In a turn of its own: the service, which is to be stopped, is in the middle of connecting.
-            self._reactor.callLater(0, self._giveUp, reason.value)
+            self._soon(self._giveUp, reason.value)
         elif reason.value is not None:
             self._unconnected(reason.value)
         return reason
@@ -225,7 +238,7 @@ class WireWorker:
         if self._stopping:
             return
         if not self._reconnect:
-            self._giveUp(WorkerLost(f"{self.description} cannot be reached: {error}"))
+            self._soon(self._giveUp, WorkerLost(f"{self.description} cannot be reached: {error}"))
         else:
             self._log.warn("{server} cannot be reached: {error}", server=self.description, error=error)
 
@@ -243,6 +256,7 @@ class WireWorker:
         self._isIdle()
 
     def _giveUp(self, error: BaseException) -> None:
+        self._next = None
         self._log.error("a wire worker gives up: {why}", why=error)
         if self._resign is not None and not self._stopping:
             self._resign(error=error)

@@ -1,0 +1,454 @@
+"""What a wire worker and a wire server do for one another, over real connections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, gatherResults
+
+from asynqueue import TaskQueue, WireQueue, WireWorker
+from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
+from asynqueue.wire import Limits, Method, WireServer, WireWorkerUniverse, keys
+from asynqueue.wire.universe import load, methods
+from tests.unit.helpers import logged
+from tests.wirekit import KEY, KINDS, Certificates, Things, portOf, served, wired
+from tests.workerkit import Collector, drained, failureOf, inLoop, marks, until
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@kinds
+class TestCalls:
+    @inLoop
+    async def test_results_come_back(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            things = Things()
+            assert await queue.call(Things.add, 1, b=2) == 3
+            assert await queue.call(things.add, 1) == 2
+            assert await queue.call(Method("add"), 3, 4) == 7
+            assert await queue.call(Things.twice, 4) == 8
+            assert await queue.call(Things.name) == "Things"
+
+    @inLoop
+    async def test_an_error_is_the_original_one_with_its_traceback(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            error = await failureOf(queue.call(Things.fail, KeyError("here")))
+            assert isinstance(error, KeyError)
+            assert "in fail" in str(error.__cause__)
+
+    @inLoop
+    async def test_many_are_answered_in_order(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            answers: list[int] = []
+            await gatherResults([queue.call(Things.echo, n).addCallback(answers.append) for n in range(300)])
+            assert answers == list(range(300))
+
+    @inLoop
+    async def test_a_method_may_give_a_deferred_or_a_coroutine(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            assert await queue.call(Things.soon, 1) == 1
+            assert await queue.call(Things.later, 2) == 2
+
+    @inLoop
+    async def test_large_ones_go_both_ways(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            assert await queue.call(Things.echo, b"x" * 3_000_000) == b"x" * 3_000_000
+
+    @inLoop
+    async def test_in_threads_they_may_block(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path, thread=True, N_concurrent=3) as queue:
+            names = await gatherResults([queue.call(Things.thread) for _ in range(20)])
+            assert all(name.startswith("asynqueue-thread") for name in names)
+            assert await queue.call(Things.later, 2) == 2
+
+    @inLoop
+    async def test_an_iterator_streams(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            assert await drained(await queue.call(Things.count, 2000)) == list(range(2000))
+            got: list[int] = []
+            await queue.call(Things.count, 300, consumer=Collector(got))
+            assert got == list(range(300))
+
+    @inLoop
+    async def test_an_iterator_streams_from_a_thread(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path, thread=True) as queue:
+            assert await drained(await queue.call(Things.count, 2000)) == list(range(2000))
+
+
+class TestWhatRuns:
+    @inLoop
+    async def test_so_many_run_at_once_and_no_more(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with (
+            served("unix", tmp_path) as (_, description, key),
+            WireQueue(description, Things, key=key, N_concurrent=3) as queue,
+        ):
+            calls = [queue.call(Things.hang, path, n) for n in range(5)]
+            await until(lambda: sum(marks(path).values()) == 3)
+            async with WireQueue(description, Things, key=key) as other:
+                assert await other.call(Things.add, 1) == 2
+            assert set(marks(path)) == {"0", "1", "2"}
+            calls[0].cancel()
+            await until(lambda: "3" in marks(path))
+            assert marks(path)["cancelled"] == 1
+            for call in calls:
+                call.addErrback(lambda reason: reason.trap(CancelledError))
+                call.cancel()
+
+    @inLoop
+    async def test_a_blocking_call_that_is_cancelled_frees_the_worker(self, tmp_path: Path) -> None:
+        path, gate = tmp_path / "marks", tmp_path / "gate"
+        os.mkfifo(gate)
+        async with wired("unix", tmp_path, universe=Gates, thread=True) as queue:
+            d = queue.call(Gates.passThrough, path, gate)
+            await until(path.exists)
+            d.cancel()
+            await failureOf(d)
+            assert await queue.call(Gates.one) == 1
+            with open(gate, "wb"):
+                pass
+
+    @inLoop
+    async def test_an_update_runs_before_the_first_call_and_after_each_reconnection(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (server, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                await queue.call(Things.add, 1)
+                assert await queue.update(Things.keep, "a") == [1]
+                next(iter(server._clients)).hangUp()
+                assert await queue.call(Things.keep, "b") == 3
+
+    @inLoop
+    async def test_a_shutdown_waits_for_calls_and_iterations(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (server, description, key):
+            queue = WireQueue(description, Things, key=key)
+            items = await queue.call(Things.count, 600)
+            slow = queue.call(Things.soon, "done", 0.1)
+            done = queue.shutdown()
+            assert await slow == "done"
+            assert not done.called
+            assert await drained(items) == list(range(600))
+            await done
+            await until(lambda: not server._clients)
+
+
+class Gates(WireWorkerUniverse):
+    """What blocks until the test says so."""
+
+    def passThrough(self, path: Path, gate: Path) -> None:
+        """Mark PATH, and wait for a writer of GATE."""
+        path.touch()
+        gate.read_bytes()
+
+    def one(self) -> int:
+        """1."""
+        return 1
+
+
+class TestIterations:
+    @inLoop
+    async def test_an_error_comes_after_the_items_before_it(self, tmp_path: Path) -> None:
+        async with wired("unix", tmp_path) as queue:
+            got: list[int] = []
+            with pytest.raises(KeyError):
+                await queue.call(Things.countAndFail, 10, consumer=Collector(got))
+            assert got == list(range(10))
+
+    @inLoop
+    async def test_no_more_is_made_than_the_credit_and_a_stop_closes_it_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with wired("unix", tmp_path) as queue:
+            items = await queue.call(Things.marked, path, 100_000)
+            assert [await anext(items) for _ in range(3)] == [0, 1, 2]
+            items.stop()
+            await until(lambda: "end" in marks(path))
+            assert len(marks(path)) < 300
+
+    @inLoop
+    async def test_it_ends_with_the_connection_here_and_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with served("unix", tmp_path) as (server, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                items = await queue.call(Things.marked, path, 100_000)
+                next(iter(server._clients)).hangUp()
+                with pytest.raises(WorkerLost):
+                    await drained(items)
+                await until(lambda: "end" in marks(path))
+
+    @inLoop
+    async def test_what_pickle_refuses_fails_what_it_is_part_of(self, tmp_path: Path) -> None:
+        async with wired("unix", tmp_path) as queue:
+            with pytest.raises(SerializationError, match="argument 1"):
+                await queue.call(Things.echo, (n for n in range(3)))
+            assert await queue.call(Things.add, 1) == 2
+
+
+class TestWhatMayBeCalled:
+    def test_public_methods_of_ones_own_and_nothing_else(self) -> None:
+        assert {"add", "twice", "name", "count"} <= set(methods(Things))
+        assert not {"_private", "__init__", "attribute", "prop", "Nested", "secret", "kept"} & set(methods(Things))
+
+    def test_what_is_inherited_from_elsewhere_is_not_reached(self) -> None:
+        class Plumbing:
+            def flush(self) -> None: ...
+
+        class Base(WireWorkerUniverse):
+            def one(self) -> int:
+                return 1
+
+            def gone(self) -> int:
+                return 1
+
+        class Derived(Plumbing, Base):
+            gone = None  # type: ignore[assignment]  # what hides a method hides it
+
+        assert set(methods(Derived)) == {"one"}
+        assert methods(WireWorkerUniverse) == {}
+
+    @pytest.mark.parametrize(
+        "name",
+        ["_private", "__init__", "__class__", "__reduce__", "attribute", "prop", "Nested", "kept", "secret", "nowhere"],
+    )
+    @inLoop
+    async def test_anything_else_is_refused_there_and_logged(self, name: str, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (_, description, key):
+            async with WireQueue(description, None, key=key) as queue:
+                with logged() as events:
+                    error = await failureOf(queue.call(Method(name), Bomb(tmp_path / "boom")))
+                assert isinstance(error, ImplementationError)
+                assert f"no public method '{name}'" in str(error)
+                assert any(name == event.get("name") and event["log_level"].name == "warn" for event in events)
+                assert await queue.call(Method("add"), 1) == 2
+        assert not (tmp_path / "boom").exists()
+
+    @inLoop
+    async def test_what_is_no_method_of_the_universe_is_not_even_sent(self, tmp_path: Path) -> None:
+        async with wired("unix", tmp_path) as queue:
+            for f in (pow, Things._private, Gates.one, Method("nowhere")):
+                assert "is not one of them" in str(await failureOf(queue.call(f, 1)))
+
+    def test_a_name_cannot_be_called_here(self) -> None:
+        with pytest.raises(ImplementationError, match="only a WireWorker"):
+            Method("add")(1)
+
+    def test_a_universe_is_found_by_name(self) -> None:
+        assert type(load("tests.wirekit.Things")).__name__ == "Things"
+        assert type(load("tests.wirekit:Things")).__name__ == "Things"
+        for name in ("tests.wirekit.Nothing", "nowhere.At", "", "tests..x"):
+            with pytest.raises(ValueError, match="there is no universe"):
+                load(name)
+        with pytest.raises(ImplementationError, match="a universe is a subclass"):
+            load("tests.wirekit.KEY")
+
+
+class Bomb:
+    """Leaves a file at PATH when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+class TestTrust:
+    @pytest.mark.parametrize("kind", ["unix", "tcp"])
+    @inLoop
+    async def test_another_key_is_refused_on_both_sides(self, kind: str, tmp_path: Path) -> None:
+        async with served(kind, tmp_path) as (_server, description, _):
+            queue = TaskQueue()
+            with logged() as events:
+                hired = queue.attachWorker(WireWorker(Things, description, key=b"this is not that key"))
+                error = await failureOf(hired)
+            assert isinstance(error, AuthenticationError)
+            assert "does not have the server's key" in str(error)
+            assert any("refused {peer}" in event["log_format"] for event in events)
+            assert len(queue) == 0
+            await queue.shutdown()
+
+    @inLoop
+    async def test_no_key_and_no_certificate_is_no_trust(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (_, description, _):
+            queue = TaskQueue()
+            error = await failureOf(queue.attachWorker(WireWorker(Things, description)))
+            assert "there is no key here" in str(error)
+            await queue.shutdown()
+
+    @inLoop
+    async def test_a_server_with_another_key_is_not_believed(self, tmp_path: Path) -> None:
+        with logged():
+            async with served("unix", tmp_path) as (server, description, key):
+                server.key = b"somebody else's key"
+                queue = WireQueue(description, Things, key=key)
+                error = await failureOf(queue.call(Things.add, 1))
+                assert "none is trusted" in str(error)
+                await queue.shutdown()
+
+    @inLoop
+    async def test_a_certificate_of_another_authority_is_refused(self, tmp_path: Path) -> None:
+        import trustme
+
+        certificates = Certificates(tmp_path)
+        certificates.issue(trustme.CA(), "stranger", "client@example.com")
+        server = await WireServer(certificates.listen(), Things).start()
+        for name in ("stranger", None):
+            with logged():
+                worker = WireWorker(Things, certificates.connect(portOf(server), name), reconnect=False)
+                queue = TaskQueue()
+                assert isinstance(await failureOf(queue.attachWorker(worker)), WorkerLost)
+                await queue.shutdown()
+        assert not server._clients
+        await server.stop()
+
+    @inLoop
+    async def test_tls_without_certificates_of_clients_asks_for_the_key(self, tmp_path: Path) -> None:
+        certificates = Certificates(tmp_path)
+        server = await WireServer(certificates.listen(authenticate=False), Things, key=KEY).start()
+        async with WireQueue(certificates.connect(portOf(server), None), Things, key=KEY) as queue:
+            assert await queue.call(Things.add, 1) == 2
+        await server.stop()
+
+    @inLoop
+    async def test_a_unix_socket_is_its_users_alone(self, tmp_path: Path) -> None:
+        umask = os.umask(0)
+        try:
+            async with served("unix", tmp_path):
+                assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o600
+        finally:
+            os.umask(umask)
+
+    def test_a_key_file_is_its_owners_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "key"
+        path.write_bytes(b"0123456789abcdef\n")
+        for mode in (0o640, 0o604, 0o620, 0o602):
+            path.chmod(mode)
+            with pytest.raises(AuthenticationError, match="chmod 600"):
+                keys.key(path)
+        path.chmod(0o600)
+        assert keys.key(str(path)) == b"0123456789abcdef"
+        with pytest.raises(AuthenticationError, match="cannot be read"):
+            keys.key(tmp_path / "none")
+        with pytest.raises(AuthenticationError, match="no regular file"):
+            keys.key("/dev/null")
+
+    def test_a_key_has_a_length(self) -> None:
+        with pytest.raises(ValueError, match="at least 16 bytes, got 5"):
+            keys.key(b"short")
+
+    def test_a_key_comes_from_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert keys.key(None) is None
+        path = tmp_path / "key"
+        path.write_bytes(b"0123456789abcdef")
+        path.chmod(0o600)
+        monkeypatch.setenv(keys.KEY_FILE, str(path))
+        assert keys.key(None) == b"0123456789abcdef"
+        monkeypatch.setenv(keys.KEY, "another key of enough bytes")
+        assert keys.key(None) == b"another key of enough bytes"
+
+
+class TestLimits:
+    @inLoop
+    async def test_of_connections(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path, limits=Limits(connections=1)) as (_, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                assert await queue.call(Things.add, 1) == 2
+                with logged() as events:
+                    other = WireQueue(description, Things, key=key, reconnect=False)
+                    await failureOf(other.call(Things.add, 1))
+                assert any("as many clients as it takes" in str(event.get("why")) for event in events)
+                await other.shutdown()
+                assert await queue.call(Things.add, 1) == 2
+
+    @inLoop
+    async def test_of_iterations(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path, limits=Limits(iterations=2)) as (_, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                open_ = [await queue.call(Things.count, 1000) for _ in range(2)]
+                with logged():
+                    error = await failureOf(queue.call(Things.count, 1000))
+                assert isinstance(error, WorkerError)
+                assert "no more than 2 iterators" in str(error)
+                for items in open_:
+                    items.stop()
+
+    @pytest.mark.parametrize("limits", [Limits(running=1), Limits(messages=10_000)], ids=["running", "messages"])
+    @inLoop
+    async def test_whoever_exceeds_others_has_to_go_and_hears_why(self, limits: Limits, tmp_path: Path) -> None:
+        async with served("unix", tmp_path, limits=limits) as (_, description, key):
+            with logged() as events:
+                queue = WireQueue(
+                    description, Things, key=key, N_concurrent=2 if limits.running == 1 else 1, reconnect=False
+                )
+                await failureOf(queue.call(Things.echo, bytes(100_000), retries=0))
+                await queue.shutdown()
+            assert any(event.get("log_format") == "refused {peer}: {why}" for event in events)
+
+    def test_none_is_nothing(self) -> None:
+        with pytest.raises(ValueError, match="the limit calls must be above 0"):
+            Limits(calls=0)
+
+
+class TestConnections:
+    @inLoop
+    async def test_one_that_cannot_be_made_is_no_worker(self, tmp_path: Path) -> None:
+        queue = TaskQueue()
+        with logged():
+            hired = queue.attachWorker(WireWorker(Things, f"unix:{tmp_path / 'none'}", key=KEY, reconnect=False))
+            assert "cannot be reached" in str(await failureOf(hired))
+        await queue.shutdown()
+
+    @inLoop
+    async def test_it_is_made_when_there_is_a_server(self, tmp_path: Path) -> None:
+        with logged():
+            queue = WireQueue(f"unix:{tmp_path / 'socket'}", Things, key=KEY, reconnect=lambda failures: 0.02)
+            d = queue.call(Things.add, 1)
+            async with served("unix", tmp_path):
+                assert await d == 2
+                await queue.shutdown()
+
+    @inLoop
+    async def test_one_that_is_lost_is_made_again_and_work_goes_on(self, tmp_path: Path) -> None:
+        async with served("tcp", tmp_path) as (server, description, key):
+            async with WireQueue(description, Things, key=key, reconnect=lambda failures: 0.01) as queue:
+                for _ in range(3):
+                    with logged():
+                        calls = [queue.call(Things.soon, n, 0.001, retries=9) for n in range(50)]
+                        await until(getattr, calls[5], "called")
+                        next(iter(server._clients)).hangUp()
+                        assert await gatherResults(calls) == list(range(50))
+
+    @inLoop
+    async def test_a_queue_shuts_down_though_its_worker_is_away(self, tmp_path: Path) -> None:
+        with logged():
+            queue = WireQueue(f"unix:{tmp_path / 'none'}", Things, key=KEY)
+            d = queue.call(Things.add, 1)
+            await queue.shutdown()
+            assert "was not run" in str(await failureOf(d))
+
+    @inLoop
+    async def test_a_worker_that_crashes_gives_what_it_had(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with served("unix", tmp_path) as (_, description, key):
+            queue = TaskQueue()
+            worker = WireWorker(Things, description, key=key)
+            await queue.attachWorker(worker)
+            d = queue.call(Things.hang, path)
+            await until(path.exists)
+            (task,) = await queue.detachWorker(worker, crash=True)
+            assert task.call.f == Things.hang
+            assert isinstance(await failureOf(d), WorkerLost)
+            await until(lambda: "cancelled" in marks(path))
+            await queue.shutdown()
+
+    @pytest.mark.parametrize("kw", [{"N_concurrent": 0}, {"N_concurrent": 1.5}, {"silence": 0}, {"key": b"short"}])
+    def test_what_makes_no_sense_is_refused(self, kw: Any) -> None:
+        with pytest.raises(ValueError, match="must"):
+            WireWorker(Things, "unix:/tmp/x", **kw)
+
+    @pytest.mark.parametrize("description", ["", "nonsense:5", "tls:5", "tls:x:certificate=a:privateKey=b", "unix:"])
+    @inLoop
+    async def test_a_server_says_what_is_wrong_with_its_description(self, description: str) -> None:
+        with pytest.raises((ValueError, OSError)):
+            await WireServer(description, Things, key=KEY).start()
