@@ -1,0 +1,93 @@
+"""What the tests in a real browser share: a server, a browser, and pages that are watched.
+
+The browser is Debian's Chromium (`apt-get install chromium`), or what `CHROMIUM` names. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from tests.browser.explorer import Explorer
+
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""What keeps Chromium from asking anybody for anything, and lets it run as root."""
+
+PATIENCE = 60.0
+"""Seconds in which a server has to be there, and to be gone."""
+
+
+class Opening(Protocol):
+    """How a test opens the explorer."""
+
+    def __call__(self, view: str = "", *, width: int = ..., height: int = ..., phone: bool = ...) -> Explorer: ...
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where `mcm serve` is, with two workers."""
+    command = [sys.executable, "-m", "mcmandelbrot", "serve", "--port", "0", "-w", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert select.select([server.stdout], [], [], PATIENCE)[0], "the server says nothing"
+        said = re.match(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())
+        assert said, "the server says no address"
+        yield said[0]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(PATIENCE) == 128 + signal.SIGINT
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, with a directory of its own for what it knows of its user."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    assert chromium, "these tests need Chromium: apt-get install chromium, or set CHROMIUM to one"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opening(browser: Browser, address: str) -> Iterator[Opening]:
+    """Opens the explorer as a visitor of its own; what is wrong in it fails the test."""
+    explorers: list[Explorer] = []
+    contexts: list[BrowserContext] = []
+
+    def opened(view: str = "", *, width: int = 1000, height: int = 700, phone: bool = False) -> Explorer:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            device_scale_factor=2 if phone else 1,
+            is_mobile=phone,
+            has_touch=phone,
+        )
+        contexts.append(context)
+        explorers.append(Explorer(context.new_page(), address))
+        explorers[-1].open(view)
+        return explorers[-1]
+
+    yield opened
+    for context in contexts:
+        context.close()
+    for explorer in explorers:
+        assert not explorer.errors
+        assert all(url.startswith((address, "blob:")) for url in explorer.asked), explorer.asked
