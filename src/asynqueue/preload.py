@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import site
+from collections.abc import Iterator
 from functools import cache
+from glob import escape, glob
 from multiprocessing import forkserver
 
 FAR_SIDE = "asynqueue.universe"
@@ -27,12 +29,23 @@ def preloadFarSide() -> None:
 @cache
 def _findsUs() -> bool:
     """True if a fresh interpreter would import this very package."""
-    places = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep), *site.getsitepackages()]
-    if site.ENABLE_USER_SITE:
-        places.append(site.getusersitepackages())
     package = os.path.dirname(os.path.abspath(__file__))
-    for place in places:
+    for place in _places():
         found = os.path.join(place, "asynqueue")
         if place and os.path.isdir(found):
             return os.path.samefile(found, package)
     return False
+
+
+def _places() -> Iterator[str]:
+    """Where a fresh interpreter would look."""
+    yield os.getcwd()
+    yield from os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        folders = [site.getusersitepackages(), *folders]
+    for folder in folders:
+        yield folder
+        for listing in sorted(glob(os.path.join(escape(folder), "*.pth"))):  # editable installs, for example
+            with open(listing, errors="replace") as lines:
+                yield from (os.path.join(folder, line.strip()) for line in lines if line.strip())

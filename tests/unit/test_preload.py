@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 import asynqueue
+from asynqueue import preload
 
 ROOT = Path(asynqueue.__file__).parents[1]
 
@@ -57,6 +61,20 @@ def test_a_package_that_a_fresh_interpreter_would_not_find_is_not_named_to_one(t
     (tmp_path / "asynqueue" / "__init__.py").write_text("raise ImportError('the wrong one')")
     found = servers(tmp_path, f"import sys; sys.path.insert(0, {str(ROOT)!r})", {})
     assert found == ["['__main__']"] * 2
+
+
+def test_a_package_is_found_where_the_site_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", False)
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(tmp_path)])
+    findsUs = preload._findsUs.__wrapped__
+    assert not findsUs()
+    (tmp_path / "_editable.pth").write_text(f"# no folder\nimport sys\n{ROOT}\n")
+    assert findsUs()
+    (tmp_path / "_before.pth").write_text("other\n")
+    (tmp_path / "other" / "asynqueue").mkdir(parents=True)
+    assert not findsUs()
 
 
 def test_a_server_that_runs_already_stays_as_it_is(tmp_path: Path) -> None:
