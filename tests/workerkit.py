@@ -112,6 +112,20 @@ def markAndReturn(path: Path, value: int) -> int:
     return value
 
 
+def markAndRaise(path: Path, value: int) -> int:
+    """Mark VALUE and raise a KeyError of it."""
+    mark(path, value)
+    raise KeyError(value)
+
+
+def markAndIterate(path: Path, number: int, error: bool) -> Iterator[int]:
+    """Mark NUMBER and count up to it; with ERROR, raise a KeyError of it then."""
+    mark(path, number)
+    yield from range(number)
+    if error:
+        raise KeyError(number)
+
+
 def markPid(path: Path, value: int) -> int:
     """Mark VALUE in the file PATH and the number of this process in the one beside it; return VALUE."""
     mark(path, value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from asynqueue import NullQueue, ProcessQueue, TaskQueue, ThreadQueue
 from asynqueue.process import ProcessWorker
-from tests.workerkit import mark, marks
+from tests import workerkit as kit
+from tests.workerkit import marks
 
 EXAMPLES = max(8, settings.default.max_examples // 12) if settings.default else 8
 
@@ -45,28 +45,13 @@ steps = st.lists(
 )
 
 
-def returnIt(path: Path, number: int) -> int:
-    mark(path, number)
-    return number
-
-
-def raiseIt(path: Path, number: int) -> int:
-    mark(path, number)
-    raise KeyError(number)
-
-
-def iterateIt(path: Path, number: int, error: bool) -> Iterator[int]:
-    mark(path, number)
-    yield from range(number)
-    if error:
-        raise KeyError(number)
-
-
 async def items(queue: TaskQueue, path: Path, number: int, step: Step) -> tuple[list[int], BaseException | None]:
     """What an iteration gave, and what it ended with."""
     got: list[int] = []
     try:
-        call = queue.call(iterateIt, path, number, step.kind == "break", niceness=step.niceness, series=step.series)
+        call = queue.call(
+            kit.markAndIterate, path, number, step.kind == "break", niceness=step.niceness, series=step.series
+        )
         async for item in await call:
             got.append(item)
     except Exception as error:  # KeyError, or the loss of its worker
@@ -81,7 +66,7 @@ async def run(queue: TaskQueue, schedule: list[Step], path: Path) -> list[Any]:
         if step.kind in ("iterate", "break"):
             ends.append(Deferred.fromCoroutine(items(queue, path, number, step)))
         else:
-            f = raiseIt if step.kind == "raise" else returnIt
+            f = kit.markAndRaise if step.kind == "raise" else kit.markAndReturn
             ends.append(queue.call(f, path, number, niceness=step.niceness, series=step.series))
             if step.kind == "cancel":
                 ends[-1].cancel()
@@ -140,6 +125,13 @@ async def test_nothing_lost_nothing_doubled_in_threads(schedule: list[Step]) -> 
 @pytest_twisted.ensureDeferred
 async def test_nothing_lost_nothing_doubled_in_processes_that_die(schedule: list[Step]) -> None:
     await check(ProcessQueue(2), schedule)
+
+
+@given(steps, st.integers(1, 6))
+@settings(max_examples=EXAMPLES)
+@pytest_twisted.ensureDeferred
+async def test_nothing_lost_nothing_doubled_in_processes_that_wear_out_and_die(schedule: list[Step], most: int) -> None:
+    await check(ProcessQueue(2, maxTasks=most), schedule)
 
 
 @given(st.lists(st.sampled_from([-20, 0, 20]), min_size=2, max_size=40))
