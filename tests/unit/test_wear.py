@@ -95,7 +95,7 @@ class TestMaxTasks:
         async with ProcessQueue(1, maxTasks=3) as queue:
             await queue.update(tally.see, tmp_path / "updated")
             assert await gatherResults([queue.call(tally, retries=0) for _ in range(10)]) == [1] * 10
-        assert marks(tmp_path / "updated")["started"] in (4, 5)  # the last may not have been there for long
+        assert marks(tmp_path / "updated")["started"] >= 4  # one that gave calls back had fewer
 
     @inLoop
     async def test_an_iteration_ends_where_it_began_while_the_fresh_process_works(self, tmp_path: Path) -> None:
