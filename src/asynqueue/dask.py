@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from asynqueue.dasksession import Session
 
 __all__ = ["DaskWorker"]
+
+STOP_GRACE = 10.0
+"""Seconds after which a client whose loop has ended, with what it was to tell us, is waited for no more."""
 
 
 @attrs.define(eq=False)
@@ -96,6 +100,7 @@ class DaskWorker:
         self._stopping: list[Deferred[None]] = []
         self._stopped = False
         self._closing = False
+        self._grace: IDelayedCall | None = None
         self._resign: Resignator | None = None
         self._resize: Resizer | None = None
 
@@ -169,9 +174,12 @@ class DaskWorker:
         self._opening = None
         if not self._closing:
             self._closing = True
+            self._grace = self._reactor.callLater(STOP_GRACE, self._hasStopped)
             self._session.close(self._hasStopped)
 
     def _hasStopped(self) -> None:
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
         self._stopped = True
         stopping, self._stopping = self._stopping, []
         for stopped in stopping:

@@ -19,9 +19,6 @@ from distributed.protocol.pickle import dumps
 from asynqueue.core.placement import Placement
 from asynqueue.daskside import PROTOCOL, Outcome, op, settle
 
-HEARTBEAT = 10.0
-"""Seconds within which the scheduler answers a `watch`, though there is nothing to tell."""
-
 
 class SchedulerSide(SchedulerPlugin):
     """Our part at the scheduler."""
@@ -46,13 +43,14 @@ class SchedulerSide(SchedulerPlugin):
         self._placement.open(session, client)
         self._notices[session] = _Notices()
 
-    async def watch(self, session: str) -> dict[str, Any] | None:
-        """What has happened since the last time, as soon as something has; None if the session is not known."""
+    async def watch(self, session: str, heartbeat: float) -> dict[str, Any] | None:
+        """What has happened since the last time, as soon as something has, or nothing has in HEARTBEAT seconds; None if
+        the session is not known."""
         notices = self._notices.get(session)
         if notices is None:
             return None
         try:
-            await asyncio.wait_for(notices.some.wait(), HEARTBEAT)
+            await asyncio.wait_for(notices.some.wait(), heartbeat)
         except asyncio.TimeoutError:
             pass
         threads = sum(worker.nthreads for worker in self._scheduler.workers.values())

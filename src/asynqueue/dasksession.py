@@ -21,8 +21,11 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps
 
-from asynqueue.daskscheduler import HEARTBEAT, SchedulerSide
+from asynqueue.daskscheduler import SchedulerSide
 from asynqueue.daskside import PROTOCOL, Outcome, op, run
+
+HEARTBEAT = 10.0
+"""Seconds within which a scheduler answers, though there is nothing to tell."""
 
 SILENCE = 6 * HEARTBEAT
 """Seconds after which a scheduler that says nothing is taken for lost."""
@@ -135,6 +138,15 @@ class Session:
     # In the client's loop.
 
     async def _live(self) -> None:
+        try:
+            await self._stayOpen()
+        except asyncio.CancelledError:
+            if not self._over:  # it was not we who did that: the loop ends, with all that is in it
+                self._over = True
+                self._tell(self._owner.gone, ConnectionError("the client was closed"))
+            raise
+
+    async def _stayOpen(self) -> None:
         pause = FIRST_PAUSE
         while not self._over:
             try:
@@ -171,7 +183,8 @@ class Session:
         """Tell what happens on the cluster, until the scheduler is lost."""
         threads = 0
         while not self._over:
-            news = await self._within(getattr(self._client.scheduler, op("watch"))(session=self._id))
+            request = getattr(self._client.scheduler, op("watch"))
+            news = await self._within(request(session=self._id, heartbeat=HEARTBEAT))
             if news is None:
                 raise OSError("it has forgotten us")
             if news["threads"] != threads:
@@ -288,12 +301,16 @@ class Session:
                 await asyncio.wait_for(request(session=self._id), GRACE)
         except Exception:  # what is gone needs no telling
             pass
+        finally:
+            self._letGo()
+            self._tell(then)
+
+    def _letGo(self) -> None:
+        """Leave nothing in the loop."""
         me = asyncio.current_task()
-        others = [coroutine for coroutine in self._coroutines if coroutine is not me]
-        for coroutine in others:
-            coroutine.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        for coroutine in self._coroutines:
+            if coroutine is not me:
+                coroutine.cancel()
         for future in self._futures.values():
             future.release()
         self._futures.clear()
-        self._tell(then)

@@ -17,7 +17,7 @@ import pytest
 from distributed import Client, get_worker
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import DaskWorker, Deferator, NullQueue, TaskQueue, errors
+from asynqueue import DaskWorker, Deferator, NullQueue, TaskQueue, dasksession, errors
 from asynqueue.core.window import Window
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.serialization import RemoteTraceback
@@ -467,6 +467,25 @@ class TestTheScheduler:
                 mark(tmp_path / "go")
                 assert await call == "ran"
                 away.close()
+
+    @inLoop
+    async def test_a_scheduler_that_is_silent_is_lost_until_it_speaks_again(
+        self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dasksession, "HEARTBEAT", 0.2)
+        monkeypatch.setattr(dasksession, "SILENCE", 2.0)
+        with DaskCluster(workers=1) as other, Client(other.scheduler.address) as away:
+            worker = DaskWorker(away, ["away"], window=1)
+            async with TaskQueue(worker) as queue:
+                assert await queue.call(kit.echo, 1) == 1
+                call = queue.call(kit.waitFor, tmp_path / "go", "ran")
+                await queue.attachWorker(DaskWorker(client))
+                other.scheduler.kill(signal.SIGSTOP)
+                mark(tmp_path / "go")
+                assert await call == "ran"
+                back = queue.call(kit.echo, 2, series="away")
+                other.scheduler.kill(signal.SIGCONT)
+                assert await back == 2
 
     @inLoop
     async def test_a_client_that_is_closed_makes_its_worker_resign(self, cluster: DaskCluster, tmp_path: Path) -> None:
