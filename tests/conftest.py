@@ -4,7 +4,8 @@ What every test shares: its reactor, how hard Hypothesis tries, and that a test 
 The environment variable `TEST_REACTOR` chooses the reactor: `default`, `select` or `asyncio`. `HYPOTHESIS_PROFILE`
 chooses the profile. `default` draws the same examples each time, so
 that a run answers for the code and not for its luck; `deep` draws many times more and new ones each time,
-and is what `tox -e properties` runs. Neither measures time: a busy machine is no falsifying example.
+and is what `tox -e properties` runs. `mutation` draws few and makes nothing shorter: it is for `tox -e mutation`, where
+each test runs thousands of times. None measures time: a busy machine is no falsifying example.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from twisted.logger import ILogObserver, LogEvent, capturedLogs, globalLogPublisher
 from zope.interface import implementer
 
@@ -37,6 +38,16 @@ settings.register_profile(
     deadline=None,
     max_examples=2000,
     print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "mutation",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=60,
+    phases=(Phase.explicit, Phase.generate),
+    stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

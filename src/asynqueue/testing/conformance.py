@@ -113,6 +113,13 @@ class WorkerConformance(Stage):
 
     @precondition(lambda self: self._holding)
     @step(which=st.integers(0, 2))
+    def cancelHeld(self, which: int) -> None:
+        """A call that runs is not wanted any more."""
+        number = self._holding[which % len(self._holding)].number
+        self.cancel(back=len(self.model.calls) + 1 - number, rested=True)
+
+    @precondition(lambda self: self._holding)
+    @step(which=st.integers(0, 2))
     def release(self, which: int) -> None:
         """A call that is held may end."""
         self._release(self._holding[which % len(self._holding)])
@@ -149,6 +156,10 @@ class WorkerConformance(Stage):
 
     # What may happen to workers.
 
+    @property
+    def _canHurt(self) -> bool:
+        return type(self).hurtWorker is not WorkerConformance.hurtWorker
+
     @step()
     def recall(self) -> None:
         """The worker is to give back what it has not started."""
@@ -175,7 +186,7 @@ class WorkerConformance(Stage):
         call.expected = [update.number for update in self._updates if update.ends and not update.exposed]
         self._submit(call, CallSpec(self._notebook.read, (self._place, call.number)))
 
-    @precondition(lambda self: type(self).hurtWorker is not WorkerConformance.hurtWorker)
+    @precondition(lambda self: self._canHurt)
     @step()
     def hurt(self) -> None:
         """The worker is killed."""
@@ -195,6 +206,23 @@ class WorkerConformance(Stage):
         if not self._holding:
             self._probe(Guarantee.DEATH_NOTICED, "after the worker was killed", perhaps=1)
         self._rest()
+
+    @precondition(lambda self: not self._holding)
+    @step(behind=st.integers(1, 3), then=st.sampled_from(("cancelHeld", "hurt", "replace", "wait")))
+    def crowd(self, behind: int, then: str) -> None:
+        """A call is held, and others that may be started once are right behind it, when something happens to it."""
+        for _ in range(6):  # which return at once, so that the worker's window grows
+            self._make(Wish("give"))
+        self._rest()
+        self._make(Wish("hold"))
+        for _ in range(behind):
+            self._make(Wish("give", retries=0))
+        if then == "cancelHeld":
+            self.cancelHeld(which=0)
+        elif then == "replace":
+            self.replace(crash=True, reassign=True)
+        elif then == "hurt" and self._canHurt:
+            self.hurt()
 
     @step(crash=st.booleans(), reassign=st.booleans())
     def replace(self, crash: bool, reassign: bool) -> None:

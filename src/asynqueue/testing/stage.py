@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.base import TaskQueue
-from asynqueue.core.records import CallSpec
+from asynqueue.core.records import CallSpec, Recalled
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Worker
 from asynqueue.iteration import Deferator
@@ -207,6 +207,8 @@ class Stage(RuleBasedStateMachine):
         def ended(result: Any) -> None:
             if isinstance(result, Failure):
                 result = result.value
+            elif isinstance(result, BaseException):
+                result = ("returned", result)  # which is not to fail with it
             self._say(f"call {call.number} ends in {result!r}")
             call.ends.append(result)
             if isinstance(result, Deferator):
@@ -343,18 +345,19 @@ class Stage(RuleBasedStateMachine):
     def _explain(self) -> None:
         """Say which guarantee it is that something never happens."""
         self._check(*(broken for worker in self._workers for broken in worker.wrong()))
-        for worker in self._workers:
-            if worker.stops and not worker.held:
-                self._break(Guarantee.NOTHING_LEFT, "the worker was told to stop and did not")
         for worker, run in self._unanswered():
-            for earlier in reversed(worker.runs[: worker.runs.index(run)]):
-                if earlier.interrupted:
-                    expires = self.model.calls[earlier.number].expires
-                    self._break(
-                        Guarantee.TIMEOUT if expires else Guarantee.CANCELLATION,
-                        f"call {run.number} had no answer: the worker was not free of call {earlier.number}, which it "
-                        "was to let go of",
-                    )
+            call = self.model.calls[run.number]
+            if call.charged > call.wish.retries:
+                how = f"call {run.number} was given to a worker after {call.charged} had died of it"
+                self._break(Guarantee.STARTED_AGAIN_ONCE, how)
+            past = [r for r in worker.runs[: worker.runs.index(run)] if not isinstance(r.outcome, Recalled)]
+            if past and past[-1].interrupted:
+                expires = self.model.calls[past[-1].number].expires
+                self._break(
+                    Guarantee.TIMEOUT if expires else Guarantee.CANCELLATION,
+                    f"call {run.number} had no answer: the worker was not free of call {past[-1].number}, which it was "
+                    "to let go of",
+                )
             guarantee = Guarantee.UPDATES if run.task.update else Guarantee.NOTHING_LOST
             self._break(guarantee, f"the worker never answered for call {run.number}, which it was given")
         for call in self._unfinished():
@@ -364,6 +367,9 @@ class Stage(RuleBasedStateMachine):
                 Guarantee.ITERATION_ENDS if call.stopped or call.cancelled else Guarantee.EXACT_ITEMS,
                 f"call {call.number} gave {len(call.got)} of {call.wish.items} items, and nothing more was heard of it",
             )
+        for worker in self._workers:
+            if worker.stops and not worker.held:
+                self._break(Guarantee.NOTHING_LEFT, "the worker was told to stop and did not")
 
     def _probe(self, guarantee: Guarantee, when: str, perhaps: int = 0) -> None:
         """The worker answers."""
