@@ -39,9 +39,17 @@ if TYPE_CHECKING:
     from asynqueue.errors import TimeoutError as TimeoutError
     from asynqueue.errors import WorkerError as WorkerError
     from asynqueue.errors import WorkerLost as WorkerLost
+    from asynqueue.info import Converter as Converter
     from asynqueue.info import Info as Info
+    from asynqueue.info import hashIt as hashIt
     from asynqueue.info import showResult as showResult
     from asynqueue.info import whichThread as whichThread
+    from asynqueue.interfaces import Clock as Clock
+    from asynqueue.interfaces import Consumer as Consumer
+    from asynqueue.interfaces import Producer as Producer
+    from asynqueue.interfaces import Serializer as Serializer
+    from asynqueue.interfaces import Tracker as Tracker
+    from asynqueue.interfaces import Worker as Worker
     from asynqueue.iteration import Deferator as Deferator
     from asynqueue.iteration import IterationProducer as IterationProducer
     from asynqueue.iteration import ListConsumer as ListConsumer
@@ -49,25 +57,44 @@ if TYPE_CHECKING:
     from asynqueue.iteration import iteratorToProducer as iteratorToProducer
     from asynqueue.null import NullQueue as NullQueue
     from asynqueue.process import ProcessQueue as ProcessQueue
+    from asynqueue.process import ProcessUniverse as ProcessUniverse
     from asynqueue.process import ProcessWorker as ProcessWorker
+    from asynqueue.process import cores as cores
     from asynqueue.processbase import ProcessBase as ProcessBase
     from asynqueue.processpool import deferToProcess as deferToProcess
     from asynqueue.threads import ThreadLooper as ThreadLooper
     from asynqueue.threads import ThreadQueue as ThreadQueue
     from asynqueue.threads import ThreadWorker as ThreadWorker
     from asynqueue.threads import deferToThread as deferToThread
+    from asynqueue.util import CallRunner as CallRunner
     from asynqueue.util import DeferredLock as DeferredLock
     from asynqueue.util import DeferredTracker as DeferredTracker
+    from asynqueue.util import callAfterDeferred as callAfterDeferred
+    from asynqueue.util import killProcess as killProcess
+    from asynqueue.util import o2p as o2p
+    from asynqueue.util import p2o as p2o
     from asynqueue.wire import WireQueue as WireQueue
     from asynqueue.wire import WireWorker as WireWorker
     from asynqueue.workers import AsyncWorker as AsyncWorker
 
 _HOMES = {
     "asynqueue.base": ("TaskQueue",),
-    "asynqueue.bridges": ("Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser"),
-    "asynqueue.core.records": ("CallSpec", "Task"),
+    "asynqueue.bridges": (
+        "Consumerator",
+        "Filerator",
+        "IterationGetter",
+        "OrderedItemProducer",
+        "PoolUser",
+    ),
+    "asynqueue.core.records": (
+        "CallSpec",
+        "Task",
+    ),
     "asynqueue.dask": ("DaskWorker",),
-    "asynqueue.delay": ("Delay", "deferToDelay"),
+    "asynqueue.delay": (
+        "Delay",
+        "deferToDelay",
+    ),
     "asynqueue.errors": (
         "AsynQueueError",
         "AuthenticationError",
@@ -82,7 +109,21 @@ _HOMES = {
         "WorkerError",
         "WorkerLost",
     ),
-    "asynqueue.info": ("Info", "showResult", "whichThread"),
+    "asynqueue.info": (
+        "Converter",
+        "Info",
+        "hashIt",
+        "showResult",
+        "whichThread",
+    ),
+    "asynqueue.interfaces": (
+        "Clock",
+        "Consumer",
+        "Producer",
+        "Serializer",
+        "Tracker",
+        "Worker",
+    ),
     "asynqueue.iteration": (
         "Deferator",
         "IterationProducer",
@@ -91,49 +132,92 @@ _HOMES = {
         "iteratorToProducer",
     ),
     "asynqueue.null": ("NullQueue",),
-    "asynqueue.process": ("ProcessQueue", "ProcessWorker"),
+    "asynqueue.process": (
+        "ProcessQueue",
+        "ProcessUniverse",
+        "ProcessWorker",
+        "cores",
+    ),
     "asynqueue.processbase": ("ProcessBase",),
     "asynqueue.processpool": ("deferToProcess",),
-    "asynqueue.threads": ("ThreadLooper", "ThreadQueue", "ThreadWorker", "deferToThread"),
-    "asynqueue.util": ("DeferredLock", "DeferredTracker"),
-    "asynqueue.wire": ("WireQueue", "WireWorker"),
+    "asynqueue.threads": (
+        "ThreadLooper",
+        "ThreadQueue",
+        "ThreadWorker",
+        "deferToThread",
+    ),
+    "asynqueue.util": (
+        "CallRunner",
+        "DeferredLock",
+        "DeferredTracker",
+        "callAfterDeferred",
+        "killProcess",
+        "o2p",
+        "p2o",
+    ),
+    "asynqueue.wire": (
+        "WireQueue",
+        "WireWorker",
+    ),
     "asynqueue.workers": ("AsyncWorker",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
+# Without the protocols: a star is not to put others in the place of somebody's own Worker, Clock or Consumer.
 __all__ = [
     "AsynQueueError",
     "AsyncWorker",
     "AuthenticationError",
+    "CallRunner",
     "CallSpec",
+    "Consumerator",
+    "Converter",
     "DaskWorker",
     "Deferator",
     "DeferredLock",
     "DeferredTracker",
     "Delay",
+    "Filerator",
     "ImplementationError",
     "Info",
     "InvariantError",
+    "IterationGetter",
     "IterationProducer",
+    "ListConsumer",
     "NotReadyError",
     "NullQueue",
+    "OrderedItemProducer",
+    "PoolUser",
+    "Prefetcherator",
     "ProcessBase",
     "ProcessError",
     "ProcessQueue",
+    "ProcessUniverse",
     "ProcessWorker",
     "QueueRunError",
     "SerializationError",
     "Task",
     "TaskQueue",
     "ThreadError",
+    "ThreadLooper",
     "ThreadQueue",
     "ThreadWorker",
     "TimeoutError",
+    "WireQueue",
+    "WireWorker",
     "WorkerError",
     "WorkerLost",
     "__version__",
+    "callAfterDeferred",
+    "cores",
     "deferToDelay",
     "deferToProcess",
+    "deferToThread",
+    "hashIt",
+    "iteratorToProducer",
+    "killProcess",
+    "o2p",
+    "p2o",
     "showResult",
     "whichThread",
 ]

@@ -188,7 +188,7 @@ class DaskWorker:
     # What the session tells.
 
     def present(self, opening: str) -> None:
-        """The cluster is there, or is back. (For the session.)"""
+        """The cluster is there, or is back, as OPENING. (For the session.)"""
         if self._closing:
             return
         self._opening = opening

@@ -62,8 +62,9 @@ class Deferator(Generic[T_co]):
       there was none left.
 
     At most LIMIT items (2 or more) are fetched and not taken: 256, if it is not given, or 2 where they are fetched one
-    by one. `d` fires True when all items have been taken, False when the iteration has ended otherwise. REACTOR is the
-    installed one if it is not given. Raises TypeError for what cannot be iterated so.
+    by one. `d` fires True when all items have been taken, False when the iteration has ended otherwise; ONENDED is
+    called once, when it has ended either way. REACTOR is the installed one if it is not given. Raises TypeError for
+    what cannot be iterated so.
 
     >>> from twisted.internet.task import Clock
     >>> clock = Clock()
@@ -200,7 +201,7 @@ class Prefetcherator(Generic[T]):
         return f"<Prefetcherator {shortly(self.ID)}>"
 
     def setup(self, iteratorOrCallable: Any, *args: Any, **kw: Any) -> Deferred[bool]:
-        """Fetch from an iterator, from what a generator function makes of ARGS and KW, or by a callable.
+        """Fetch from ITERATORORCALLABLE: an iterator, what a generator function makes of ARGS and KW, or by a callable.
 
         The callable is called with ARGS and KW for each item, and gives ``(item, isValid)``, or a Deferred or a
         coroutine of that; the first that is not valid is the end.

@@ -178,7 +178,7 @@ class ListConsumer:
         return called
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Take what PRODUCER writes. Raises RuntimeError while there is another one."""
+        """Take what PRODUCER writes, STREAMING or when asked. Raises RuntimeError while there is another one."""
         if self._producer is not None:
             raise RuntimeError(f"this {type(self).__name__} has a producer already")
         if self._ended:

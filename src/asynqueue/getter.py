@@ -34,7 +34,7 @@ from asynqueue.iteration import Deferator
 from asynqueue.pool import PoolUser, isLoopThread
 from asynqueue.universe import SLICE
 
-__all__ = ["LIMIT", "IterationGetter"]
+__all__ = ["IterationGetter"]
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -328,11 +328,11 @@ class InfoHolder:
         return self.info.aboutCall(self.ID)
 
     def aboutException(self, exception: BaseException | None = None) -> str:
-        """As `Info.aboutException`."""
+        """What EXCEPTION was, in that call, as `Info.aboutException` tells it."""
         return self.info.aboutException(self.ID, exception)
 
     def aboutFailure(self, failureObj: Failure) -> str:
-        """As `Info.aboutFailure`."""
+        """What FAILUREOBJ was, in that call, as `Info.aboutFailure` tells it."""
         return self.info.aboutFailure(failureObj, self.ID)
 
 

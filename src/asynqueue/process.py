@@ -15,11 +15,11 @@ from typing_extensions import Unpack
 from asynqueue.base import TaskQueue
 from asynqueue.core.calltimes import CallTimes, ProcessStats
 from asynqueue.core.records import Task
-from asynqueue.cores import cores
 from asynqueue.options import QueueOptions
 from asynqueue.processbase import ProcessBase
 from asynqueue.processpool import deferToProcess
 from asynqueue.processworker import ProcessWorker
+from asynqueue.quota import cores
 from asynqueue.universe import ProcessUniverse
 
 __all__ = [

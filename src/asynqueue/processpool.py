@@ -14,10 +14,10 @@ from twisted.logger import Logger
 
 from asynqueue.base import TaskQueue
 from asynqueue.core.records import CallSpec
-from asynqueue.cores import cores
 from asynqueue.errors import ProcessError
 from asynqueue.iteration import Deferator
 from asynqueue.processworker import ProcessWorker
+from asynqueue.quota import cores
 
 __all__ = ["deferToProcess"]
 

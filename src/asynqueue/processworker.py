@@ -177,7 +177,7 @@ class ProcessWorker:
         return [task for process in self._processes for task in process.link.unfinished]
 
     def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        """A process has answered. (For the process itself.)"""
+        """A process has answered with OUTCOMES, by ticket. (For the process itself.)"""
         if self._report is not None:
             self._report(outcomes)
 

@@ -103,7 +103,11 @@ class ThreadWorker:
 
     It is qualified for the series ``thread`` and ``local``, and those in SERIES. With RAW, an iterator is a result
     like any other. A call that is cancelled or whose time runs out while it is running goes on to its end in a
-    thread that is abandoned, and named so; a fresh thread has the next call.
+    thread that is abandoned, and named so; a fresh thread has the next call. REACTOR is the installed one if it is not
+    given.
+
+    >>> queue = TaskQueue(ThreadWorker(series=["files"]))                        # doctest: +SKIP
+    >>> d = queue.call(path.read_text, series="files")                           # doctest: +SKIP
     """
 
     cQualified: tuple[str, ...] = ("thread", "local")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
     from asynqueue.dask import DaskWorker as DaskWorker
     from asynqueue.process import ProcessWorker as ProcessWorker
     from asynqueue.threads import ThreadWorker as ThreadWorker
+    from asynqueue.wire import WireWorker as WireWorker
 
-__all__ = ["AsyncWorker", "DaskWorker", "ProcessWorker", "ThreadWorker"]
+__all__ = ["AsyncWorker", "DaskWorker", "ProcessWorker", "ThreadWorker", "WireWorker"]
+
+_HOME = {
+    "DaskWorker": "asynqueue.dask",
+    "ProcessWorker": "asynqueue.process",
+    "ThreadWorker": "asynqueue.threads",
+    "WireWorker": "asynqueue.wire",
+}
 
 
 class AsyncWorker:
@@ -166,16 +175,7 @@ class _Run:
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name == "ThreadWorker":
-            from asynqueue.threads import ThreadWorker
-
-            return ThreadWorker
-        if name == "ProcessWorker":
-            from asynqueue.process import ProcessWorker
-
-            return ProcessWorker
-        if name == "DaskWorker":
-            from asynqueue.dask import DaskWorker
-
-            return DaskWorker
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(home), name)

@@ -13,7 +13,7 @@ import attrs
 
 from asynqueue.core.ledger import QueueStats
 
-__all__ = ["CALLS_KEPT", "CallTimes", "ProcessStats"]
+__all__ = ["CallTimes", "ProcessStats"]
 
 CALLS_KEPT = 100_000
 """Of how many calls a worker keeps the times: those that ended last."""
@@ -33,6 +33,9 @@ class CallTimes(NamedTuple):
 @attrs.frozen
 class ProcessStats(QueueStats):
     """A picture of a process queue: what `QueueStats` has, and the times of its CALLS, worker by worker.
+
+    So how many calls are QUEUED and RUNNING; how many are DONE, FAILED, LOST, CANCELLED and were RETRIED; how long they
+    had to WAIT and to RUN; and all that BYWORKER and BYSERIES.
 
     There are none of those unless the queue was made with ``callStats=True``. To iterate over a picture is to iterate
     over them, as in 0.9:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asynqueue.cores import cores, quotaOf
+from asynqueue.quota import cores, quotaOf
 
 
 def quota(here: Path, groups: str, **files: str) -> int | None:
