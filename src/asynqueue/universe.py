@@ -206,6 +206,7 @@ def main(
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # and what came before that is forgotten
     _dieWithParent()
     keepLinesWhole()
     with stream:  # it ends here, though what a call left running may keep the process from exiting

@@ -13,12 +13,14 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from types import ModuleType
 from typing import Any, Protocol
@@ -109,7 +111,7 @@ class WorkerProcess:
             args=(far, self._permits.taking, tuple(inherited)),
             name=f"asynqueue-process-{next(_numbers)}",
         )
-        with _withoutMain():
+        with _withoutMain(), _heldBack(signal.SIGINT, context):
             process.start()
         return process
 
@@ -260,6 +262,24 @@ def _withoutMain() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _heldBack(number: signal.Signals, context: BaseContext) -> Iterator[None]:
+    """Have a process that is our own child start with signal NUMBER blocked, until it has said what it does with it.
+
+    What comes for us meanwhile comes a moment later. (The fork server's children are not ours to do that for.)
+    """
+    if context.get_start_method() == "forkserver":
+        yield
+        return
+    if context.get_start_method() == "spawn":
+        resource_tracker.ensure_running()  # which spawn does first, and which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @atexit.register

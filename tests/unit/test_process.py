@@ -231,6 +231,11 @@ class Picky(Exception):
         super().__init__(f"{one} and {two}")
 
 
+def blockedSignals() -> set[int]:
+    """The signals that are blocked here."""
+    return set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+
+
 class TestTheProcess:
     @pytest.mark.parametrize("method", methods)
     @inLoop
@@ -240,6 +245,18 @@ class TestTheProcess:
         assert await gatherResults([queue.call(kit.echo, n) for n in range(100)]) == list(range(100))
         await queue.shutdown()
         assert all(isAbsent(pid) for pid in before)
+
+    @pytest.mark.parametrize("method", [m for m in methods if m.values[0] != "forkserver"])
+    @inLoop
+    async def test_ctrl_c_while_it_starts_is_not_heard_there(self, method: str) -> None:
+        queue = ProcessQueue(1, context=method)
+        its = only(queue).process
+        for _ in range(20):
+            os.kill(its.pid, signal.SIGINT)
+        assert await queue.call(os.getpid) == its.pid
+        assert await queue.call(blockedSignals) == set()
+        await queue.shutdown()
+        assert not blockedSignals()
 
     @pytest.mark.parametrize("method", methods)
     @inLoop
