@@ -261,17 +261,25 @@ class TestLettingGo:
     async def test_a_call_that_is_cancelled_ends_now_and_its_place_is_free(
         self, client: Client, tmp_path: Path
     ) -> None:
-        path = tmp_path / "hung"
+        def hang() -> None:
+            mark(tmp_path / "hung")
+            while not (tmp_path / "end").exists():
+                time.sleep(0.01)
+
+        def begun(number: int) -> bool:
+            return marks(tmp_path / "hung")["started"] == number
+
         async with await queueFor(client) as queue:
-            for n in range(3):  # more than the cluster has threads
-                hung = [queue.call(kit.waitFor, tmp_path / "never", str(n)) for _ in range(2)]
-                started = queue.call(mark, path, n, doNext=True)
+            for n in range(1, 4):  # more than the cluster has threads
+                hung = [queue.call(hang) for _ in range(2)]
+                started = queue.call(kit.echo, n, doNext=True)
+                await until(begun, 2 * n)
                 for call in hung:
                     call.cancel()
                     assert type(await failureOf(call)) is CancelledError
-                await started
+                assert await started == n
             assert await gatherResults([queue.call(kit.echo, n) for n in range(4)]) == [0, 1, 2, 3]
-        mark(tmp_path / "never")
+        mark(tmp_path / "end")
 
     @inLoop
     async def test_what_runs_out_of_time_is_tried_again_and_then_fails(self, client: Client, tmp_path: Path) -> None:
