@@ -7,7 +7,7 @@ believes the other: by a key that both have, or by certificates. `docs/security.
         def total(self, numbers):
             return sum(numbers)
 
-    WireServer("tcp:7654", Sums, key="wire.key").start()                          # there
+    python -m asynqueue.wire tcp:7654 sums.Sums --key-file wire.key               # there
 
     queue = WireQueue("tcp:there:7654", Sums, key="wire.key")                     # here
     d = queue.call(Sums.total, [1, 2, 3])
@@ -22,17 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asynqueue.core.serving import Limits as Limits
+    from asynqueue.wire.manager import ServerManager as ServerManager
     from asynqueue.wire.server import WireServer as WireServer
     from asynqueue.wire.universe import Method as Method
     from asynqueue.wire.universe import WireWorkerUniverse as WireWorkerUniverse
     from asynqueue.wire.worker import WireQueue as WireQueue
     from asynqueue.wire.worker import WireWorker as WireWorker
 
-__all__ = ["Limits", "Method", "WireQueue", "WireServer", "WireWorker", "WireWorkerUniverse"]
+__all__ = ["Limits", "Method", "ServerManager", "WireQueue", "WireServer", "WireWorker", "WireWorkerUniverse"]
 
 _HOME = {
     "Limits": "asynqueue.core.serving",
     "Method": "asynqueue.wire.universe",
+    "ServerManager": "asynqueue.wire.manager",
     "WireQueue": "asynqueue.wire.worker",
     "WireServer": "asynqueue.wire.server",
     "WireWorker": "asynqueue.wire.worker",
