@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import attrs
+
+from asynqueue.core.serving import Limits
 from asynqueue.errors import AsynQueueError
 from asynqueue.wire.heart import SILENCE
 from asynqueue.wire.keys import KEY, KEY_FILE
+
+_LIMITS = tuple(field.name for field in attrs.fields(Limits))
 
 _DESCRIPTION = "Serve the public methods of UNIVERSE at DESCRIPTION, until interrupted."
 
@@ -68,6 +73,14 @@ def _parser() -> ArgumentParser:
         help="give up a client that says nothing for so long (default: %(default)g)",
     )
     parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        type=_limit,
+        metavar="NAME=NUMBER",
+        help=f"a limit on what clients may do, as often as need be: {', '.join(_LIMITS)}",
+    )
+    parser.add_argument(
         "--niceness", type=int, default=0, metavar="N", help="run with a niceness that is N higher (default: 0)"
     )
     parser.add_argument("--with-parent", action="store_true", help="exit when standard input, a pipe, is hung up")
@@ -75,11 +88,27 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _limit(text: str) -> tuple[str, float]:
+    """The limit that TEXT names, and what it is to be."""
+    name, _, number = text.partition("=")
+    if name not in _LIMITS:
+        raise ArgumentTypeError(f"there is no limit {name!r}, but {', '.join(_LIMITS)}")
+    try:
+        return name, float(number) if name == "patience" else int(number)
+    except ValueError:
+        raise ArgumentTypeError(f"the limit {name} is a number, and {number!r} is none") from None
+
+
 async def _listen(reactor: Any, options: Namespace) -> Any:
     from asynqueue.wire.server import WireServer
 
     server = WireServer(
-        options.description, options.universe, key=options.key_file, silence=options.silence, reactor=reactor
+        options.description,
+        options.universe,
+        key=options.key_file,
+        limits=attrs.evolve(Limits(), **dict(options.limit)),
+        silence=options.silence,
+        reactor=reactor,
     )
     await server.start()
     return server

@@ -13,6 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
@@ -20,6 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue.core.serving import Limits
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ProcessError
 from asynqueue.wire import keys
@@ -34,8 +36,8 @@ READY = 3
 class ServerManager:
     """Starts servers of the universe with the full name UNIVERSENAME, each in an interpreter of its own.
 
-    They import what this program can, share its KEY, which is made for them if none is given, and exit with it, even
-    if it is killed::
+    They import what this program can, share its KEY, which is made for them if none is given, let their clients do what
+    LIMITS says, and exit with this program, even if it is killed::
 
         manager = ServerManager("sums.Sums")
         socket = manager.newSocket()
@@ -50,8 +52,10 @@ class ServerManager:
         universeName: str | None = None,
         *,
         key: bytes | str | PathLike[str] | None = None,
+        limits: Limits | None = None,
         reactor: Any = None,
     ) -> None:
+        self._limits = Limits() if limits is None else limits
         self.universeName = universeName
         self.key: bytes = keys.key(key) or token_hex(32).encode()
         self._reactor = reactor
@@ -79,12 +83,13 @@ class ServerManager:
         self._reactor = reactor
         if self._trigger is None:
             self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._reactorStops)
+        limits = [word for name, value in attrs.asdict(self._limits).items() for word in ("--limit", f"{name}={value}")]
         server = _Server(reactor, self._exited)
         reactor.spawnProcess(
             server,
             sys.executable,
             [sys.executable, "-m", "asynqueue.wire", description, universe, "--key-file", str(self._keyFile()),
-             "--with-parent", "--niceness", str(niceness), "--ready", str(READY)],
+             "--with-parent", "--niceness", str(niceness), "--ready", str(READY), *limits],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             childFDs={0: "w", 1: 1 if stdio else "r", 2: 2 if stdio else "r", READY: "r"},
         )  # fmt: skip
