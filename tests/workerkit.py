@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
@@ -194,6 +195,44 @@ def waitFor(path: Path, value: str) -> str:
     while not path.exists():
         time.sleep(0.001)
     return value
+
+
+def waitAfterMark(started: Path, go: Path) -> None:
+    """Mark that it has started and return when GO is there."""
+    mark(started)
+    waitFor(go, "gone on")
+
+
+class Traveller:
+    """Counts how often it is pickled, and what it is told."""
+
+    pickled = 0
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.lock = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        type(self).pickled += 1
+        return self.__dict__
+
+    def see(self, n: int) -> None:
+        """Be told N."""
+        self.seen.append(n)
+
+    def __call__(self) -> list[int]:
+        """What it was told."""
+        return self.seen
+
+    def seeBadly(self, n: int) -> threading.Lock:
+        """Be told N, and give what cannot come back."""
+        self.seen.append(n)
+        return threading.Lock()
+
+    def seeAndRaise(self, n: int) -> None:
+        """Be told N, and raise."""
+        self.seen.append(n)
+        raise ValueError(n)
 
 
 def modules() -> list[str]:

@@ -437,7 +437,7 @@ class TestLettingGoOfACall:
         self, tmp_path: Path
     ) -> None:
         worker = ProcessWorker()
-        running = worker.run(Task(1, CallSpec.of(waitAfterMark, tmp_path / "started", tmp_path / "go")))
+        running = worker.run(Task(1, CallSpec.of(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")))
         unstarted = worker.run(Task(2, CallSpec.of(mark, tmp_path / "ran")))
         pid = worker.process.pid
         await until(marks, tmp_path / "started")
@@ -490,12 +490,6 @@ class TestLettingGoOfACall:
         victim.cancel()
         await queue.shutdown()
         assert isAbsent(pid)
-
-
-def waitAfterMark(started: Path, go: Path) -> None:
-    """Mark that it has started and return when GO is there."""
-    mark(started)
-    kit.waitFor(go, "gone on")
 
 
 class TestDeath:
@@ -659,77 +653,51 @@ class TestDeath:
         await queue.shutdown()
 
 
-class Tally:
-    """Counts how often it is pickled, and what it is told."""
-
-    pickled = 0
-
-    def __init__(self) -> None:
-        self.seen: list[int] = []
-        self.lock = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        type(self).pickled += 1
-        return self.__dict__
-
-    def see(self, n: int) -> None:
-        self.seen.append(n)
-
-    def __call__(self) -> list[int]:
-        return self.seen
-
-    def seeBadly(self, n: int) -> threading.Lock:
-        self.seen.append(n)
-        return threading.Lock()
-
-    def seeAndRaise(self, n: int) -> None:
-        self.seen.append(n)
-        raise ValueError(n)
-
-
 class TestResidents:
     @pytest.fixture
-    def tally(self, monkeypatch: pytest.MonkeyPatch) -> Tally:
-        monkeypatch.setattr(Tally, "pickled", 0)
-        return Tally()
+    def tally(self, monkeypatch: pytest.MonkeyPatch) -> kit.Traveller:
+        monkeypatch.setattr(kit.Traveller, "pickled", 0)
+        return kit.Traveller()
 
     @inLoop
-    async def test_an_updated_object_travels_once_and_lives_on_over_there(self, tally: Tally) -> None:
+    async def test_an_updated_object_travels_once_and_lives_on_over_there(self, tally: kit.Traveller) -> None:
         async with ProcessQueue(2) as queue:
             await queue.update(tally.see, 1)
             assert await gatherResults([queue.call(tally) for _ in range(100)]) == [[1]] * 100
             await queue.update(tally.see, 2)
             assert await gatherResults([queue.call(tally.__call__) for _ in range(100)]) == [[1, 2]] * 100
-        assert Tally.pickled == 2  # once a worker
+        assert kit.Traveller.pickled == 2  # once a worker
         assert tally.seen == []
 
     @inLoop
-    async def test_a_callable_object_may_be_the_update_itself(self, tally: Tally) -> None:
+    async def test_a_callable_object_may_be_the_update_itself(self, tally: kit.Traveller) -> None:
         async with ProcessQueue(1) as queue:
             assert await queue.update(tally) == [[]]
             await queue.call(tally.see, 5)
             assert await queue.call(tally) == [5]
-        assert Tally.pickled == 1
+        assert kit.Traveller.pickled == 1
 
     @inLoop
-    async def test_an_object_that_was_not_updated_travels_anew_each_time(self, tally: Tally) -> None:
+    async def test_an_object_that_was_not_updated_travels_anew_each_time(self, tally: kit.Traveller) -> None:
         async with ProcessQueue(1) as queue:
             await queue.call(tally.see, 5)
             assert await queue.call(tally) == []
-        assert Tally.pickled == 2
+        assert kit.Traveller.pickled == 2
 
     @inLoop
-    async def test_a_replaced_process_has_it_again(self, tally: Tally) -> None:
+    async def test_a_replaced_process_has_it_again(self, tally: kit.Traveller) -> None:
         async with ProcessQueue(1) as queue:
             await queue.update(tally.see, 1)
             await queue.call(tally.see, 2)
             assert isinstance(await failureOf(queue.call(kit.die, retries=0)), WorkerLost)
             assert await queue.call(tally) == [1]
-        assert Tally.pickled == 2
+        assert kit.Traveller.pickled == 2
 
     @pytest.mark.parametrize("name", ["seeBadly", "seeAndRaise"])
     @inLoop
-    async def test_it_stays_though_the_update_s_result_could_not_come_back(self, name: str, tally: Tally) -> None:
+    async def test_it_stays_though_the_update_s_result_could_not_come_back(
+        self, name: str, tally: kit.Traveller
+    ) -> None:
         async with ProcessQueue(1) as queue:
             await failureOf(queue.update(getattr(tally, name), 7))
             assert await queue.call(tally) == [7]
@@ -750,7 +718,7 @@ class TestLettingGoOfAWorker:
             await warmUp(queue)
             victim = only(queue)
             pid = victim.process.pid
-            running = queue.call(waitAfterMark, tmp_path / "started", tmp_path / "go")
+            running = queue.call(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")
             calls = [queue.call(kit.markAndReturn, tmp_path / "ran", n, retries=0) for n in range(100)]
             await until(marks, tmp_path / "started")
             assert await queue.detachWorker(victim, reassign=True, crash=True) == []
@@ -775,7 +743,7 @@ class TestLettingGoOfAWorker:
             transport: Any = only(queue).process.link.transport
             transport.pauseProducing()  # we hear nothing
             calls = [queue.call(kit.markAndReturn, ran, n, retries=1) for n in range(6)]
-            last = queue.call(waitAfterMark, ran, tmp_path / "go")
+            last = queue.call(kit.waitAfterMark, ran, tmp_path / "go")
             await until(lambda: marks(ran)["started"])
             detached = queue.detachWorker(only(queue), reassign=True, crash=True)
             mark(tmp_path / "go")
@@ -830,7 +798,7 @@ class TestCallTimes:
     async def test_each_call_s_seconds_here_and_over_there_are_kept(self, tmp_path: Path) -> None:
         async with ProcessQueue(2, callStats=True) as queue:
             await queue.update(kit.echo, 1)
-            slow = queue.call(waitAfterMark, tmp_path / "started", tmp_path / "go")
+            slow = queue.call(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")
             await until(marks, tmp_path / "started")
             await failureOf(queue.call(kit.raiseThis, ValueError()))
             await kit.drained(await queue.call(kit.markedItems, tmp_path / "items", 3))
