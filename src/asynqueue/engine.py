@@ -45,7 +45,7 @@ class Engine:
         self._readying: deque[Deferred[None]] = deque()
         self._subscriptions: list[Subscription] = []
         self._ticker: DelayedCall | None = None
-        self.moment = 0.0  # when what is being carried out has happened, as the reactor tells the time
+        self.moment: float = 0.0  # when what is being carried out has happened, as the reactor tells the time
 
     def happened(self, commands: list[Command]) -> None:
         """Carry out COMMANDS after those before them; then tell who waits for room, if there is some."""

@@ -74,7 +74,7 @@ class Client(Protocol):
         self._hearing = False
         self._proceeding = False
         self._later: IDelayedCall | None = None
-        self.peer = "a client"
+        self.peer: str = "a client"
 
     # How a client comes and goes.
 

@@ -30,7 +30,7 @@ class Heart:
         self._ask = ask
         self._onSilent = onSilent
         self._pulse = Pulse()
-        self.heard = self._pulse.heard
+        self.heard: Callable[[], None] = self._pulse.heard
         self._next: IDelayedCall | None = None
 
     def start(self) -> None:

@@ -63,7 +63,7 @@ class WireLink(Link):
     ) -> None:
         super().__init__(_NoPermits(), onLost, lambda: None, report)
         self.proved: Deferred[None] = Deferred()
-        self.reason = f"the connection to {server} was lost"
+        self.reason: str = f"the connection to {server} was lost"
         self._reactor = reactor
         self._server = server
         self._universe = universe

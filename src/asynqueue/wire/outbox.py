@@ -34,7 +34,7 @@ class Outbox:
         self._socket: Any = None  # the transport under TLS, or the same
         self._flushing = False
         self._closing = False
-        self.clear = True
+        self.clear: bool = True
 
     @property
     def size(self) -> int:

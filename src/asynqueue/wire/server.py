@@ -49,9 +49,9 @@ class WireServer:
         silence: float = SILENCE,
         reactor: Any = None,
     ) -> None:
-        self.universe = load(universeOrName)
-        self.key = keys.key(key)
-        self.certified = False
+        self.universe: WireWorkerUniverse = load(universeOrName)
+        self.key: bytes | None = keys.key(key)
+        self.certified: bool = False
         self._description = description
         self._limits = Limits() if limits is None else limits
         self._silence = checked(silence)

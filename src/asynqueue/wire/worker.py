@@ -68,7 +68,7 @@ class WireWorker:
     `asynqueue.errors.AuthenticationError`.
     """
 
-    cQualified = ("wire", "remote")
+    cQualified: tuple[str, ...] = ("wire", "remote")
     _log = Logger(namespace="asynqueue")
 
     def __init__(
@@ -87,9 +87,9 @@ class WireWorker:
     ) -> None:
         if type(N_concurrent) is not int or N_concurrent < 1:
             raise ValueError(f"N_concurrent must be an integer of 1 or more, got {N_concurrent!r}")
-        self.qualifications = frozenset(self.cQualified) | frozenset(series)
-        self.window = Window(N_concurrent, N_concurrent + AHEAD)
-        self.description = description if isinstance(description, str) else repr(description)
+        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.window: Window = Window(N_concurrent, N_concurrent + AHEAD)
+        self.description: str = description if isinstance(description, str) else repr(description)
         self._universe = universe if universe is None or isinstance(universe, type) else type(universe)
         self._raw = raw
         self._thread = thread
