@@ -159,6 +159,31 @@ class Tally:
         return self.number
 
 
+def markAndFail(path: Path, value: int) -> NoReturn:
+    """Mark VALUE and raise it."""
+    mark(path, value)
+    raise ZeroDivisionError(value)
+
+
+def markAndDawdle(path: Path, value: int) -> int:
+    """Mark VALUE and return it, some time later."""
+    mark(path, value)
+    time.sleep(0.003)
+    return value
+
+
+def markBeforeIterating(path: Path, value: int, number: int, raises: bool) -> Iterator[int]:
+    """Mark VALUE at once; 0, 1 ... below NUMBER, then VALUE as an error if it RAISES."""
+
+    def each() -> Iterator[int]:
+        yield from range(number)
+        if raises:
+            raise ZeroDivisionError(value)
+
+    mark(path, value)
+    return each()
+
+
 def markAndHang(path: Path, what: object = "started") -> None:
     """Mark WHAT and never end."""
     mark(path, what)
@@ -248,6 +273,19 @@ def markedItems(path: Path, number: int) -> Iterator[int]:
             yield n
     finally:
         mark(path, "end")
+
+
+def countedItems(path: Path, which: int, number: int, raises: bool) -> Iterator[int]:
+    """0, 1 ... below NUMBER, then WHICH as an error if it RAISES; how many were made is marked in the end."""
+    made = 0
+    try:
+        while made < number:
+            made += 1
+            yield made - 1
+        if raises:
+            raise ZeroDivisionError(which)
+    finally:
+        mark(path, f"{which}:{made}")
 
 
 def isAbsent(pid: int) -> bool:

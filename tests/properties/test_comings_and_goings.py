@@ -11,8 +11,7 @@ import os
 import signal
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +24,8 @@ from twisted.python.failure import Failure
 from asynqueue import AsyncWorker, ProcessWorker, TaskQueue, ThreadWorker, WorkerLost, deferToDelay
 from asynqueue.core.records import CallSpec, RunOutcome, Task
 from asynqueue.interfaces import Worker
-from tests.workerkit import inLoop, isAbsent, mark, until
+from tests import workerkit as kit
+from tests.workerkit import inLoop, isAbsent, until
 
 Maker: TypeAlias = Callable[[Sequence[Hashable]], Worker]
 
@@ -107,36 +107,13 @@ steps: st.SearchStrategy[Step] = st.one_of(
 )
 
 
-# What its calls do, wherever they run.
-
-
-def give(path: Path, number: int) -> int:
-    mark(path, number)
-    return number
-
-
-def fail(path: Path, number: int) -> None:
-    mark(path, number)
-    raise ZeroDivisionError(number)
-
-
-def dawdle(path: Path, number: int) -> int:
-    mark(path, number)
-    time.sleep(0.003)
-    return number
-
-
-def iterate(path: Path, number: int, items: int, raises: bool) -> Iterator[int]:
-    def each() -> Iterator[int]:
-        yield from range(items)
-        if raises:
-            raise ZeroDivisionError(number)
-
-    mark(path, number)
-    return each()
-
-
-KINDS: dict[str, Callable[..., Any]] = {"give": give, "fail": fail, "dawdle": dawdle, "iterate": iterate}
+# In a module that costs a process little to import.
+KINDS: dict[str, Callable[..., Any]] = {
+    "give": kit.markAndReturn,
+    "fail": kit.markAndFail,
+    "dawdle": kit.markAndDawdle,
+    "iterate": kit.markBeforeIterating,
+}
 
 
 # The actors.
