@@ -19,7 +19,7 @@ from asynqueue.engine import Engine
 from asynqueue.errors import WorkerError
 from asynqueue.interfaces import Consumer, ItemSource
 from asynqueue.iteration import Deferator, IterationProducer
-from asynqueue.settling import ERROR, errorOf, failureOf
+from asynqueue.settling import ERROR, errorOf, failureOf, unawaited
 
 
 class Pending:
@@ -89,7 +89,7 @@ class Calls:
 
     def _returned(self, pending: Pending, value: Any) -> None:
         if isinstance(value, (Deferred, CoroutineType)):
-            self._fail(pending, _unawaited(pending.task, value))
+            self._fail(pending, unawaited(value, pending.task.call))
         elif pending.consumer is None:
             self._succeed(pending, value)
         else:
@@ -155,11 +155,3 @@ class Calls:
         if self._spew:
             self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
         pending.deferred.callback(reason if pending.returnFailure else None)
-
-
-def _unawaited(task: Task, value: Deferred[Any] | CoroutineType[Any, Any, Any]) -> TypeError:
-    """What is wrong with a result that would come later. (A coroutine is closed: it is not told of as forgotten.)"""
-    if isinstance(value, Deferred):
-        return TypeError(f"{task.call} returned a Deferred, which its worker does not wait for")
-    value.close()
-    return TypeError(f"{task.call} returned a coroutine, which its worker does not wait for")

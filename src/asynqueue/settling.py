@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from typing_extensions import assert_never
@@ -46,3 +47,14 @@ def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
     if isinstance(settlement, (Returned, Iterating)):
         raise TypeError(f"{settlement!r} is no error")
     assert_never(settlement)
+
+
+def unawaited(value: Deferred[Any] | CoroutineType[Any, Any, Any], call: CallSpec[Any]) -> TypeError:
+    """What is wrong with the result of CALL, which would come later.
+
+    (A coroutine is closed: it is not told of as forgotten.)
+    """
+    if isinstance(value, Deferred):
+        return TypeError(f"{call} returned a Deferred, which its worker does not wait for")
+    value.close()
+    return TypeError(f"{call} returned a coroutine, which its worker does not wait for")

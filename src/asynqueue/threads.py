@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -34,7 +35,7 @@ from asynqueue.errors import QueueRunError, ThreadError
 from asynqueue.interfaces import Resignator
 from asynqueue.lanes import CallJob, Lane, OwnThread
 from asynqueue.options import QueueOptions
-from asynqueue.settling import errorOf, failureOf
+from asynqueue.settling import errorOf, failureOf, unawaited
 
 if TYPE_CHECKING:
     from asynqueue.bridges import Consumerator as Consumerator
@@ -331,8 +332,8 @@ class _DirectJob(CallJob):
             self._opening.whenKnown().addCallback(self._opened)
         elif not isinstance(outcome, Returned):
             self._deferred.errback(failureOf(errorOf(outcome, self.call)))
-        elif isinstance(outcome.value, Deferred):
-            self._deferred.errback(TypeError(f"{self.call} returned a Deferred, which its thread does not wait for"))
+        elif isinstance(outcome.value, (Deferred, CoroutineType)):
+            self._deferred.errback(unawaited(outcome.value, self.call))
         else:
             self._deferred.callback(outcome.value)
 

@@ -196,10 +196,14 @@ class TestALooper:
         assert len(steps.closedIn) == 1
 
     @inLoop
-    async def test_a_deferred_cannot_be_waited_for_there(self) -> None:
+    async def test_neither_a_deferred_nor_a_coroutine_can_be_waited_for_there(self) -> None:
+        async def later() -> None:
+            raise AssertionError("nobody waits for this")
+
         looper = ThreadLooper()
         error = await failureOf(looper.call(Deferred))
-        assert str(error) == "Deferred() returned a Deferred, which its thread does not wait for"
+        assert str(error) == "Deferred() returned a Deferred, which its worker does not wait for"
+        assert "returned a coroutine" in str(await failureOf(looper.deferToThread(later)))
         await looper.stop()
 
 
