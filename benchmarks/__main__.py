@@ -1,0 +1,97 @@
+"""Measure AsynQueue and all that one might take for it, side by side: ``python -m benchmarks``.
+
+Each round measures every system in every case, each in a process of its own, one system after another: so a machine
+that is busy for a while is so for all of them. What counts are the ratios within a round; absolute figures are those of
+the machine and the day. AsynQueue 0.9.9 is installed into a temporary environment of its own, unless --old says where
+there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from benchmarks.cases import CASES
+from benchmarks.report import plot, table
+from benchmarks.systems import SYSTEMS
+
+ROOT = Path(__file__).parent.parent
+OURS, OLD = "AsynQueue ProcessQueue", "AsynQueue 0.9.9"
+PATIENCE = 300
+"""Seconds after which a measurement is given up."""
+
+
+def main() -> None:
+    """Measure, and print a table; draw a plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="how often to measure everything (default %(default)s)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to measure")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="whom to measure")
+    parser.add_argument("--old", type=Path, help="a Python that has AsynQueue 0.9.9")
+    parser.add_argument("--table", type=Path, help="a file for the table, too")
+    parser.add_argument("--plot", type=Path, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        old = given.old or (_oldPython(Path(folder)) if OLD in given.systems else None)
+        measured = _measure(given.rounds, given.cases, given.systems, old)
+    title = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, median of {given.rounds} rounds"
+    text = table(measured, OURS, title)
+    print(text)
+    if given.table is not None:
+        given.table.write_text(text + "\n")
+    plot(measured, OURS, str(given.plot))
+
+
+def _measure(rounds: int, cases: list[str], systems: list[str], old: Path | None) -> dict[str, dict[str, list[float]]]:
+    measured: dict[str, dict[str, list[float]]] = {}
+    for case in cases:
+        for number in range(rounds):
+            for system in systems:
+                if case in SYSTEMS[system].cases:
+                    python = Path(sys.executable) if system != OLD or old is None else old
+                    for figure, value in _run(python, system, case).items():
+                        measured.setdefault(figure, {}).setdefault(system, []).append(value)
+            print(f"{case}: round {number + 1} of {rounds}", file=sys.stderr)
+    return measured
+
+
+def _run(python: Path, system: str, case: str) -> dict[str, float]:
+    """One measurement; nothing, and a word on standard error, if it fails."""
+    environment = dict(os.environ)
+    if system == OLD:
+        environment.pop("PYTHONPATH", None)
+    try:
+        done = subprocess.run(
+            [python, "-m", "benchmarks.measure", system, case],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        print(f"{system}, {case}: failed\n{error.stderr.decode()[-2000:]}", file=sys.stderr)
+        return {}
+    except subprocess.TimeoutExpired:
+        print(f"{system}, {case}: took more than {PATIENCE} s", file=sys.stderr)
+        return {}
+    return figures
+
+
+def _oldPython(folder: Path) -> Path:
+    """A Python in an environment in FOLDER that has AsynQueue 0.9.9."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "AsynQueue==0.9.9"], check=True, stdout=sys.stderr)
+    return python
+
+
+if __name__ == "__main__":
+    main()

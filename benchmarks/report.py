@@ -1,0 +1,59 @@
+"""What was measured, for people: a Markdown table, and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.cases import lessIsMore
+
+Measured = Mapping[str, Mapping[str, Sequence[float]]]
+"""The figures, a round each, by figure and system."""
+
+
+def ratio(figure: str, ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How many times better OURS is than THEIRS: the median of the rounds that both were measured in."""
+    pairs = zip(ours, theirs, strict=False)
+    return median(their / our if lessIsMore(figure) else our / their for our, their in pairs if our and their)
+
+
+def table(measured: Measured, ours: str, title: str) -> str:
+    """A Markdown table: a row for each figure of each system, with the median, the spread and how OURS compares."""
+    lines = [f"**{title}**", "", "| | median | from … to | ours is |", "|---|---:|---:|---:|"]
+    for figure, systems in measured.items():
+        lines.append(f"| **{figure}** | | | |")
+        for system, values in systems.items():
+            compared = "" if system == ours or ours not in systems else f"{ratio(figure, systems[ours], values):.2f} ×"
+            spread = f"{_short(min(values))} … {_short(max(values))}"
+            lines.append(f"| {system} | {_short(median(values))} | {spread} | {compared} |")
+    return "\n".join(lines)
+
+
+def plot(measured: Measured, ours: str, path: str) -> None:
+    """Draw the first figures that several systems have, as bars, into the PNG file PATH."""
+    import importlib
+
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")  # it gives no types
+    pyplot.switch_backend("agg")
+    figures = [figure for figure, systems in measured.items() if len(systems) > 2][:6]
+    _, axes = pyplot.subplots((len(figures) + 1) // 2, 2, figsize=(13, 3.6 * ((len(figures) + 1) // 2)), squeeze=False)
+    for axis in axes.flat[len(figures) :]:
+        axis.remove()
+    for axis, figure in zip(axes.flat, figures, strict=False):
+        systems = measured[figure]
+        medians = [median(values) for values in systems.values()]
+        below = [m - min(values) for m, values in zip(medians, systems.values(), strict=True)]
+        above = [max(values) - m for m, values in zip(medians, systems.values(), strict=True)]
+        colours = ["#c0392b" if system == ours else "#95a5a6" for system in systems]
+        axis.barh(list(systems), medians, xerr=[below, above], color=colours, ecolor="#34495e", capsize=3)
+        axis.invert_yaxis()
+        axis.set_title(figure + (" (less is better)" if lessIsMore(figure) else " (more is better)"), fontsize=10)
+        if max(medians) > 30 * min(medians):
+            axis.set_xscale("log")
+    pyplot.tight_layout()
+    pyplot.savefig(path, dpi=110)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"

@@ -1,0 +1,72 @@
+"""How long it takes until there is something to call, beside what Python itself takes for the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from benchmarks.deeds import echo
+from benchmarks.systems import System
+
+METHODS = ("forkserver", "spawn")
+
+IMPORT = """
+from time import perf_counter
+import twisted.internet.defer
+begun = perf_counter()
+import asynqueue
+print(perf_counter() - begun)
+"""
+
+
+async def startup(_: System) -> dict[str, float]:
+    """What an import adds, and until when the first worker, and the tenth, has answered."""
+    imported = subprocess.run([sys.executable, "-c", IMPORT], stdout=subprocess.PIPE, check=True).stdout
+    figures = {"import, ms": 1e3 * float(imported)}
+    for method in METHODS:
+        _bare(method)  # the first one starts the fork server
+        for number, name in ((1, "one worker"), (10, "ten workers")):
+            figures[f"bare {method}, {name}, ms"] = 1e3 * _timed(lambda: _bare(method, number))  # noqa: B023  # at once
+            figures[f"{method}, {name} ready, ms"] = 1e3 * await _ready(method, number)
+    return figures
+
+
+def _timed(f: Callable[[], object]) -> float:
+    begun = perf_counter()
+    f()
+    return perf_counter() - begun
+
+
+def _bare(method: str, number: int = 1) -> None:
+    """Start so many processes that say one thing, and hear them."""
+    context: Any = multiprocessing.get_context(method)  # one class a method
+    begun = []
+    for _ in range(number):
+        near, far = context.Pipe()
+        process = context.Process(target=_say, args=(far,))
+        process.start()
+        far.close()
+        begun.append((process, near))
+    for _, near in begun:
+        near.recv()
+    for process, _ in begun:
+        process.join()
+
+
+def _say(far: Any) -> None:
+    far.send(1)
+
+
+async def _ready(method: str, number: int) -> float:
+    from asynqueue import ProcessQueue
+
+    begun = perf_counter()
+    queue = ProcessQueue(number, context=method)
+    await queue.update(echo, 1)
+    seconds = perf_counter() - begun
+    await queue.shutdown()
+    return seconds

@@ -1,0 +1,3 @@
+from twisted.protocols.amp import AMP
+
+class AMPChild(AMP): ...
