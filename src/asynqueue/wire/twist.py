@@ -19,7 +19,7 @@ class Options(usage.Options):
         "Serves the public methods of UNIVERSE, the full name of a WireWorkerUniverse subclass, at DESCRIPTION, "
         "a server endpoint. `python -m asynqueue.wire --help` says more of both."
     )
-    optParameters = [  # noqa: RUF012  # it is as Twisted has it
+    optParameters: list[list[str | None]] = [  # noqa: RUF012  # it is as Twisted has it
         ["key-file", "k", None, "the key, in a file that nobody else can read"],
     ]
 
