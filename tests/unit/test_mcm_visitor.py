@@ -15,6 +15,14 @@ def test_who_was_greeted_is_known_by_the_token_from_that_address_alone() -> None
     assert visitors.find(visitor.token, THERE, 1.0) is not visitor
 
 
+def test_to_meet_one_with_a_token_made_up_is_to_greet_one() -> None:
+    visitors = Visitors()
+    visitor = visitors.meet("made up", HERE, 0.0)
+    assert visitor.token not in (None, "made up")
+    assert visitors.meet(visitor.token, HERE, 1.0) is visitor
+    assert len(visitors) == 1
+
+
 def test_all_without_a_token_of_ours_are_one_visitor_for_each_address() -> None:
     visitors = Visitors()
     nobody = visitors.find(None, HERE, 0.0)

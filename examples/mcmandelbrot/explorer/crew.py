@@ -14,7 +14,8 @@ class PatientWorker(ProcessWorker):
     """A process that goes on with what nobody wants any more, rather than being replaced for it."""
 
     def interrupt(self, ticket: int) -> None:
-        """Have what was given under TICKET report when it is over, as ever."""
+        """Take back what was given under TICKET, and all else that has not started; if it has, it goes on."""
+        self.recall()
 
 
 class TileQueue(TaskQueue):

@@ -109,10 +109,7 @@ class Explorer(Page):
 
     def visitorOf(self, request: Request) -> Visitor:
         """Who asks."""
-        token = request.getCookie(TOKEN.encode())
-        return self.visitors.find(
-            None if token is None else token.decode("latin-1"), _address(request), self.reactor.seconds()
-        )
+        return self.visitors.find(_token(request), _address(request), self.reactor.seconds())
 
     def overloaded(self) -> bool:
         """True while there is more to do than should ever be."""
@@ -136,11 +133,11 @@ class _Home(Page):
 
     def render_GET(self, request: Request) -> bytes:
         """The page; whoever has no token of ours gets one."""
-        visitor = self._explorer.visitorOf(request)
-        if visitor.token is None:
-            visitor = self._explorer.visitors.greet(_address(request), self._explorer.reactor.seconds())
-            if visitor.token is not None:
-                request.addCookie(TOKEN, visitor.token, path="/", httpOnly=True, sameSite="strict")
+        token = _token(request)
+        explorer = self._explorer
+        visitor = explorer.visitors.meet(token, _address(request), explorer.reactor.seconds())
+        if visitor.token is not None and visitor.token != token:
+            request.addCookie(TOKEN, visitor.token, path="/", httpOnly=True, sameSite="strict")
         request.setHeader("Content-Type", "text/html; charset=utf-8")
         request.setHeader("Cache-Control", "no-store")
         return self._page
@@ -339,6 +336,11 @@ def _number(name: str, text: str) -> float:
         return float(text[:60])
     except ValueError:
         raise PictureError(f"{name} must be a number, got {text[:30]!r}") from None
+
+
+def _token(request: Request) -> str | None:
+    token = request.getCookie(TOKEN.encode())
+    return None if token is None else token.decode("latin-1")
 
 
 def _address(request: Request) -> str:

@@ -75,6 +75,12 @@ class Visitors:
     def __iter__(self) -> Iterator[Visitor]:
         return iter(self._visitors.values())
 
+    def meet(self, token: str | None, address: str, now: float) -> Visitor:
+        """The visitor from ADDRESS who was given TOKEN; a new one, if nobody was."""
+        if token is not None and (address, token) in self._visitors:
+            return self.find(token, address, now)
+        return self.greet(address, now)
+
     def greet(self, address: str, now: float) -> Visitor:
         """A new visitor from ADDRESS; the one that its address is, when there are too many from there."""
         self._forget(now)
