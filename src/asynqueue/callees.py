@@ -19,6 +19,7 @@ from struct import Struct
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from asynqueue.parcels import Parcels, areLarge, slipLength
 from asynqueue.serialization import dumpCall, dumps, loads
 
 KNOWN = 1000
@@ -32,7 +33,8 @@ _UNNAMED = _LENGTH.pack(0)
 class NearCallees:
     """The callables that calls were made of, and how such a call begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, parcels: Parcels | None = None) -> None:
+        self._parcels = parcels
         # By id(); the callable is kept, so the id stays its own.
         self._known: dict[int, tuple[object, bytes | None, bytes | None]] = {}
 
@@ -46,10 +48,13 @@ class NearCallees:
         beginning = known[2] if kw else known[1]
         if beginning is not None and not more:
             try:
-                return beginning + dumps((args, dict(kw)) if kw else args)
+                parcels = self._parcels
+                if kw:
+                    return beginning + dumps((args, dict(kw)), parcels)
+                return beginning + dumps(args, parcels, parcels is not None and areLarge(args))
             except Exception:  # pickle and the objects it asks raise many things: dumpCall says which object it was
                 pass
-        return _UNNAMED + dumpCall(f, args, kw, *more, describe=describe)
+        return _UNNAMED + dumpCall(f, args, kw, *more, describe=describe, parcels=self._parcels)
 
     def _meet(self, f: object) -> tuple[object, bytes | None, bytes | None]:
         name = _pickledName(f)
@@ -65,14 +70,15 @@ class NearCallees:
 class FarCallees:
     """The callables that calls were made of, by the bytes that stand for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, parcels: Parcels | None = None) -> None:
+        self._parcels = parcels
         self._known: dict[bytes, Any] = {}
 
     def load(self, payload: bytes | bytearray) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
         """The callable, arguments and keywords of a call, and what else came along. Raises `SerializationError`."""
         (length,) = _LENGTH.unpack_from(payload)
         if not length:
-            f, args, kw, *more = loads(memoryview(payload)[2:], "the call")
+            f, args, kw, *more = loads(memoryview(payload)[2:], "the call", self._parcels)
             return f, args, kw, more
         end = 2 + (length & ~_KEYWORDS)
         name = bytes(payload[2:end])
@@ -81,10 +87,17 @@ class FarCallees:
             if len(self._known) >= KNOWN:
                 self._known.clear()
             known = self._known[name] = loads(name, "the callable")
-        passed = loads(memoryview(payload)[end:], "the call")
+        passed = loads(memoryview(payload)[end:], "the call", self._parcels)
         if length & _KEYWORDS:
             return known, *passed, []
         return known, passed, {}, []
+
+    def drop(self, payload: bytes | bytearray) -> None:
+        """The call is not made."""
+        (length,) = _LENGTH.unpack_from(payload)
+        passed = memoryview(payload)[2 + (length & ~_KEYWORDS) :]
+        if self._parcels is not None and slipLength(passed):
+            self._parcels.drop(passed)
 
 
 def _pickledName(f: object) -> bytes | None:

@@ -37,6 +37,7 @@ from asynqueue.core.records import (
 )
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink, Report
+from asynqueue.parcels import Parcels
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
 
@@ -77,7 +78,7 @@ class LinkSource:
 
     def arrived(self, number: int, payload: m.Payload) -> None:
         """Items have come."""
-        items, error = loadItems(number, payload)
+        items, error = loadItems(number, payload, self._link.parcels)
         if self._sink is not None:
             self._sink.arrived(items)
             if error is not None:
@@ -109,6 +110,7 @@ class Link(Protocol):
 
     ONLOST is called when there is nobody to speak to any more; ONINTERRUPT when the call that runs over there
     has to end, for which the far side has to end; REPORT with the outcomes of what was given under tickets.
+    What is large goes by PARCELS, if there are any.
     """
 
     _log = Logger(namespace="asynqueue")
@@ -119,15 +121,17 @@ class Link(Protocol):
         onLost: Callable[[], None],
         onInterrupt: Callable[[], None],
         report: Report | None = None,
+        parcels: Parcels | None = None,
     ) -> None:
         self._permits = permits
         self._report = report
+        self.parcels: Parcels | None = parcels
         self._onLost = onLost
         self._onInterrupt = onInterrupt
         self._decoder = Decoder()
         self._pending: dict[int, _Pending] = {}
         self._sources: dict[int, LinkSource] = {}
-        self._residents = Residents()
+        self._residents = Residents(parcels)
         self._lastNumber = 0
         self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
         self._said: list[bytes] = []
@@ -307,7 +311,7 @@ class Link(Protocol):
 
     def _returned(self, message: m.Returned) -> None:
         try:
-            value = loads(message.payload, "the result")
+            value = loads(message.payload, "the result", self.parcels)
         except SerializationError as error:
             self.answer(message.id, Raised(error, message.seconds))
         else:

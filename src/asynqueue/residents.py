@@ -10,14 +10,15 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 
 from asynqueue.callees import NearCallees
 from asynqueue.core.records import Raised, Returned, RunOutcome, Task
+from asynqueue.parcels import Parcels
 from asynqueue.serialization import Resident, Undelivered
 
 
 class Residents:
-    """The residents of one far side."""
+    """The residents of one far side, to which what is large goes by PARCELS."""
 
-    def __init__(self) -> None:
-        self._callees = NearCallees()
+    def __init__(self, parcels: Parcels | None = None) -> None:
+        self._callees = NearCallees(parcels)
         self._known: dict[int, tuple[int, object]] = {}  # by id(); the object is kept, so the id stays its own
 
     def payload(self, task: Task, number: int) -> tuple[bytes, object]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from asynqueue.errors import SerializationError
+from asynqueue.parcels import LARGE, Parcels, areLarge, slipLength
 
 PROTOCOL = 5
 
@@ -37,8 +38,25 @@ class RemoteTraceback(Exception):
         return f"\n{self.args[0]}"
 
 
-def dumps(obj: Any) -> bytes:
-    """OBJ as bytes. Raises whatever the picklers raise."""
+def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> bytes:
+    """OBJ as bytes; as a slip for one of PARCELS, if there are any, when it is LARGE or turns out to be.
+
+    Raises whatever the picklers raise.
+    """
+    if parcels is not None and large:
+        slip = parcels.send(obj)
+        if slip is not None:
+            return slip
+    payload = _dumpsInline(obj)
+    if parcels is not None and not large and len(payload) >= LARGE:
+        try:
+            return parcels.send(obj) or payload
+        except Exception:  # what went by value does not go like this
+            pass
+    return payload
+
+
+def _dumpsInline(obj: Any) -> bytes:
     try:
         payload = pickle.dumps(obj, PROTOCOL)
     except Exception:  # pickle and the objects it asks raise many things; cloudpickle decides
@@ -54,18 +72,31 @@ def _dumpsByValue(obj: Any) -> bytes:
     return payload
 
 
-def loads(payload: bytes | bytearray | memoryview, what: str) -> Any:
-    """The object in PAYLOAD, which is WHAT. Raises `SerializationError`."""
+def loads(payload: bytes | bytearray | memoryview, what: str, parcels: Parcels | None = None) -> Any:
+    """The object in PAYLOAD, which is WHAT, or in the one of PARCELS that it is a slip for.
+
+    Raises `SerializationError`.
+    """
     try:
+        if parcels is not None and slipLength(payload):
+            return parcels.open(payload)
         return pickle.loads(payload)
     except BaseException as error:
         raise SerializationError(f"{what} cannot be unpickled: {_reason(error)}") from error
 
 
-def dumpCall(f: object, args: Sequence[Any], kw: Mapping[str, Any], *more: Any, describe: Callable[[], str]) -> bytes:
-    """A call as bytes. DESCRIBE tells what it is, for a `SerializationError` that names the argument."""
+def dumpCall(
+    f: object,
+    args: Sequence[Any],
+    kw: Mapping[str, Any],
+    *more: Any,
+    describe: Callable[[], str],
+    parcels: Parcels | None = None,
+) -> bytes:
+    """A call as bytes, with PARCELS for what is large. DESCRIBE tells what it is, for a `SerializationError` that
+    names the argument."""
     try:
-        return dumps((f, args, dict(kw), *more))
+        return dumps((f, args, dict(kw), *more), parcels)
     except Exception as error:
         parts: list[tuple[str, Any]] = [("the callable", f)]
         parts += [(f"argument {n}", x) for n, x in enumerate(args, 1)]
@@ -77,10 +108,10 @@ def dumpCall(f: object, args: Sequence[Any], kw: Mapping[str, Any], *more: Any, 
         raise SerializationError(f"{describe()} cannot be pickled: {_reason(error)}") from error
 
 
-def dumpResult(result: Any) -> bytes:
-    """A call's RESULT as bytes. Raises `SerializationError`."""
+def dumpResult(result: Any, parcels: Parcels | None = None) -> bytes:
+    """A call's RESULT as bytes, with PARCELS for what is large. Raises `SerializationError`."""
     try:
-        return dumps(result)
+        return dumps(result, parcels, parcels is not None and areLarge((result,)))
     except Exception as error:
         name = type(result).__name__
         raise SerializationError(f"the result, of type {name}, cannot be pickled: {_reason(error)}") from error
@@ -111,22 +142,28 @@ def loadError(payload: bytes | bytearray) -> BaseException:
     return error
 
 
-def dumpItem(item: Any) -> bytes:
+def dumpItem(item: Any, parcels: Parcels | None = None) -> bytes:
     """An iterator's ITEM as bytes, which stand for it as it is now: the iterator may use it again. Raises
     `SerializationError`."""
     try:
-        return dumps(item)
+        return dumps(item, parcels, parcels is not None and areLarge((item,)))
     except BaseException as error:  # SystemExit too: it is the iteration that ends, not the worker
         name = type(item).__name__
         raise SerializationError(f"an item, of type {name}, cannot be pickled: {_reason(error)}") from error
 
 
-def loadItems(number: int, payload: bytes | bytearray) -> tuple[list[Any], SerializationError | None]:
-    """The NUMBER items in PAYLOAD, as far as they come out, and why not the next."""
+def loadItems(
+    number: int, payload: bytes | bytearray, parcels: Parcels | None = None
+) -> tuple[list[Any], SerializationError | None]:
+    """The NUMBER items in PAYLOAD, or in PARCELS, as far as they come out, and why not the next."""
     stream = io.BytesIO(payload)
     items: list[Any] = []
     for _ in range(number):
         try:
+            slip = 0 if parcels is None else slipLength(payload[stream.tell() : stream.tell() + 16])
+            if parcels is not None and slip:
+                items.append(parcels.open(stream.read(slip)))
+                continue
             items.append(pickle.load(stream))  # an unpickler each: what one remembers is nothing to the next
         except BaseException as error:
             return items, SerializationError(f"an item cannot be unpickled: {_reason(error)}")

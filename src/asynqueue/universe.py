@@ -29,6 +29,7 @@ from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
 from asynqueue.output import finish, keepLinesWhole
+from asynqueue.parcels import Parcels
 from asynqueue.permits import PermitHolder
 from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
 
@@ -56,15 +57,16 @@ class Iteration:
 
 
 class ProcessUniverse:
-    """Runs the calls that come over STREAM, for which there are PERMITS."""
+    """Runs the calls that come over STREAM, for which there are PERMITS. What is large comes over PARCELS, if any."""
 
-    def __init__(self, stream: socket.socket, permits: socket.socket) -> None:
+    def __init__(self, stream: socket.socket, permits: socket.socket, parcels: socket.socket | None = None) -> None:
         self._stream = stream
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
         self._calls: deque[m.Call] = deque()
         self._iterations: dict[int, Iteration] = {}
-        self._callees = FarCallees()
+        self._parcels = None if parcels is None else Parcels(parcels)
+        self._callees = FarCallees(self._parcels)
         self._residents: dict[int, Any] = {}
         self._leaving = False
 
@@ -122,6 +124,7 @@ class ProcessUniverse:
 
     def _run(self, call: m.Call) -> None:
         if not self._permits.may(call.id):
+            self._callees.drop(call.payload)
             return
         started = perf_counter()
         try:
@@ -140,7 +143,7 @@ class ProcessUniverse:
                 self._iterations[call.id] = Iteration(result)
                 outcome: m.ToNear = m.Opened(call.id, seconds)
             else:
-                outcome = m.Returned(call.id, seconds, dumpResult(result))
+                outcome = m.Returned(call.id, seconds, dumpResult(result, self._parcels))
         except BaseException as error:
             outcome = m.Raised(call.id, seconds, dumpError(error))
         self._say(outcome)
@@ -165,7 +168,7 @@ class ProcessUniverse:
         deadline = perf_counter() + SLICE
         while end is None and len(items) < iteration.flow.credit:
             try:
-                items.append(dumpItem(next(iteration.iterator)))
+                items.append(dumpItem(next(iteration.iterator), self._parcels))
             except StopIteration:
                 end = m.Exhausted(number)
             except BaseException as error:
@@ -196,6 +199,7 @@ def main(
     stream: socket.socket,
     permits: socket.socket,
     inherited: tuple[int, ...] = (),
+    parcels: socket.socket | None = None,
     universe: type[ProcessUniverse] = ProcessUniverse,
 ) -> None:
     """Serve in this process, which was started for it, by a UNIVERSE. INHERITED are descriptors that are none of
@@ -211,7 +215,7 @@ def main(
     keepLinesWhole()
     with stream:  # it ends here, though what a call left running may keep the process from exiting
         try:
-            universe(stream, permits).serve()
+            universe(stream, permits, parcels).serve()
         finally:
             finish()
 

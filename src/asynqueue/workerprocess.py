@@ -34,6 +34,7 @@ from asynqueue import reactoruniverse, universe
 from asynqueue.core import messages as m
 from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
+from asynqueue.parcels import Parcels, pair
 from asynqueue.permits import PermitOffice
 from asynqueue.pipe import Pipe
 from asynqueue.preload import preloadFarSide
@@ -80,7 +81,10 @@ class WorkerProcess:
         self._saidGoodbye = False
         self._grace: Any = None
         self._permits = PermitOffice()
-        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported)
+        ends = pair()
+        self._parcels: Parcels | None = None if ends is None else Parcels(ends[0])
+        self._farParcels: socket.socket | None = None if ends is None else ends[1]
+        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._parcels)
         try:
             near, far = socket.socketpair()
             with far:
@@ -91,8 +95,13 @@ class WorkerProcess:
                     near.close()
                     raise
         except BaseException:
+            if self._parcels is not None:
+                self._parcels.close()
             self._permits.close()  # what has begun finds nobody to speak to, and exits
             raise
+        finally:
+            if self._farParcels is not None:
+                self._farParcels.close()
         self.pid: int = self._process.pid
         self._sentinel = _Sentinel(_sentinelOf(self._process, context), self._hasExited)
         reactor.addReader(self._sentinel)
@@ -103,12 +112,13 @@ class WorkerProcess:
         inherited: list[int] = []
         if context.get_start_method() == "fork":  # the child has all that is open here: the other links, above all
             inherited = [near.fileno(), self._permits.giving.fileno()]
+            inherited += [] if self._parcels is None else [self._parcels.fileno()]
             inherited += [descriptor for process in _living for descriptor in process.filenos()]
         elif context.get_start_method() == "forkserver":
             preloadFarSide()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
             target=reactoruniverse.main if self._useReactor else universe.main,
-            args=(far, self._permits.taking, tuple(inherited)),
+            args=(far, self._permits.taking, tuple(inherited), self._farParcels),
             name=f"asynqueue-process-{next(_numbers)}",
         )
         with _withoutMain(), _heldBack(signal.SIGINT, context):
@@ -147,6 +157,7 @@ class WorkerProcess:
         """The descriptors that this side has for it, if they are open."""
         transport: Any = self.link.transport
         numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
+        numbers += [] if self._parcels is None else [self._parcels.fileno()]
         return [number for number in [*numbers, self._sentinel.fileno()] if number >= 0]
 
     def _interrupt(self) -> None:
@@ -158,6 +169,8 @@ class WorkerProcess:
         self._hungUp = True
         self._owner.lost(self)
         self.link.conclude(f"process {self.pid} died")
+        if self._parcels is not None:
+            self._parcels.close()
         if not self._exited:
             self._grace = self._reactor.callLater(STOP_GRACE if self._saidGoodbye else 0, self.kill)
         self._endIfOver()

@@ -1,0 +1,144 @@
+"""What is large goes through shared memory, comes out as it was, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asynqueue import ProcessQueue
+from asynqueue.callees import FarCallees, NearCallees
+from asynqueue.parcels import LARGE, Parcels, pair, slipLength
+from asynqueue.serialization import dumpItem, dumpResult, loadItems, loads
+from tests import workerkit as kit
+from tests.workerkit import echo, failureOf, inLoop
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Parcels, Parcels]]:
+    sockets = pair()
+    assert sockets is not None
+    near, far = map(Parcels, sockets)
+    yield near, far
+    near.close()
+    far.close()
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+VALUES: list[Any] = [
+    bytes(LARGE),
+    bytearray(b"x" * LARGE),
+    "é" * LARGE,
+    [bytes(LARGE), {"a": bytes(2 * LARGE + 1)}],
+    np.arange(LARGE, dtype="u1"),
+    (np.ones((300, 300)), bytes(LARGE), np.zeros(3)),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+def test_what_is_large_goes_as_a_parcel_and_comes_out_as_it_was(value: Any, ends: tuple[Parcels, Parcels]) -> None:
+    near, far = ends
+    before = descriptors()
+    slip = dumpResult(value, near)
+    assert slipLength(slip) == len(slip) < 200
+    assert pickle.dumps(loads(slip, "it", far)) == pickle.dumps(value)
+    assert descriptors() == before
+
+
+def test_what_is_small_goes_as_it_is(ends: tuple[Parcels, Parcels]) -> None:
+    payload = dumpResult(bytes(LARGE // 2), ends[0])
+    assert not slipLength(payload)
+    assert loads(payload, "it", ends[1]) == bytes(LARGE // 2)
+
+
+def test_an_array_that_came_as_a_parcel_may_be_written_to(ends: tuple[Parcels, Parcels]) -> None:
+    array = loads(dumpResult(np.zeros(LARGE), ends[0]), "it", ends[1])
+    array += 1
+    assert array.sum() == LARGE
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from([0, 1, LARGE, 3 * LARGE]), max_size=6))
+def test_small_and_large_items_come_in_order(sizes: list[int]) -> None:
+    sockets = pair()
+    assert sockets is not None
+    near, far = map(Parcels, sockets)
+    payload = b"".join(dumpItem(bytes(size), near) for size in sizes)
+    assert loadItems(len(sizes), payload, far) == ([bytes(size) for size in sizes], None)
+    near.close()
+    far.close()
+
+
+def test_what_is_not_wanted_is_let_go_of(ends: tuple[Parcels, Parcels]) -> None:
+    before = descriptors()
+    near, far = NearCallees(ends[0]), FarCallees(ends[1])
+    payloads = [near.dump(echo, (bytes(LARGE),), {}, describe=str) for _ in range(3)]
+    far.drop(payloads[0])
+    assert far.load(payloads[2])[1] == (bytes(LARGE),)
+    assert descriptors() == before + 1
+    ends[1].close()
+    assert descriptors() == before - 1
+
+
+def test_without_anybody_to_take_it_the_parcel_goes_through_the_stream() -> None:
+    sockets = pair()
+    assert sockets is not None
+    sockets[1].close()
+    near = Parcels(sockets[0])
+    payload = dumpResult(bytes(LARGE), near)
+    near.close()
+    assert not slipLength(payload)
+    assert pickle.loads(payload) == bytes(LARGE)
+
+
+def test_too_many_on_the_way_go_through_the_stream(ends: tuple[Parcels, Parcels]) -> None:
+    payloads = [dumpResult(bytes(LARGE), ends[0]) for _ in range(600)]
+    assert not all(map(slipLength, payloads))
+    assert {len(loads(payload, "it", ends[1])) for payload in payloads} == {LARGE}
+
+
+def total(*values: Any) -> int:
+    return sum(len(value) for value in values)
+
+
+def chunks(number: int) -> Iterator[bytes]:
+    for _ in range(number):
+        yield bytes(LARGE)
+
+
+@inLoop
+async def test_a_queue_s_arguments_results_and_items_go_there_and_back() -> None:
+    async with ProcessQueue(1) as queue:
+        value = os.urandom(3 * LARGE)
+        assert await queue.call(bytes, value) == value
+        assert await queue.call(total, value, bytes(1), value) == 6 * LARGE + 1
+        assert (await queue.call(np.ones, (LARGE,))).sum() == LARGE
+        assert [len(chunk) async for chunk in await queue.call(chunks, 5)] == 5 * [LARGE]
+
+
+@inLoop
+async def test_a_process_that_dies_with_parcels_on_the_way_leaves_none() -> None:
+    async with ProcessQueue(1) as queue:
+        await queue.call(total, bytes(LARGE))
+        poison = queue.call(kit.die, retries=0)
+        after = [queue.call(total, bytes(LARGE)) for _ in range(20)]
+        await failureOf(poison)
+        assert [await d for d in after] == 20 * [LARGE]
+    assert not [name for name in os.listdir("/dev/shm") if "asynqueue" in name]
+
+
+def test_a_socket_that_is_closed_gives_nothing(ends: tuple[Parcels, Parcels]) -> None:
+    slip = dumpResult(bytes(LARGE), ends[0])
+    ends[1].close()
+    with pytest.raises(ValueError, match="cannot be unpickled"):
+        loads(slip, "it", ends[1])
