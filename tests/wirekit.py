@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from asynqueue.testing import deeds
 from asynqueue.wire import WireQueue, WireServer, WireWorkerUniverse
 from tests.workerkit import die, mark, markAndHang, markedItems
 
@@ -134,6 +135,15 @@ class Things(WireWorkerUniverse):
 
     def _private(self) -> None:
         mark(Path("never"))
+
+
+class Deeds(WireWorkerUniverse):
+    """What the conformance kit has done."""
+
+    give = staticmethod(deeds.give)
+    fail = staticmethod(deeds.fail)
+    hold = staticmethod(deeds.hold)
+    iterate = staticmethod(deeds.iterate)
 
 
 class Certificates:

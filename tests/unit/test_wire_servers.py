@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,9 +16,9 @@ from twisted.internet.defer import gatherResults
 
 from asynqueue import WireQueue
 from asynqueue.errors import ProcessError
-from asynqueue.wire import ServerManager
+from asynqueue.wire import ServerManager, WireServer, keys
 from tests.unit.helpers import logged
-from tests.wirekit import Things
+from tests.wirekit import Things, portOf
 from tests.workerkit import failureOf, inLoop, isAbsent, isAlive, until
 
 THINGS = "tests.wirekit.Things"
@@ -72,7 +73,7 @@ class TestManager:
         program = f"""
 import sys
 from twisted.internet import reactor
-from asynqueue.wire import ServerManager
+from asynqueue.wire import ServerManager, WireServer, keys
 manager = ServerManager({THINGS!r})
 manager.spawn(manager.newSocket()).addCallback(print).addCallback(lambda _: sys.stdout.flush())
 reactor.run()
@@ -160,3 +161,26 @@ class TestCommandLine:
             server.wait()
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(place.rpartition(":")[2]))) != 0
+
+
+class TestSecurityPage:
+    """What `docs/security.md` says to type works as it stands there."""
+
+    @inLoop
+    async def test_its_commands_make_keys_and_certificates_that_are_good(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page = (ROOT / "docs" / "security.md").read_text()
+        makers = [block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "umask" in block]
+        assert len(makers) == 2
+        for maker in makers:
+            subprocess.run(["sh", "-ec", maker], cwd=tmp_path, check=True, capture_output=True)
+        assert len(keys.key(tmp_path / "wire.key") or b"") >= 32
+        (server,) = re.findall(r"python -m asynqueue.wire (tls:\S+) sums.Sums", page)
+        (client,) = re.findall(r'WireQueue\("(tls:[^"]+)", Sums\)', page)
+        monkeypatch.chdir(tmp_path)
+        serving = await WireServer(server.replace("7654", "0"), Things).start()
+        queue = WireQueue(client.replace("7654", str(portOf(serving))), Things)
+        assert await queue.call(Things.add, 1) == 2
+        await queue.shutdown()
+        await serving.stop()
