@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from time import perf_counter
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 import click
 
 from mcmandelbrot.errors import DrawingError, Interrupted
 from mcmandelbrot.picture import DEFAULT_LIMIT, DEFAULT_STEEPNESS, Picture, View
 from mcmandelbrot.target import namedFile, standardOutput
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from mcmandelbrot.worker import Ready, Row
 
 MAX_WORKERS = 1000
 
@@ -21,6 +27,14 @@ AHEAD = 16
 
 # A number may be negative, so what looks like an option and is none is an argument.
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "-d",
+    "machines",
+    multiple=True,
+    metavar="DESCRIPTION",
+    help="Draw at the `mcm worker` there, not here; several share the rows.",
+)
+@click.option("-k", "key", metavar="FILE", help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY says.")
 @click.option(
     "-N",
     "limit",
@@ -55,6 +69,8 @@ AHEAD = 16
 @click.argument("crpm", type=float)
 @click.argument("cipm", type=float, required=False)
 def draw(
+    machines: tuple[str, ...],
+    key: str | None,
     limit: int,
     output: str,
     steepness: float,
@@ -74,42 +90,63 @@ def draw(
     The whole set:  mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
     A deeper look:  mcm -N 100000 -o valley.png 2000 -0.7436 0.1318 0.006
     """
+    if machines and workers:
+        raise click.UsageError("-d draws with the workers there: say with -w there how many")
     picture = Picture(View.around(nx, cr, ci, crpm, cipm), limit, steepness)
+    elsewhere = Elsewhere(machines, key) if machines else None
     if output == "-":
         with standardOutput() as file:
-            _run(picture, file, workers, quiet=True)
+            _run(picture, file, workers, elsewhere, quiet=True)
     else:
         with namedFile(output) as file:
-            lines = _run(picture, file, workers, quiet=False)
+            lines = _run(picture, file, workers, elsewhere, quiet=False)
         for line in lines:
             click.echo(line, err=True)
 
 
-def _run(picture: Picture, file: BinaryIO, workers: int | None, quiet: bool) -> list[str]:
+class Elsewhere(NamedTuple):
+    """The MACHINES that draw, and the file of the KEY that they have."""
+
+    machines: tuple[str, ...]
+    key: str | None
+
+
+class Hands(Protocol):
+    """Who draws: a queue, and how its workers get ready."""
+
+    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]: ...
+
+    def prepare(self) -> Awaitable[Sequence[Ready]]: ...
+
+    def shutdown(self) -> Deferred[None]: ...
+
+
+def _run(picture: Picture, file: BinaryIO, workers: int | None, elsewhere: Elsewhere | None, quiet: bool) -> list[str]:
     """Draw PICTURE into FILE, which is closed then; the lines that say what it took."""
     from twisted.internet import reactor
     from twisted.internet.base import ReactorBase
 
-    from asynqueue import ProcessQueue
     from asynqueue.errors import AsynQueueError
-    from asynqueue.process import cores
     from mcmandelbrot.drawing import Drawing
+    from mcmandelbrot.machines import Machines, Processes
     from mcmandelbrot.report import ProgressBar, Tally, summary
     from mcmandelbrot.session import Session
-    from mcmandelbrot.worker import Row, prepare
 
     assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
-    tally = Tally(workers or cores())
 
-    def drawn(row: Row) -> None:
-        tally.count(row)
-        progress.advance()
+    def hands() -> Hands:
+        return Processes(workers) if elsewhere is None else Machines(elsewhere.machines, elsewhere.key)
 
-    async def work(queue: ProcessQueue) -> list[str]:
+    async def work(queue: Hands) -> list[str]:
         opened = perf_counter()
         progress.say("starting")
-        # Only now: a worker that comes later, for one that died, prepares itself when it gets its first row.
-        ready = await queue.update(prepare, ephemeral=True)
+        ready = await queue.prepare()
+        tally = Tally(len(ready))
+
+        def drawn(row: Row) -> None:
+            tally.count(row)
+            progress.advance()
+
         started = perf_counter()
         progress.say("drawing")
         await Drawing(picture, queue, file, ahead=AHEAD * tally.workers, drawn=drawn, reactor=reactor).start()
@@ -117,10 +154,10 @@ def _run(picture: Picture, file: BinaryIO, workers: int | None, quiet: bool) -> 
 
     with closing(ProgressBar(picture.view.height, quiet)) as progress:
         try:
-            return Session(lambda: ProcessQueue(tally.workers), work, reactor).run()
+            return Session(hands, work, reactor).run()
         except BrokenPipeError as error:
             raise Interrupted(signal.SIGPIPE) from error
         except OSError as error:
             raise DrawingError(f"cannot write the picture: {error.strerror or error}") from error
-        except AsynQueueError as error:
+        except (AsynQueueError, ValueError) as error:
             raise DrawingError(f"cannot draw the picture: {error}") from error

@@ -19,9 +19,10 @@ import click
 
 from mcmandelbrot.draw import draw
 from mcmandelbrot.errors import McmError
+from mcmandelbrot.lend import lend
 from mcmandelbrot.serve import serve
 
-COMMANDS: dict[str, click.Command] = {"serve": serve}
+COMMANDS: dict[str, click.Command] = {"serve": serve, "worker": lend}
 """The commands that are called by name, in the order in which the help lists them."""
 
 draw.epilog = "\b\nCommands, each with a --help of its own:\n" + "\n".join(

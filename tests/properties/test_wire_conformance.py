@@ -19,41 +19,58 @@ from tests.wirekit import KEY, Deeds
 
 EXAMPLES = settings.get_profile(settings.get_current_profile_name()).max_examples
 ROOT = Path(__file__).parents[2]
+DEEDS = "tests.wirekit.Deeds"
 
 
-class Server:
-    """A server of `Deeds`, in a process of its own."""
+class Servers:
+    """Servers of `Deeds`, each a process of its own: one at work, at a socket whose name stays, and one that waits."""
 
     def __init__(self, directory: str) -> None:
-        self.description = f"unix:{directory}/socket"
-        self.start()
+        self._directory = Path(directory)
+        self._started = 0
+        self._socket = self._directory / "socket"
+        self.description = f"unix:{self._socket}"
+        self._spare = self._start()
+        self._atWork = self._start()
+        self.replace()
 
-    def start(self) -> None:
-        """Have a process, which will listen soon."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "asynqueue.wire", self.description, "tests.wirekit.Deeds"],
+    def replace(self) -> None:
+        """Kill the one at work; the other takes its place."""
+        self._kill(self._atWork)
+        self._atWork, self._spare = self._spare, self._start()
+        self._socket.unlink(missing_ok=True)
+        self._socket.symlink_to(self._directory / str(self._started - 1))
+
+    def end(self) -> None:
+        """Kill both."""
+        for process in self._atWork, self._spare:
+            self._kill(process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._started += 1
+        return subprocess.Popen(
+            [sys.executable, "-m", "asynqueue.wire", f"unix:{self._directory / str(self._started)}", DEEDS],
             env={**os.environ, "ASYNQUEUE_WIRE_KEY": KEY.decode()},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
         )
 
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.wait()
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
 
 
-servers: list[Server] = []
-"""The one that is there."""
+servers: list[Servers] = []
+"""Those that are there."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as directory:
-        servers.append(Server(directory))
+        servers.append(Servers(directory))
         yield
-        servers.pop().kill()
+        servers.pop().end()
 
 
 class OnAWire(WorkerConformance):
@@ -72,8 +89,7 @@ class OnAWire(WorkerConformance):
         )
 
     def hurtWorker(self, worker: WireWorker) -> None:
-        servers[0].kill()
-        servers[0].start()
+        servers[0].replace()
 
 
 class OnAWireForThree(OnAWire):
@@ -81,6 +97,6 @@ class OnAWireForThree(OnAWire):
 
 
 TestOnAWire = OnAWire.TestCase
-TestOnAWire.settings = settings(max_examples=max(4, EXAMPLES // 20), stateful_step_count=15)
+TestOnAWire.settings = settings(max_examples=max(3, EXAMPLES // 25), stateful_step_count=12)
 TestOnAWireForThree = OnAWireForThree.TestCase
-TestOnAWireForThree.settings = settings(max_examples=max(4, EXAMPLES // 20), stateful_step_count=15)
+TestOnAWireForThree.settings = settings(max_examples=max(3, EXAMPLES // 25), stateful_step_count=12)

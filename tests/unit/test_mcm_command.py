@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -208,3 +209,50 @@ class TestServing:
         assert done.returncode == 1
         assert done.stderr == f"mcm: cannot listen at port {port} of 127.0.0.1: Address already in use\n"
         assert done.stdout == ""
+
+
+class TestOtherMachines:
+    @pytest.fixture
+    def key(self, tmp_path: Path) -> Path:
+        path = tmp_path / "wire.key"
+        path.write_text("what the machines have")
+        path.chmod(0o600)
+        return path
+
+    def test_two_share_the_rows_of_one_picture(self, key: Path, tmp_path: Path) -> None:
+        sockets = [f"unix:{tmp_path / name}" for name in ("one", "two")]
+        command = [*MCM, "worker", "-w", "1", "-k", str(key)]
+        with ExitStack() as stack:
+            machines = [
+                stack.enter_context(subprocess.Popen([*command, place], stdout=subprocess.PIPE)) for place in sockets
+            ]
+            for machine in machines:
+                assert machine.stdout is not None
+                assert select.select([machine.stdout], [], [], PATIENCE)[0]
+                assert machine.stdout.readline().startswith(b"1 worker at unix:")
+            file = tmp_path / "m.png"
+            places = [word for place in sockets for word in ("-d", place)]
+            done = subprocess.run(
+                [*MCM, *places, "-k", key, "-o", file, *SMALL[2:]], capture_output=True, text=True, timeout=PATIENCE
+            )
+            for machine in machines:
+                machine.send_signal(signal.SIGINT)
+        assert done.returncode == 0, done.stderr
+        assert "with 2 workers" in done.stderr
+        assert decoded(file.read_bytes()) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2)))
+        assert [machine.returncode for machine in machines] == [130, 130]
+
+    def test_one_that_cannot_be_reached_is_one_line_and_status_1(self, key: Path, tmp_path: Path) -> None:
+        place = f"unix:{tmp_path / 'nobody'}"
+        file = tmp_path / "m.png"
+        command = [*MCM, "-d", place, "-k", key, "-o", file, *SMALL[2:]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"mcm: cannot draw the picture: {place} cannot be reached")
+        assert not file.exists()
+
+    def test_a_worker_without_a_key_is_one_line_and_status_1(self, tmp_path: Path) -> None:
+        command = [*MCM, "worker", f"unix:{tmp_path / 'socket'}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "mcm: there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY\n"
