@@ -231,9 +231,12 @@ class TestOtherMachines:
                 assert select.select([machine.stdout], [], [], PATIENCE)[0]
                 assert machine.stdout.readline().startswith(b"1 worker at unix:")
             file = tmp_path / "m.png"
-            places = [word for place in sockets for word in ("-d", place)]
+            places: list[str] = [word for place in sockets for word in ("-d", place)]
             done = subprocess.run(
-                [*MCM, *places, "-k", key, "-o", file, *SMALL[2:]], capture_output=True, text=True, timeout=PATIENCE
+                [*MCM, *places, "-k", str(key), "-o", str(file), *SMALL[2:]],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
             )
             for machine in machines:
                 machine.send_signal(signal.SIGINT)
@@ -245,7 +248,7 @@ class TestOtherMachines:
     def test_one_that_cannot_be_reached_is_one_line_and_status_1(self, key: Path, tmp_path: Path) -> None:
         place = f"unix:{tmp_path / 'nobody'}"
         file = tmp_path / "m.png"
-        command = [*MCM, "-d", place, "-k", key, "-o", file, *SMALL[2:]]
+        command = [*MCM, "-d", place, "-k", str(key), "-o", str(file), *SMALL[2:]]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith(f"mcm: cannot draw the picture: {place} cannot be reached")
