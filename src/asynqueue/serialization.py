@@ -133,7 +133,11 @@ def dumpError(error: BaseException) -> bytes:
 def loadError(payload: bytes | bytearray) -> BaseException:
     """The error in PAYLOAD, caused by its traceback as text; what does not come out is a SerializationError."""
     try:
-        error, text = loads(payload, "the exception")
+        match loads(payload, "the exception"):
+            case (error, str(text)):
+                pass
+            case error:
+                text = ""
     except SerializationError as failure:
         return failure
     if not isinstance(error, BaseException):

@@ -162,6 +162,8 @@ class TestErrors:
         [
             (b"junk", "the exception cannot be unpickled"),
             (pickle.dumps(("no error", "text")), "an exception came out as str"),
+            (pickle.dumps(3), "an exception came out as int"),
+            (pickle.dumps((ValueError("alone"),)), "an exception came out as tuple"),
         ],
     )
     def test_bytes_that_are_none_give_an_error_that_says_so(self, payload: bytes, message: str) -> None:

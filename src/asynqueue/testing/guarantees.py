@@ -70,6 +70,10 @@ class Guarantee(enum.Enum):
         "Shutdown leaves nothing: no process, thread, file descriptor, shared memory, temporary file, or delayed call"
     )
     CRASH = "A crash does not wait, and gives exactly the tasks that were unfinished"
+    LIGHT_FAR_SIDE = "The far side of a process link imports neither Twisted nor attrs"
+    NO_REACTOR = "Importing asynqueue installs no reactor, and imports neither Twisted nor attrs"
+    PARENT_DIES = "If the parent dies by SIGKILL, its workers exit by themselves"
+    TRUST = "Over a wire, nothing is unpickled before the peer has proved itself"
     RESULTS_IN_ORDER = "map gives results in the order of its items, with bounded read-ahead"
     TRACKER = (
         "A tracker's waits end in the very turn in which their condition comes true, and leave chains as they were"
