@@ -90,6 +90,13 @@ class ReactorTurner:
                 "no reactor running, or override makeTurner"
             )
         self._blockon = plugin.blockon
+        try:
+            self.turn()
+        except AssertionError as error:
+            raise RuntimeError(
+                "pytest-twisted runs test functions in the reactor, where nobody can wait for it: run the kit by its "
+                "TestCase, as in TestMyWorker = MyWorkerConformance.TestCase"
+            ) from error
 
     def turn(self) -> None:
         """Let happen what happens in the next thousandth of a second."""
