@@ -12,19 +12,20 @@ from benchmarks.cases import CASES, Figures
 from benchmarks.systems import SYSTEMS, System
 
 
-async def measured(system: System, case: str) -> Figures:
-    """What CASE has to say of SYSTEM."""
+async def measure(system: System, case: str) -> None:
+    """Print what CASE has to say of SYSTEM: before it is closed, which not every one survives."""
     try:
-        return {**await CASES[case](system)}
+        figures: Figures = await CASES[case](system)
+        print(json.dumps(figures), flush=True)
     finally:
         await system.close()
 
 
 def main(name: str, case: str) -> None:
-    """Measure, and print."""
+    """Open the system, and measure it."""
     system = SYSTEMS[name]()
     system.open()
-    print(json.dumps(system.run(measured(system, case))))
+    system.run(measure(system, case))
 
 
 if __name__ == "__main__":

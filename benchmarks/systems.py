@@ -113,7 +113,7 @@ class Pebble(System):
 class Dask(System):
     """A `distributed.LocalCluster`."""
 
-    flood = 2_000
+    flood = 500
     largest = 8 << 20
 
     def open(self) -> None:
