@@ -215,6 +215,14 @@ def dieAtOnce(*_: object) -> None:
     sys.exit(3)
 
 
+def serveWhen(path: Path, *args: Any) -> None:
+    """As `asynqueue.universe.main`, but no sooner than the file PATH is there."""
+    from asynqueue import universe
+
+    waitFor(path, "")
+    universe.main(*args)
+
+
 def waitFor(path: Path, value: str) -> str:
     """Return VALUE when the file PATH is there."""
     while not path.exists():

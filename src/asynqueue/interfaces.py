@@ -103,7 +103,7 @@ class Resizer(Protocol):
     """What a worker calls when it runs more calls at once, or fewer, than it did."""
 
     def __call__(self, limits: Window | None) -> None:
-        """The window is LIMITS from now on; with None, the worker is away and is given nothing until it says more."""
+        """The window is LIMITS from now on; with None, the worker is given nothing more until it says otherwise."""
 
 
 @runtime_checkable

@@ -140,6 +140,7 @@ class Link(Protocol):
         self._turns = 0  # how often something came
         self._hearing = False
         self._whenIdle: Callable[[], None] | None = None
+        self._whenReady: Callable[[], None] | None = None
         self.open: bool = True
         self.ready: bool = False  # the far side has spoken
 
@@ -202,6 +203,11 @@ class Link(Protocol):
         while self.open and transport is not None and turns != self._turns:
             turns = self._turns
             transport.doRead()
+
+    def whenReady(self, then: Callable[[], None]) -> None:
+        """Call THEN, once, when the far side has spoken: now, if it has."""
+        self._whenReady = then
+        self._tellIfReady()
 
     def whenIdle(self, then: Callable[[], None]) -> None:
         """Call THEN, once, when no call and no iteration is left here: now, if there is none."""
@@ -297,6 +303,7 @@ class Link(Protocol):
             self._over(message.id, loadError(message.payload))
         elif isinstance(message, m.Ready):
             self.ready = True
+            self._tellIfReady()
         else:
             self.hearOther(message)
 
@@ -336,6 +343,11 @@ class Link(Protocol):
             pending.to.callback(outcome)
             self._tellIfIdle()
         return True
+
+    def _tellIfReady(self) -> None:
+        if self._whenReady is not None and self.ready:
+            then, self._whenReady = self._whenReady, None
+            then()
 
     def _tellIfIdle(self) -> None:
         if self._whenIdle is not None and not (self._pending or self._sources or self._outcomes):

@@ -24,7 +24,7 @@ from asynqueue.core.wear import Condition, Wear, WearLimits
 from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import Report, Resignator
+from asynqueue.interfaces import Report, Resignator, Resizer
 from asynqueue.workerprocess import WorkerProcess, contextFor, residentMemory
 
 __all__ = ["ProcessWorker"]
@@ -101,6 +101,7 @@ class ProcessWorker:
         self._stopping = False
         self._failedStarts = 0
         self._resign: Resignator | None = None
+        self._resize: Resizer | None = None
         self._report: Report | None = None
         self._watching = callStats or self._limits.any  # each call is looked at when it ends
         self._watched: dict[int, Deferred[RunOutcome]] = {}  # by ticket
@@ -123,7 +124,11 @@ class ProcessWorker:
     def setResignator(self, resign: Resignator) -> None:
         """RESIGN is called when the process has been replaced, or cannot be."""
         self._resign = resign
-        self.process  # noqa: B018  # it starts
+        self._await(self.process)
+
+    def setResizer(self, resize: Resizer) -> None:
+        """RESIZE is called when there is a process that can start calls, and when there is none yet."""
+        self._resize = resize
 
     def setReport(self, report: Report) -> None:
         """REPORT is called with the outcomes of what was given under tickets."""
@@ -250,8 +255,19 @@ class ProcessWorker:
         self._succeeded = False
         self._wear = Wear(self._limits)
 
+    def _await(self, process: WorkerProcess) -> None:
+        """Take calls when PROCESS can start them: what waits for a process to come up keeps its time, and its place."""
+        if self._resize is not None and not process.link.ready:
+            self._resize(None)
+            process.link.whenReady(lambda: self._ready(process))
+
+    def _ready(self, process: WorkerProcess) -> None:
+        if self._resize is not None and process is self._process:
+            self._resize(self.window)
+
     def _return(self) -> None:
         """Tell the queue that there is a fresh process."""
+        self._await(self.process)
         if self._resign is not None:
             self._resign(returning=True)
 

@@ -289,7 +289,7 @@ class Scheduler:
         return self._dispatch()
 
     def resized(self, workerID: int, limits: Window | None) -> list[Command]:
-        """A worker runs and holds another number of tasks from now on; with None it is away, and is given none."""
+        """A worker runs and holds another number of tasks from now on; with None, of none."""
         worker = self._workers.get(workerID)
         if worker is not None:
             worker.window.resized(limits)

@@ -13,8 +13,8 @@ way. From the estimate the window follows: down at once, up by no more than doub
 window is answered. A worker of which nothing is known, or whose calls are slow, holds what it runs and nothing
 more. When a call outlasts what is expected, the scheduler takes back what has not started and calls `stalled`.
 
-A worker whose limits change (a cluster that grows or shrinks) is *resized*; one that is away for the time being is
-resized to nothing.
+A worker whose limits change (a cluster that grows or shrinks) is *resized*; one that can start nothing for
+the time being (a process that is not up yet, a cluster that is away) is resized to nothing.
 
 The bound: `size` <= running + BUDGET / estimate, or running + 1, between `running` and `most`.
 """
