@@ -367,7 +367,7 @@ class TestHostileInput:
 
     @inLoop
     async def test_bytes_that_trickle_in_buy_no_time(self, opening: Opening) -> None:
-        site = await opening(patience=0.3)
+        site = await opening(patience=1.0)
         line = await site.connect()
         trickling = LoopingCall(line.send, "x")
         trickling.start(0.02)

@@ -21,7 +21,7 @@ PER_ADDRESS = 16
 MOST = 1000
 """How many visitors are known at once."""
 
-ABSENCE = 60.0
+ABSENCE = 600.0
 """Seconds after which one who wants nothing may be forgotten."""
 
 
