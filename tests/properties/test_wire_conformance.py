@@ -30,16 +30,17 @@ class Servers:
         self._started = 0
         self._socket = self._directory / "socket"
         self.description = f"unix:{self._socket}"
-        self._spare = self._start()
         self._atWork = self._start()
+        self._spare = self._start()
         self.replace()
 
     def replace(self) -> None:
         """Kill the one at work; the other takes its place."""
         self._kill(self._atWork)
-        self._atWork, self._spare = self._spare, self._start()
+        self._atWork = self._spare
         self._socket.unlink(missing_ok=True)
-        self._socket.symlink_to(self._directory / str(self._started - 1))
+        self._socket.symlink_to(self._directory / str(self._started))  # which the one that waits was the last to take
+        self._spare = self._start()
 
     def end(self) -> None:
         """Kill both."""

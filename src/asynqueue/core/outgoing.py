@@ -70,17 +70,19 @@ class Outgoing:
             item = encode(message)
             self._size += len(item)
         queue = self._queues.get(number)
-        if queue is None:
+        if queue is not None:
+            queue.append(item)
+        else:
             self._queues[number] = deque((item,))
             self._turns.append(number)
-        else:
-            queue.append(item)
 
     def take(self, room: int) -> bytes:
         """The frames to be sent next: about ROOM bytes, but one frame at least if there is any."""
-        taken: list[bytes] = [*self._first]
-        self._first.clear()
-        length = sum(map(len, taken))
+        taken: list[bytes] = []
+        length = 0
+        while self._first:
+            taken.append(self._first.popleft())
+            length += len(taken[-1])
         while self._turns and length < room:
             number = self._turns.popleft()
             frame, more = self._frame(number)
@@ -88,7 +90,7 @@ class Outgoing:
                 self._turns.append(number)
             taken.append(frame)
             length += len(frame)
-        return b"".join(taken)
+        return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def unsent(self) -> set[int]:
         """The calls of which there is something to be sent."""

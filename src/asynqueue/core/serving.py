@@ -53,7 +53,7 @@ class Limits:
 class Serving:
     """The calls of one client, that wants RUNNING at once."""
 
-    __slots__ = ("_announced", "_limits", "_most", "_running", "_sizes", "_waiting")
+    __slots__ = ("_announced", "_held", "_limits", "_most", "_running", "_sizes", "_waiting")
 
     def __init__(self, running: int, limits: Limits) -> None:
         if not 1 <= running <= limits.running:
@@ -64,6 +64,7 @@ class Serving:
         self._announced: deque[int] = deque()
         self._running: set[int] = set()
         self._sizes: dict[int, int] = {}  # of all of them
+        self._held = 0  # the sum of those
 
     @property
     def idle(self) -> bool:
@@ -76,9 +77,10 @@ class Serving:
             raise Excess(f"there is a call {number} already")
         if len(self._sizes) >= self._limits.calls:
             raise Excess(f"no more than {self._limits.calls} calls may be unfinished")
-        if sum(self._sizes.values()) + size > self._limits.messages:
+        if self._held + size > self._limits.messages:
             raise Excess(f"unfinished calls may have no more than {self._limits.messages} bytes")
         self._sizes[number] = size
+        self._held += size
         self._waiting.append(number)
 
     def next(self, backlog: int = 0) -> int | None:
@@ -101,20 +103,21 @@ class Serving:
     def ended(self, number: int) -> None:
         """Call NUMBER, which ran, has ended."""
         self._running.discard(number)
-        self._sizes.pop(number, None)
+        self._held -= self._sizes.pop(number, 0)
 
     def recalled(self) -> list[int]:
         """The calls that are given back."""
         back = list(self._waiting)
         self._waiting.clear()
         for number in back:
-            del self._sizes[number]
+            self._held -= self._sizes.pop(number)
         return back
 
     def cancelled(self, number: int) -> bool:
         """Call NUMBER is not wanted. True if it runs, and has to be let go of."""
-        if self._sizes.pop(number, None) is None:
+        if number not in self._sizes:
             return False
+        self._held -= self._sizes.pop(number)
         if number in self._running:
             self._running.remove(number)
             return True
@@ -125,7 +128,8 @@ class Serving:
         """Assert that no more run than are wanted, and no more are held than may be."""
         assert len(self._announced) + len(self._running) <= self._most
         assert len(self._sizes) <= self._limits.calls
-        assert sum(self._sizes.values()) <= self._limits.messages
+        assert self._held == sum(self._sizes.values())
+        assert self._held <= self._limits.messages
         calls = [*self._waiting, *self._announced, *self._running]
         assert sorted(calls) == sorted(self._sizes), "a call is in one place"
 

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core import messages as m
@@ -62,7 +62,8 @@ class WireLink(Link):
         report: Report | None,
     ) -> None:
         super().__init__(_NoPermits(), onLost, lambda: None, report)
-        self.proved: Deferred[None] = Deferred()
+        self.proved: Deferred[None] = Deferred(lambda _: self.hangUp())
+        self.shadow: Protocol | None = None  # what is told, too, that the connection is lost
         self.reason: str = f"the connection to {server} was lost"
         self._reactor = reactor
         self._server = server
@@ -181,12 +182,15 @@ class WireLink(Link):
         self._cut = self._cut or reason.check(ConnectionAborted) is not None
         self._heart.stop()
         self._calm()
-        if self._shake is not None and not self.proved.called:
-            why = f"the connection to {self._server} was lost before it had proved itself: {reason.getErrorMessage()}"
-            self.open = False
-            self.proved.errback(WorkerLost(why))
-        else:
+        if self._shake is None:
             super().connectionLost(reason)
+            if self.shadow is not None:
+                self.shadow.connectionLost(reason)
+            return
+        self.open = False
+        if not self.proved.called:
+            why = f"the connection to {self._server} was lost before it had proved itself: {reason.getErrorMessage()}"
+            self.proved.errback(WorkerLost(why))
 
     def _obey(self, commands: list[Command]) -> None:
         transport: Any = self.transport

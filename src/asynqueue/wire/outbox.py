@@ -19,7 +19,7 @@ from asynqueue.core import messages as m
 from asynqueue.core.framing import WIRE_FRAME_LIMIT
 from asynqueue.core.outgoing import Outgoing
 
-CHUNK = 1 << 18
+CHUNK = 1 << 17
 """About how many bytes are handed to the transport at a time."""
 
 
@@ -49,6 +49,8 @@ class Outbox:
         if hasattr(self._socket, "writeSomeData"):
             self._socket.writeSomeData = _Unfailing(self._socket.writeSomeData)
         transport.registerProducer(self, True)
+        self._pause()  # what was written before goes first
+        self._socket.startWriting()
 
     def add(self, message: m.Message) -> None:
         """Send MESSAGE at the next `flush`."""
@@ -69,10 +71,10 @@ class Outbox:
         self._flushing = True
         try:
             while self.clear and (chunk := self._outgoing.take(CHUNK)):
-                self._transport.write(chunk)
-                self._pause()
-                if self._socket is self._transport and hasattr(self._socket, "doWrite"):
-                    self._socket.doWrite()  # now, not in the next turn; if all goes, we are resumed
+                rest = self._writeNow(chunk)
+                if rest:
+                    self._transport.write(rest)
+                    self._pause()
         finally:
             self._flushing = False
         if self._closing and self.clear and self._transport is not None:
@@ -99,6 +101,18 @@ class Outbox:
         """The connection is lost."""
         self._transport = None
         self.clear = False
+
+    def _writeNow(self, chunk: bytes) -> bytes:
+        """Write CHUNK in this very turn, nothing else being on its way; what the socket does not take."""
+        if self._socket is not self._transport or not hasattr(self._socket, "writeSomeData"):
+            return chunk
+        start = 0
+        while start < len(chunk):
+            written: int = self._socket.writeSomeData(memoryview(chunk)[start:] if start else chunk)
+            if not written:
+                break
+            start += written
+        return chunk[start:]
 
     def _pause(self) -> None:
         """Anything that the transport has to pass on is too much: so it says when all has gone."""

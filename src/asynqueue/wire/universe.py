@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from types import FunctionType, MethodType
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import attrs
 from twisted.python.reflect import namedAny
@@ -19,6 +20,8 @@ from asynqueue.errors import ImplementationError
 
 _HEAD = Struct("<BH")
 _THREAD = 1
+
+_known: WeakKeyDictionary[type, Mapping[str, Any]] = WeakKeyDictionary()  # as `methods` has them
 
 
 class WireWorkerUniverse:
@@ -50,6 +53,13 @@ class Method:
 
 def methods(universe: type) -> Mapping[str, Any]:
     """What may be called of a UNIVERSE, by name: functions, and static and class methods. (Hence Any.)"""
+    known = _known.get(universe)
+    if known is None:
+        known = _known[universe] = _methods(universe)
+    return known
+
+
+def _methods(universe: type) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for cls in reversed(universe.__mro__):
         own = cls is not WireWorkerUniverse and issubclass(cls, WireWorkerUniverse)

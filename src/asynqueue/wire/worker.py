@@ -116,13 +116,13 @@ class WireWorker:
         endpoint = self._endpoint
         certified = isinstance(endpoint, str) and endpoint.startswith("tls:")
         attempts = _Attempts(
-            clientFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint, self._unconnected
+            clientFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint,
+            partial(self._newLink, certified),
+            partial(self._soon, self._joined),
+            self._unconnected,
         )
-        factory = _LinkFactory(partial(self._newLink, certified))
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
-        self._service = ClientService(
-            attempts, factory, retryPolicy=policy, clock=reactor, prepareConnection=lambda _: self._prepare(factory)
-        )
+        self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=reactor)
         self._service.startService()
 
     def setReport(self, report: Report) -> None:
@@ -210,12 +210,6 @@ class WireWorker:
         )  # fmt: skip
         return link
 
-    def _prepare(self, factory: _LinkFactory) -> Deferred[None]:
-        """The server is connected: when it has proved itself, the worker is there."""
-        link = factory.last
-        assert link is not None
-        return link.proved.addCallbacks(lambda _: self._soon(self._joined, link), self._unproved)
-
     def _soon(self, what: Callable[[Any], None], arg: object) -> None:
         """Do WHAT in a turn of its own: the service, which it may lead to stop, is in the middle of connecting."""
         self._next = self._reactor.callLater(0, what, arg)
@@ -226,18 +220,13 @@ class WireWorker:
             self._link = link
             self._resign(returning=True)
 
-    def _unproved(self, reason: Failure) -> Failure:
-        if reason.check(AuthenticationError) and reason.value is not None:
-            self._soon(self._giveUp, reason.value)
-        elif reason.value is not None:
-            self._unconnected(reason.value)
-        return reason
-
     def _unconnected(self, error: BaseException) -> None:
         """An attempt to connect has failed with ERROR."""
         if self._stopping:
             return
-        if not self._reconnect:
+        if isinstance(error, AuthenticationError):
+            self._soon(self._giveUp, error)
+        elif not self._reconnect:
             self._soon(self._giveUp, WorkerLost(f"{self.description} cannot be reached: {error}"))
         else:
             self._log.warn("{server} cannot be reached: {error}", server=self.description, error=error)
@@ -307,25 +296,46 @@ class WireQueue(TaskQueue):
 class _LinkFactory(Factory):
     noisy = False
 
-    def __init__(self, make: Callable[[], WireLink]) -> None:
-        self._make = make
-        self.last: WireLink | None = None
+    def __init__(self, link: WireLink) -> None:
+        self._link = link
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        self.last = self._make()
-        return self.last
+        return self._link
 
 
 @implementer(IStreamClientEndpoint)
 class _Attempts:
-    """Connects as ENDPOINT does, and tells ONFAILED when that failed."""
+    """Connects as ENDPOINT does, with a link that NEWLINK makes, and is done when the server has proved itself.
 
-    def __init__(self, endpoint: IStreamClientEndpoint, onFailed: Callable[[BaseException], None]) -> None:
+    ONPROVED is called with the link then, ONFAILED with the error when it failed. The protocol that is asked for is
+    the shadow of the link: it has the transport, and is told when the connection is lost.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        newLink: Callable[[], WireLink],
+        onProved: Callable[[WireLink], None],
+        onFailed: Callable[[BaseException], None],
+    ) -> None:
         self._endpoint = endpoint
+        self._newLink = newLink
+        self._onProved = onProved
         self._onFailed = onFailed
 
     def connect(self, protocolFactory: Any) -> Any:  # as the interface, which has no types, says
-        return self._endpoint.connect(protocolFactory).addErrback(self._failed)
+        """Connect."""
+        link = self._newLink()
+        connected = self._endpoint.connect(_LinkFactory(link))
+        connected.addCallback(lambda _: link.proved)
+        return connected.addCallbacks(self._present, self._failed, (link, protocolFactory))
+
+    def _present(self, _: None, link: WireLink, protocolFactory: Any) -> Protocol:
+        shadow: Protocol = protocolFactory.buildProtocol(None)
+        link.shadow = shadow
+        shadow.makeConnection(link.transport)
+        self._onProved(link)
+        return shadow
 
     def _failed(self, reason: Failure) -> Failure:
         if reason.value is not None:
