@@ -269,9 +269,13 @@ class TaskQueue:
             self._lastTask, spec, series, niceness, doNext, doLast, timeout, 1 if retries is None else retries, raw
         )
         calls, engine = self._calls, self._engine
-        pending = calls.pending[task.id] = Pending(calls, task, consumer, returnFailure, engine.clock().seconds())
+        pending = calls.pending[task.id] = Pending(calls, task, engine.now())
+        if consumer is not None:
+            pending.consumer = consumer
+        if not returnFailure:
+            pending.returnFailure = False
         engine.happened(self._scheduler.submit(task))
-        return pending.deferred
+        return pending
 
     def update(
         self, f: Callable[..., T], *args: Any, ephemeral: bool = False, sequential: bool = False, **kw: Any

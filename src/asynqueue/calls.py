@@ -22,26 +22,35 @@ from asynqueue.iteration import Deferator, IterationProducer
 from asynqueue.settling import ERROR, errorOf, failureOf, unawaited
 
 
-class Pending:
-    """A call whose Deferred has not fired, and what to do with its result. As a callable, that Deferred's canceller."""
+class Pending(Deferred[Any]):  # calls of every type are pending in one queue
+    """The Deferred of a call, with what the queue has to know until it fires.
 
-    __slots__ = ("attempt", "calls", "consumer", "deferred", "returnFailure", "started", "submitted", "task", "worker")
+    One object and not two: a queue may hold a million of them.
+    """
 
-    def __init__(
-        self, calls: Calls, task: Task, consumer: Consumer | None, returnFailure: bool, submitted: float
-    ) -> None:
+    consumer: Consumer | None = None
+    returnFailure: bool = True
+    attempt: int = 0
+    """Of which it is counted that the call was given out."""
+    started: float | None = None
+    worker: int | None = None
+    """That was given it last."""
+
+    def __init__(self, calls: Calls, task: Task, submitted: float) -> None:
+        super().__init__(_cancelled)
         self.calls: Calls = calls
         self.task: Task = task
-        self.consumer: Consumer | None = consumer
-        self.returnFailure: bool = returnFailure
         self.submitted: float = submitted
-        self.attempt: int = 0  # of which it is counted that the call was given out
-        self.started: float | None = None
-        self.worker: int | None = None  # that was given it last
-        self.deferred: Deferred[Any] = Deferred(self)  # calls of every type are pending in one queue
 
-    def __call__(self, deferred: Deferred[Any]) -> None:
-        self.calls.cancel(self)
+    def forget(self) -> None:
+        """It has fired: whoever keeps it keeps no more than a Deferred."""
+        del self.task, self.calls
+        self.consumer = None
+
+
+def _cancelled(pending: Deferred[Any]) -> None:
+    assert isinstance(pending, Pending)
+    pending.calls.cancel(pending)
 
 
 class Calls:
@@ -64,10 +73,11 @@ class Calls:
 
     def cancel(self, pending: Pending) -> None:
         """The Deferred of a call was cancelled. (For that Deferred.)"""
-        pending.deferred.errback(CancelledError(f"{pending.task.call} was cancelled"))
-        opening = self._opening.get(pending.task.id)
+        task = pending.task
+        pending.errback(CancelledError(f"{task.call} was cancelled"))
+        opening = self._opening.get(task.id)
         if opening is None:
-            self._engine.happened(self._scheduler.cancel(pending.task.id))
+            self._engine.happened(self._scheduler.cancel(task.id))
         else:
             opening.stop()
 
@@ -82,8 +92,9 @@ class Calls:
         elif isinstance(settlement, Iterating):
             self._iterate(pending, settlement.source)
         elif isinstance(settlement, Cancelled):
-            if not pending.deferred.called:  # it was not wanted, so it did not fail: there is nothing to warn of
-                pending.deferred.errback(errorOf(settlement, pending.task.call))
+            if not pending.called:  # it was not wanted, so it did not fail: there is nothing to warn of
+                pending.errback(errorOf(settlement, pending.task.call))
+            pending.forget()
         else:
             self._fail(pending, errorOf(settlement, pending.task.call))
 
@@ -137,15 +148,18 @@ class Calls:
             producer.run().addBoth(fed)
 
     def _succeed(self, pending: Pending, result: Any) -> None:
-        if pending.deferred.called:
-            return  # it was cancelled since
-        if self._spew:
-            self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
-        pending.deferred.callback(result)
+        if not pending.called:  # it was not cancelled since
+            if self._spew:
+                self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
+            pending.callback(result)
+        pending.forget()
 
     def _fail(self, pending: Pending, error: BaseException) -> None:
-        if pending.deferred.called:
-            return
+        if not pending.called:
+            self._failNow(pending, error)
+        pending.forget()
+
+    def _failNow(self, pending: Pending, error: BaseException) -> None:
         reason = failureOf(error)
         if self._warn or not pending.returnFailure:
             if self._verbose or not pending.returnFailure:
@@ -154,4 +168,4 @@ class Calls:
                 self._log.failure("a call failed", reason, ERROR)
         if self._spew:
             self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
-        pending.deferred.callback(reason if pending.returnFailure else None)
+        pending.callback(reason if pending.returnFailure else None)

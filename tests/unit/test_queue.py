@@ -224,6 +224,26 @@ class Consumer:
         self.items.append(data)
 
 
+class TestWhatAFiredDeferredKeeps:
+    class Thing:
+        """Something that a weak reference can be made to."""
+
+    @pytest.mark.parametrize("ends", ["returns", "raises", "is cancelled"])
+    def test_it_keeps_nothing_that_the_call_was_passed(self, queue: TaskQueue, clock: Clock, ends: str) -> None:
+        thing = self.Thing()
+        passed = weakref.ref(thing)
+        d = queue.call(id if ends == "returns" else len, thing)
+        got = outcomes(d)
+        if ends == "is cancelled":
+            d.cancel()
+        clock.advance(0)
+        assert got
+        del thing, got[:]
+        gc.collect()
+        assert passed() is None
+        assert d.called
+
+
 class TestIterators:
     def test_one_comes_as_a_deferator(self, clock: Clock, queue: TaskQueue) -> None:
         d = queue.call(iter, [1, 2])
