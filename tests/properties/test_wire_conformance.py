@@ -19,59 +19,45 @@ from tests.wirekit import KEY, Deeds
 
 EXAMPLES = settings.get_profile(settings.get_current_profile_name()).max_examples
 ROOT = Path(__file__).parents[2]
-DEEDS = "tests.wirekit.Deeds"
 
 
-class Servers:
-    """Servers of `Deeds`, each a process of its own: one at work, at a socket whose name stays, and one that waits."""
+class Keeper:
+    """Whoever keeps a server at work: `tests.wirekeeper`."""
 
     def __init__(self, directory: str) -> None:
-        self._directory = Path(directory)
-        self._started = 0
-        self._socket = self._directory / "socket"
-        self.description = f"unix:{self._socket}"
-        self._atWork = self._start()
-        self._spare = self._start()
+        self.description = f"unix:{directory}/socket"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.wirekeeper", directory],
+            env={**os.environ, "ASYNQUEUE_WIRE_KEY": KEY.decode()},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
         self.replace()
 
     def replace(self) -> None:
-        """Kill the one at work; the other takes its place."""
-        self._kill(self._atWork)
-        self._atWork = self._spare
-        self._socket.unlink(missing_ok=True)
-        self._socket.symlink_to(self._directory / str(self._started))  # which the one that waits was the last to take
-        self._spare = self._start()
+        """Have the server killed, and another in its place."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline()
 
     def end(self) -> None:
-        """Kill both."""
-        for process in self._atWork, self._spare:
-            self._kill(process)
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._started += 1
-        return subprocess.Popen(
-            [sys.executable, "-m", "asynqueue.wire", f"unix:{self._directory / str(self._started)}", DEEDS],
-            env={**os.environ, "ASYNQUEUE_WIRE_KEY": KEY.decode()},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-        )
-
-    def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
+        """Have all of it end."""
+        self._process.communicate()
 
 
-servers: list[Servers] = []
-"""Those that are there."""
+keepers: list[Keeper] = []
+"""The one that is there."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
+def keeper() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as directory:
-        servers.append(Servers(directory))
+        keepers.append(Keeper(directory))
         yield
-        servers.pop().end()
+        keepers.pop().end()
 
 
 class OnAWire(WorkerConformance):
@@ -81,7 +67,7 @@ class OnAWire(WorkerConformance):
     def makeWorker(self, series: Sequence[str]) -> Worker:
         return WireWorker(
             Deeds,
-            servers[0].description,
+            keepers[0].description,
             series,
             thread=True,
             N_concurrent=self.running,
@@ -90,7 +76,7 @@ class OnAWire(WorkerConformance):
         )
 
     def hurtWorker(self, worker: WireWorker) -> None:
-        servers[0].replace()
+        keepers[0].replace()
 
 
 class OnAWireForThree(OnAWire):

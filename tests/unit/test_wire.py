@@ -58,6 +58,14 @@ class TestCalls:
             assert await queue.call(Things.echo, b"x" * 3_000_000) == b"x" * 3_000_000
 
     @inLoop
+    async def test_small_ones_are_answered_between_the_frames_of_a_large_one(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path, N_concurrent=2) as queue:
+            large = queue.call(Things.big, 50_000_000)
+            assert await queue.call(Things.add, 1) == 2
+            assert not large.called
+            assert await large == bytes(50_000_000)
+
+    @inLoop
     async def test_in_threads_they_may_block(self, kind: str, tmp_path: Path) -> None:
         async with wired(kind, tmp_path, thread=True, N_concurrent=3) as queue:
             names = await gatherResults([queue.call(Things.thread) for _ in range(20)])

@@ -2,7 +2,8 @@
 
 Theory of operation. Messages of one call, and of the iterator that it returned, leave in the order in which they were
 said. Those of different calls take turns, a frame each: so a large result does not keep small ones waiting, and a
-frame is made only when its turn has come. What belongs to no call, a `Ping` say, goes before all.
+frame is made only when its turn has come. What belongs to no call, a `Ping` say, goes before all; so does `Started`,
+before which nothing is said of its call.
 
 Cost: O(1) a frame.
 """
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from asynqueue.core import messages as m
 from asynqueue.core.framing import FRAME_LIMIT, PART_COST, encode, frames
 
-_WITHOUT_NUMBER = (m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready)
+_FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready)
 
 
 class _Large:
@@ -41,7 +42,7 @@ class _Large:
 class Outgoing:
     """Messages, until they are taken as frames with a body of at most FRAMELIMIT bytes."""
 
-    __slots__ = ("_first", "_frameLimit", "_queues", "_size", "_turns")
+    __slots__ = ("_first", "_frameLimit", "_queues", "_size", "_turns", "large", "small")
 
     def __init__(self, frameLimit: int = FRAME_LIMIT) -> None:
         self._frameLimit = frameLimit
@@ -49,6 +50,8 @@ class Outgoing:
         self._queues: dict[int, deque[bytes | _Large]] = {}  # by call
         self._turns: deque[int] = deque()  # the calls of which there is something, each once
         self._size = 0
+        self.large: int = 0  # how many messages are held that take more than a frame
+        self.small: int = 0  # the bytes of those that do not
 
     @property
     def size(self) -> int:
@@ -57,7 +60,7 @@ class Outgoing:
 
     def add(self, message: m.Message) -> None:
         """Send MESSAGE when its turn has come."""
-        if isinstance(message, _WITHOUT_NUMBER):
+        if isinstance(message, _FIRST):
             self._first.append(encode(message))
             return
         number = message[0]
@@ -66,9 +69,11 @@ class Outgoing:
         if isinstance(payload, (bytes, bytearray)) and len(payload) + PART_COST > self._frameLimit:
             item = _Large(frames(message, self._frameLimit), len(payload))
             self._size += item.size
+            self.large += 1
         else:
             item = encode(message)
             self._size += len(item)
+            self.small += len(item)
         queue = self._queues.get(number)
         if queue is not None:
             queue.append(item)
@@ -102,6 +107,8 @@ class Outgoing:
         if queue is None or (isinstance(queue[0], _Large) and queue[0].begun):
             return False
         self._size -= sum(item.size if isinstance(item, _Large) else len(item) for item in queue)
+        self.large -= sum(isinstance(item, _Large) for item in queue)
+        self.small -= sum(len(item) for item in queue if isinstance(item, bytes))
         del self._queues[number]
         self._turns.remove(number)
         return True
@@ -110,6 +117,8 @@ class Outgoing:
         """Assert that every call with something to be sent has its turn."""
         assert sorted(self._turns) == sorted(self._queues)
         assert all(self._queues.values())
+        assert self.large == sum(isinstance(item, _Large) for queue in self._queues.values() for item in queue)
+        assert self.small == sum(len(item) for queue in self._queues.values() for item in queue if type(item) is bytes)
         assert self._size == sum(
             item.size if isinstance(item, _Large) else len(item) for queue in self._queues.values() for item in queue
         )
@@ -122,8 +131,10 @@ class Outgoing:
             self._size -= item.size
             frame, more = item.next()
             self._size += item.size
+            self.large -= not more
         else:
             self._size -= len(item)
+            self.small -= len(item)
             frame, more = item, False
         if not more:
             queue.popleft()

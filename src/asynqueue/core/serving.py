@@ -32,7 +32,7 @@ class Limits:
     seconds to do so, and the one that came first gives way when there are too many. CALLS are unfinished ones of a
     connection, RUNNING those at once, ITERATIONS its iterators that have not ended. MESSAGES is the most bytes that are
     held for a connection, of calls that are not complete, and again of those that are and have not ended. BACKLOG is
-    the number of bytes that wait to be sent from which on no further call of that connection is started.
+    the number of bytes that wait to be sent, large answers apart, from which on no further call is started.
     """
 
     connections: int = 100
@@ -83,11 +83,15 @@ class Serving:
         self._held += size
         self._waiting.append(number)
 
-    def next(self, backlog: int = 0) -> int | None:
-        """The call to be announced now, if any, where BACKLOG bytes wait to be sent."""
+    def next(self, backlog: int = 0, large: int = 0) -> int | None:
+        """The call to be announced now, if any.
+
+        BACKLOG bytes wait to be sent beside LARGE answers, each of which counts as a call that runs until it is sent:
+        so a near side that reads slowly has no more of them waiting here than it wants calls to run.
+        """
         if not self._waiting or backlog >= self._limits.backlog:
             return None
-        if len(self._announced) + len(self._running) >= self._most:
+        if len(self._announced) + len(self._running) + large >= self._most:
             return None
         self._announced.append(self._waiting.popleft())
         return self._announced[-1]

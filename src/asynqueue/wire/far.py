@@ -246,22 +246,21 @@ class Client(Protocol):
         self._proceeding = True
         deadline = perf_counter() + SLICE
         try:
-            while not self._over:
-                number = serving.next(self._outbox.size)
-                if number is not None:
-                    self._outbox.add(m.Started(number))
-                self._outbox.flush()
-                if not self._outbox.clear:
-                    break  # we are told when it is
+            while self._outbox.clear and not self._over:
                 number = serving.left()
                 if number is None:
-                    break
+                    number = serving.next(self._outbox.small, self._outbox.large)
+                    if number is None:
+                        break
+                    self._outbox.add(m.Started(number))
+                    self._outbox.flush()  # and it has left, if the outbox is clear still; else we are told when
+                    continue
                 self._run(self._calls.pop(number))
                 if perf_counter() > deadline:
                     if self._later is None:
                         self._later = self._reactor.callLater(0, self._proceedLater)
-                    self._outbox.flush()
                     break
+            self._outbox.flush()
         finally:
             self._proceeding = False
         if self._leaving and serving.idle and not self._iterations:

@@ -2,7 +2,7 @@
 
 Frames are made and handed to the transport a chunk at a time, the next when the last has gone: so what waits is held
 once, however slowly the peer reads, and what is said later takes its turn between the frames of what was said before.
-It is known when everything has left for the network: `clear`.
+It is known when what the transport had has left for the network: `clear`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK = 1 << 17
 
 @implementer(IPushProducer)
 class Outbox:
-    """Sends messages. ONCLEAR is called whenever everything has left that could not leave at once."""
+    """Sends messages. ONCLEAR is called whenever what the transport had and could not pass on at once has left."""
 
     def __init__(self, onClear: Callable[[], None]) -> None:
         self._onClear = onClear
@@ -40,6 +40,16 @@ class Outbox:
     def size(self) -> int:
         """About how many bytes wait."""
         return self._outgoing.size
+
+    @property
+    def small(self) -> int:
+        """How many bytes wait of messages that take no more than a frame."""
+        return self._outgoing.small
+
+    @property
+    def large(self) -> int:
+        """How many messages wait that take more than a frame."""
+        return self._outgoing.large
 
     def open(self, transport: Any) -> None:
         """Send to TRANSPORT."""
@@ -93,9 +103,8 @@ class Outbox:
         """The transport has passed everything on."""
         self.clear = True
         if not self._flushing:
+            self._onClear()
             self.flush()
-            if self.clear:
-                self._onClear()
 
     def stopProducing(self) -> None:
         """The connection is lost."""
