@@ -31,12 +31,14 @@ def table(measured: Measured, ours: str, title: str) -> str:
 
 
 def plot(measured: Measured, ours: str, path: str) -> None:
-    """Draw the first figures that several systems have, as bars, into the PNG file PATH."""
+    """Draw the first figures that several systems have, if any, as bars, into the PNG file PATH."""
     import importlib
 
     pyplot: Any = importlib.import_module("matplotlib.pyplot")  # it gives no types
     pyplot.switch_backend("agg")
     figures = [figure for figure, systems in measured.items() if len(systems) > 2][:6]
+    if not figures:
+        return
     _, axes = pyplot.subplots((len(figures) + 1) // 2, 2, figsize=(13, 3.6 * ((len(figures) + 1) // 2)), squeeze=False)
     for axis in axes.flat[len(figures) :]:
         axis.remove()
