@@ -31,7 +31,7 @@ from asynqueue.threads import ThreadWorker
 from asynqueue.universe import SLICE, isIterator
 from asynqueue.wire.heart import Heart
 from asynqueue.wire.outbox import Outbox
-from asynqueue.wire.universe import WireWorkerUniverse, bound, unpack
+from asynqueue.wire.universe import WireWorkerUniverse, unpack
 
 if TYPE_CHECKING:
     from asynqueue.wire.server import WireServer
@@ -47,7 +47,7 @@ class Client(Protocol):
         server: WireServer,
         reactor: Any,  # it has a clock and threads, and no one interface for both
         universe: WireWorkerUniverse,
-        methods: Mapping[str, Any],  # as `asynqueue.wire.universe.methods` has them
+        methods: Mapping[str, Callable[..., Any]],  # its own, by name; they take and give anything
         limits: Limits,
         silence: float,
     ) -> None:
@@ -186,7 +186,10 @@ class Client(Protocol):
             self._outbox.flush()
 
     def _hear(self, message: m.Message) -> None:
-        if isinstance(message, m.Ping):
+        if isinstance(message, m.Call) and self._serving is not None:
+            self._serving.called(message.id, len(message.payload))
+            self._calls[message.id] = message
+        elif isinstance(message, m.Ping):
             self._say(m.Pong())
         elif isinstance(message, m.Pong):
             pass
@@ -196,9 +199,6 @@ class Client(Protocol):
             self._serving = Serving(message.running, self._limits)
         elif self._serving is None:
             raise Excess("it has not begun")
-        elif isinstance(message, m.Call):
-            self._serving.called(message.id, len(message.payload))
-            self._calls[message.id] = message
         elif isinstance(message, m.Grant):
             if message.id in self._iterations:
                 self._iterations[message.id].granted(message.items)
@@ -287,8 +287,8 @@ class Client(Protocol):
 
     def _called(self, call: m.Call) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         name, thread, arguments = unpack(call.payload)
-        descriptor = self._methods.get(name)
-        if descriptor is None:
+        method = self._methods.get(name)
+        if method is None:
             universe = type(self._universe).__name__
             self._log.warn(
                 "refused {peer} a call: {universe} has no public method {name!r}",
@@ -296,7 +296,7 @@ class Client(Protocol):
             )  # fmt: skip
             raise ImplementationError(f"{universe} has no public method {name!r}")
         _, args, kw = loads(arguments, "the call")
-        return bound(descriptor, self._universe), args, kw, thread
+        return method, args, kw, thread
 
     def _runInThread(self, call: m.Call, spec: CallSpec[Any]) -> None:
         lane = self._lanes.pop() if self._lanes else ThreadWorker(reactor=self._reactor)

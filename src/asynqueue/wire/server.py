@@ -18,7 +18,7 @@ from asynqueue.wire import keys
 from asynqueue.wire.endpoints import place
 from asynqueue.wire.far import Client
 from asynqueue.wire.heart import SILENCE, checked
-from asynqueue.wire.universe import WireWorkerUniverse, load, methods
+from asynqueue.wire.universe import WireWorkerUniverse, bound, load, methods
 
 
 class WireServer:
@@ -56,7 +56,7 @@ class WireServer:
         self._limits = Limits() if limits is None else limits
         self._silence = checked(silence)
         self._reactor = reactor
-        self._methods = methods(type(self.universe))
+        self._methods = {name: bound(each, self.universe) for name, each in methods(type(self.universe)).items()}
         self._strangers: dict[Client, None] = {}  # in the order in which they came
         self._clients: dict[Client, None] = {}
         self._port: IListeningPort | None = None
