@@ -12,6 +12,9 @@ import pytest
 
 from tests.docs.examples import ROOT, Example, examples
 
+RESERVE = "ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
+"""What Twisted keeps open once a program has listened anywhere."""
+
 PATIENCE = 120.0
 """Seconds that a program of the documentation may take."""
 
@@ -21,7 +24,7 @@ def test_a_program_runs_and_prints_what_it_says(example: Example, tmp_path: Path
     program = tmp_path / "example.py"
     program.write_text(example.text)
     (tmp_path / "README.md").write_text((ROOT / "README.md").read_text())  # for those that want a file to read
-    command = [sys.executable, "-W", "error", program.name]
+    command = [sys.executable, "-W", "error", "-W", RESERVE, program.name]
     environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}  # Dask leaves a directory behind
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
