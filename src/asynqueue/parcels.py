@@ -13,7 +13,6 @@ on the way, no memory left) is sent through the stream. Worker processes read th
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
 import socket
@@ -37,7 +36,14 @@ class Parcels:
         end.setblocking(False)
         self._end = end
         self._last = 0
+        self.sawLarge: bool = False  # `isSmall` said no
         self._come: dict[int, int] = {}  # descriptors, by the number of the parcel
+
+    def isSmall(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether BUFFER is not worth a parcel. (For pickle, which is to leave out what is.)"""
+        small = buffer.raw().nbytes < LARGE
+        self.sawLarge = self.sawLarge or not small
+        return small
 
     def send(self, obj: Any) -> bytes | None:
         """Send OBJ, and give the slip; None if it cannot go like this. Raises whatever pickle raises."""
@@ -126,9 +132,9 @@ class _Chunks:
         return any(len(part) < LARGE and b"__main__" in bytes(part) for part in self.parts)
 
 
-def _read(memory: BinaryIO, size: int) -> mmap.mmap:
+def _read(memory: BinaryIO, size: int) -> bytearray:
     """So many bytes in memory of their own, which may be written to."""
-    own = mmap.mmap(-1, size)
+    own = bytearray(size)  # of the heap: what one array leaves the next one has, and the kernel gives nothing anew
     memory.readinto(own)  # type: ignore[attr-defined]  # what open gives has it
     return own
 

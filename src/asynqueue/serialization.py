@@ -43,22 +43,24 @@ def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> byte
 
     Raises whatever the picklers raise.
     """
-    if parcels is not None and large:
-        slip = parcels.send(obj)
-        if slip is not None:
-            return slip
-    payload = _dumpsInline(obj)
-    if parcels is not None and not large and len(payload) >= LARGE:
-        try:
-            return parcels.send(obj) or payload
-        except Exception:  # what went by value does not go like this
-            pass
-    return payload
-
-
-def _dumpsInline(obj: Any) -> bytes:
+    if parcels is None:
+        return _dumpsInline(obj)
+    if not large:
+        payload = _dumpsInline(obj, parcels.isSmall)
+        if len(payload) < LARGE and not parcels.sawLarge:
+            return payload
+        parcels.sawLarge = False
     try:
-        payload = pickle.dumps(obj, PROTOCOL)
+        slip = parcels.send(obj)
+    except Exception:  # what goes by value does not go like this, and what cannot go at all is told of below
+        slip = None
+    return slip or _dumpsInline(obj)
+
+
+def _dumpsInline(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """OBJ as bytes, without those buffers in it that are not ISSMALL."""
+    try:
+        payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isSmall)
     except Exception:  # pickle and the objects it asks raise many things; cloudpickle decides
         return _dumpsByValue(obj)
     # A name in __main__ is pickled as a name, which the other side's __main__ does not have.
