@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
+from twisted.logger import capturedLogs
 
 from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
@@ -265,11 +267,13 @@ class TestTrust:
     @pytest.mark.parametrize("kind", ["unix", "tcp"])
     @inLoop
     async def test_another_key_is_refused_on_both_sides(self, kind: str, tmp_path: Path) -> None:
-        async with served(kind, tmp_path) as (_server, description, _):
+        async with served(kind, tmp_path) as (server, description, _):
             queue = TaskQueue()
-            with logged() as events:
+            with logged() as events, capturedLogs() as everything:
                 hired = queue.attachWorker(WireWorker(Things, description, key=b"this is not that key"))
                 error = await failureOf(hired)
+                await until(lambda: not server._strangers)
+            assert not [event for event in everything if event["log_level"].name == "critical"]
             assert isinstance(error, AuthenticationError)
             assert "does not have the server's key" in str(error)
             assert any("refused {peer}" in event["log_format"] for event in events)
@@ -392,6 +396,16 @@ class TestLimits:
                 await failureOf(queue.call(Things.echo, bytes(100_000), retries=0))
                 await queue.shutdown()
             assert any(event.get("log_format") == "refused {peer}: {why}" for event in events)
+
+    @inLoop
+    async def test_of_the_time_in_which_to_prove_oneself(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path, limits=Limits(patience=0.05)) as (server, _, _):
+            with logged() as events, socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(str(tmp_path / "socket"))
+                await until(lambda: bool(server._strangers))
+                await until(lambda: not server._strangers)
+                assert stranger.recv(1) == b""
+            assert "did not prove itself within 0.05 seconds" in str(events[0].get("why"))
 
     def test_none_is_nothing(self) -> None:
         with pytest.raises(ValueError, match="the limit calls must be above 0"):
