@@ -52,7 +52,7 @@ class NearCallees:
                 if kw:
                     return beginning + dumps((args, dict(kw)), parcels)
                 return beginning + dumps(args, parcels, parcels is not None and areLarge(args))
-            except Exception:  # pickle and the objects it asks raise many things: dumpCall says which object it was
+            except BaseException:  # pickle and the objects it asks raise many things: dumpCall says which object it was
                 pass
         return _UNNAMED + dumpCall(f, args, kw, *more, describe=describe, parcels=self._parcels)
 

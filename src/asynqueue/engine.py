@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from asynqueue.core.commands import Assign, Command
 from asynqueue.core.records import Recalled
@@ -21,6 +22,8 @@ from asynqueue.core.window import BUDGET
 from asynqueue.delay import installedReactor
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.subscription import Subscription
+
+_log = Logger(namespace="asynqueue")
 
 
 class Engine:
@@ -64,7 +67,11 @@ class Engine:
         try:
             while True:
                 if self._todo:
-                    do(self._todo.popleft())
+                    command = self._todo.popleft()
+                    try:
+                        do(command)
+                    except BaseException:  # what comes after it must not wait for whatever happens next
+                        _log.failure("what a queue was to do went wrong: {command}", command=command)
                 elif self._readying and (self._maxQueued is None or self.scheduler.queued < self._maxQueued):
                     self._readying.popleft().callback(None)
                 else:

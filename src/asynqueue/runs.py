@@ -69,7 +69,7 @@ class Runs:
             outcome = worker.run(task)
             if not isinstance(outcome, Deferred):
                 raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {outcome!r}")
-        except Exception as error:
+        except BaseException as error:  # SystemExit too: it is the call that ends, not the reactor
             self._reported([(command.ticket, Raised(error))])
             return
         self._runs[command.ticket] = _Run(command.worker, outcome)

@@ -19,6 +19,8 @@ from asynqueue.parcels import LARGE, Parcels, areLarge, slipLength
 
 PROTOCOL = 5
 
+_CAUSE: Any = BaseException.__dict__["__cause__"]  # to a type checker an attribute, and no descriptor
+
 
 class Resident(NamedTuple):
     """Stands for the callable NAME of the resident object KEY, or for that object itself."""
@@ -52,7 +54,7 @@ def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> byte
         parcels.sawLarge = False
     try:
         slip = parcels.send(obj)
-    except Exception:  # what goes by value does not go like this, and what cannot go at all is told of below
+    except BaseException:  # what goes by value does not go like this, and what cannot go at all is told of below
         slip = None
     return slip or _dumpsInline(obj)
 
@@ -61,7 +63,7 @@ def _dumpsInline(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None
     """OBJ as bytes, without those buffers in it that are not ISSMALL."""
     try:
         payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isSmall)
-    except Exception:  # pickle and the objects it asks raise many things; cloudpickle decides
+    except BaseException:  # pickle and the objects it asks raise many things, SystemExit too; cloudpickle decides
         return _dumpsByValue(obj)
     # A name in __main__ is pickled as a name, which the other side's __main__ does not have.
     return _dumpsByValue(obj) if b"__main__" in payload else payload
@@ -99,7 +101,7 @@ def dumpCall(
     names the argument."""
     try:
         return dumps((f, args, dict(kw), *more), parcels)
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it is the call that ends, not whoever makes it
         parts: list[tuple[str, Any]] = [("the callable", f)]
         parts += [(f"argument {n}", x) for n, x in enumerate(args, 1)]
         parts += [(f"argument {name}", x) for name, x in kw.items()]
@@ -114,7 +116,7 @@ def dumpResult(result: Any, parcels: Parcels | None = None) -> bytes:
     """A call's RESULT as bytes, with PARCELS for what is large. Raises `SerializationError`."""
     try:
         return dumps(result, parcels, parcels is not None and areLarge((result,)))
-    except Exception as error:
+    except BaseException as error:  # as above
         name = type(result).__name__
         raise SerializationError(f"the result, of type {name}, cannot be pickled: {_reason(error)}") from error
 
@@ -144,7 +146,8 @@ def loadError(payload: bytes | bytearray) -> BaseException:
         return failure
     if not isinstance(error, BaseException):
         return SerializationError(f"an exception came out as {type(error).__name__}")
-    error.__cause__ = RemoteTraceback(text)
+    # Not by the error's own attribute: it may be frozen, or have one of that name that cannot be set.
+    _CAUSE.__set__(error, RemoteTraceback(text))
     return error
 
 
@@ -179,7 +182,7 @@ def loadItems(
 def _refusal(part: Any) -> str | None:
     try:
         dumps(part)
-    except Exception as error:
+    except BaseException as error:  # as above
         return _reason(error)
     return None
 
@@ -191,5 +194,5 @@ def _reason(error: BaseException) -> str:
 def _safeText(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a user's __str__ may raise anything
+    except BaseException:  # a user's __str__ may raise anything
         return "(which does not say what it is)"

@@ -112,7 +112,7 @@ class Staff:
         """Have a worker do WHAT. If it cannot, that is for the log: it must not keep others from their work."""
         try:
             what()
-        except Exception:
+        except BaseException:
             self._log.failure("worker {worker} raised an error of its own", worker=workerID)
 
     def recall(self, workerID: int) -> None:

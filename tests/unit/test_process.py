@@ -106,6 +106,37 @@ class TestResultsAndErrors:
             assert (await before, await after) == (1, 2)
             assert await queue.call(os.getpid) == pid
 
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    @inLoop
+    async def test_an_argument_that_would_end_a_program_fails_its_own_call_alone(
+        self, error: type[BaseException]
+    ) -> None:
+        class Rude:
+            def __reduce__(self) -> str:
+                raise error("not me")
+
+        async with ProcessQueue(1) as queue:
+            pid = only(queue).process.pid
+            before, bad, after = queue.call(kit.echo, 1), queue.call(repr, Rude()), queue.call(kit.echo, 2)
+            refused = await failureOf(bad)
+            assert isinstance(refused, SerializationError)
+            assert f"{error.__name__}: not me" in str(refused)
+            assert (await before, await after) == (1, 2)
+            assert await queue.call(os.getpid) == pid
+
+    @inLoop
+    async def test_an_error_that_takes_no_cause_fails_its_own_call_alone(self) -> None:
+        class Frozen(Exception):
+            def __setattr__(self, name: str, value: object) -> None:
+                raise AttributeError(f"{name} stays as it is")
+
+        async with ProcessQueue(1) as queue:
+            pid = only(queue).process.pid
+            error = await failureOf(queue.call(kit.raiseThis, Frozen("so it is")))
+            assert (type(error), error.args) == (Frozen, ("so it is",))
+            assert isinstance(error.__cause__, RemoteTraceback)
+            assert await queue.call(os.getpid) == pid
+
     @pytest.mark.parametrize(
         ("call", "message"),
         [

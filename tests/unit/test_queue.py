@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -864,6 +864,29 @@ class TestMisbehaviour:
     def test_one_that_raises_fails_the_call(self, clock: Clock) -> None:
         d = TaskQueue(self.worker(lambda task: fail("run")), reactor=clock).call(nothing)
         assert str(errorOf(d, ValueError)) == "run"
+
+    def test_one_that_would_end_the_program_fails_the_call(self, clock: Clock) -> None:
+        def leave(_: object) -> NoReturn:
+            raise SystemExit("run")
+
+        queue = TaskQueue(self.worker(leave), reactor=clock)
+        assert str(errorOf(queue.call(nothing), SystemExit)) == "run"
+        assert str(errorOf(queue.call(nothing), SystemExit)) == "run"
+
+    def test_one_whose_iterator_will_not_close_has_the_next_call_at_once(
+        self, held: TaskQueue, worker: HeldWorker
+    ) -> None:
+        class Obstinate(ListSource):
+            def close(self) -> None:
+                raise SystemExit("I stay")
+
+        update, d = held.update(nothing), held.call(nothing)
+        with logged() as events:
+            worker.end(Iterating(Obstinate()))
+        assert [formatEvent(event)[:34] for event in events] == ["what a queue was to do went wrong:"]
+        errorOf(update, TypeError)
+        worker.end(Returned(2))
+        assert outcomes(d) == [2]
 
     def test_one_that_fires_a_failure_fails_the_call(self, held: TaskQueue, worker: HeldWorker) -> None:
         d = held.call(nothing)

@@ -52,6 +52,17 @@ class RudeError(Exception):
         raise ValueError("it says nothing")
 
 
+class FrozenError(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} stays as it is")
+
+
+class CauselessError(Exception):
+    @property
+    def __cause__(self) -> None:  # type: ignore[override]  # that is the point of it
+        return None
+
+
 class Unlucky:
     """Goes in and does not come out."""
 
@@ -101,6 +112,8 @@ class TestCalls:
             (len, (1, Rude()), {}, "argument 2"),
             (len, (1,), {"width": Rude()}, "argument width"),
             (Rude(), (1,), {}, "the callable"),
+            (len, (1, Rude(SystemExit)), {}, "argument 2"),
+            (len, (1,), {"width": Rude(KeyboardInterrupt)}, "argument width"),
         ],
     )
     def test_the_part_that_cannot_be_carried_is_named(
@@ -108,9 +121,15 @@ class TestCalls:
     ) -> None:
         with pytest.raises(SerializationError) as raised:
             dumpCall(f, args, kw, describe=lambda: "the call so and so")
-        message = f"{culprit} of the call so and so cannot be pickled: ZeroDivisionError: not me"
+        cause = raised.value.__cause__
+        message = f"{culprit} of the call so and so cannot be pickled: {type(cause).__name__}: not me"
         assert str(raised.value) == message
-        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+        assert isinstance(cause, (ZeroDivisionError, SystemExit, KeyboardInterrupt))
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+    def test_a_result_that_cannot_be_carried_is_named_by_its_type(self, error: type[BaseException]) -> None:
+        with pytest.raises(SerializationError, match=f"^the result, of type Rude, .*: {error.__name__}: not me$"):
+            dumpResult(Rude(error))
 
     def test_an_object_that_goes_with_it_and_cannot_be_carried_fails_it(self) -> None:
         with pytest.raises(SerializationError, match=r"^so and so cannot be pickled: ZeroDivisionError"):
@@ -156,6 +175,12 @@ class TestErrors:
         error = loadError(dumpError(ValueError(Rude(SystemExit))))
         assert isinstance(error, SerializationError)
         assert "SystemExit: not me" in str(error)
+
+    @pytest.mark.parametrize("kind", [FrozenError, CauselessError])
+    def test_one_that_takes_no_cause_is_given_it_all_the_same(self, kind: type[Exception]) -> None:
+        error = loadError(dumpError(kind("so it is")))
+        assert (type(error), error.args) == (kind, ("so it is",))
+        assert "so it is" in str(BaseException.__dict__["__cause__"].__get__(error))
 
     @pytest.mark.parametrize(
         ("payload", "message"),
