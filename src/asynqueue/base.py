@@ -111,38 +111,38 @@ class TaskQueue:
 
     @overload
     def call(
-        self, f: Callable[..., object], *args: Any, consumer: C, niceness: int = 0, series: Hashable = None,
+        self, f: Callable[..., object], /, *args: Any, consumer: C, niceness: int = 0, series: Hashable = None,
         doNext: bool = False, doLast: bool = False, timeout: float | None = None, raw: None = None,
         retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[C]: ...  # fmt: skip
     @overload
     def call(
-        self, f: Callable[..., _Whatever], *args: Any, consumer: None = None, niceness: int = 0,
+        self, f: Callable[..., _Whatever], /, *args: Any, consumer: None = None, niceness: int = 0,
         series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
         raw: bool | None = None, retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[Any]: ...  # fmt: skip
     @overload
     def call(
-        self, f: Callable[..., T], *args: Any, raw: Literal[True], consumer: None = None, niceness: int = 0,
+        self, f: Callable[..., T], /, *args: Any, raw: Literal[True], consumer: None = None, niceness: int = 0,
         series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
         retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[T]: ...  # fmt: skip
     @overload
     def call(
-        self, f: Callable[..., Iterator[T]], *args: Any, consumer: None = None, niceness: int = 0,
+        self, f: Callable[..., Iterator[T]], /, *args: Any, consumer: None = None, niceness: int = 0,
         series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
         raw: Literal[False] | None = None, retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[Deferator[T]]: ...  # fmt: skip
     @overload
     def call(
-        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], *args: Any, consumer: None = None,
+        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *args: Any, consumer: None = None,
         niceness: int = 0, series: Hashable = None, doNext: bool = False, doLast: bool = False,
         timeout: float | None = None, raw: bool | None = None, retries: int | None = None,
         returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[T]: ...  # fmt: skip
     @overload
     def call(
-        self, f: Callable[..., T], *args: Any, consumer: None = None, niceness: int = 0, series: Hashable = None,
+        self, f: Callable[..., T], /, *args: Any, consumer: None = None, niceness: int = 0, series: Hashable = None,
         doNext: bool = False, doLast: bool = False, timeout: float | None = None, raw: bool | None = None,
         retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[T]: ...  # fmt: skip
@@ -150,6 +150,7 @@ class TaskQueue:
     def call(
         self,
         f: Callable[..., Any],
+        /,
         *args: Any,
         niceness: int = 0,
         series: Hashable = None,
@@ -278,7 +279,7 @@ class TaskQueue:
         return pending
 
     def update(
-        self, f: Callable[..., T], *args: Any, ephemeral: bool = False, sequential: bool = False, **kw: Any
+        self, f: Callable[..., T], /, *args: Any, ephemeral: bool = False, sequential: bool = False, **kw: Any
     ) -> Deferred[list[T]]:
         """Call ``f(*args, **kw)`` on every worker, past the queue; fires with the list of results.
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from typing_extensions import Self
@@ -28,6 +28,7 @@ from asynqueue.core.reorder import Reorder
 from asynqueue.errors import ThreadError
 from asynqueue.getter import LIMIT, IterationGetter
 from asynqueue.interfaces import ThreadCaller
+from asynqueue.making import make
 from asynqueue.pool import PoolUser, isLoopThread
 
 __all__ = ["Consumerator", "Filerator", "IterationGetter", "OrderedItemProducer", "PoolUser"]
@@ -275,7 +276,9 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         self._unheard: Deferred[None] | None = None
         self.i: Consumerator[T] = Consumerator(self, maxThreads, limit=limit, thread=thread, reactor=reactor)
 
-    def start(self, fb: Callable[Concatenate[Iterator[T], P], object], *args: P.args, **kw: P.kwargs) -> Deferred[None]:
+    def start(
+        self, fb: Callable[Concatenate[Iterator[T], P], object], /, *args: P.args, **kw: P.kwargs
+    ) -> Deferred[None]:
         """Call FB in a thread with an iterator over the items, and what follows.
 
         Fires when it begins, which is when the pool has a thread for it. Raises RuntimeError when FB was started
@@ -299,11 +302,11 @@ class OrderedItemProducer(PoolUser, Generic[T]):
 
     @overload
     def produceItem(
-        self, fp: Callable[P, Deferred[T] | Coroutine[Any, Any, T]], *args: P.args, **kw: P.kwargs
+        self, fp: Callable[P, Deferred[T] | Coroutine[Any, Any, T]], /, *args: P.args, **kw: P.kwargs
     ) -> Deferred[T | None]: ...
     @overload
-    def produceItem(self, fp: Callable[P, T], *args: P.args, **kw: P.kwargs) -> Deferred[T | None]: ...
-    def produceItem(self, fp: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[T | None]:
+    def produceItem(self, fp: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T | None]: ...
+    def produceItem(self, fp: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[T | None]:
         """Call FP now with what follows; its result is an item, or a Deferred or a coroutine of one.
 
         Fires with the item when all items before it have gone in, it has too, and there is room for more: who waits
@@ -317,7 +320,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         call: _Call[T] = _Call(self._count)
         self._count += 1
         self._calls[call.index] = call
-        call.running = maybeDeferred(fp, *args, **kw)
+        call.running = make(fp, args, kw)
         call.running.addBoth(self._made, call)
         if not self._isWanted(call):
             call.running.cancel()  # FP itself has ended it all

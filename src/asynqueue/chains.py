@@ -6,7 +6,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 from weakref import ReferenceType, ref
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
+
+from asynqueue.making import make
 
 __all__ = ["callAfterDeferred"]
 
@@ -16,21 +18,22 @@ T = TypeVar("T")
 
 @overload
 def callAfterDeferred(
-    namespace: object, dName: str, f: Callable[P, Deferred[T]], *args: P.args, **kw: P.kwargs
+    namespace: object, dName: str, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs
 ) -> Deferred[T]: ...
 @overload
 def callAfterDeferred(
     namespace: object,
     dName: str,
     f: Callable[P, Coroutine[Deferred[Any], Any, T]],
+    /,
     *args: P.args,
     **kw: P.kwargs,
 ) -> Deferred[T]: ...
 @overload
 def callAfterDeferred(
-    namespace: object, dName: str, f: Callable[P, T], *args: P.args, **kw: P.kwargs
+    namespace: object, dName: str, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs
 ) -> Deferred[T]: ...
-def callAfterDeferred(namespace: object, dName: str, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+def callAfterDeferred(namespace: object, dName: str, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
     """Call F with what follows it once the Deferred that NAMESPACE has as its attribute DNAME has fired.
 
     With no such attribute, or if it has fired or is no Deferred, F is called at once. The Deferred stays as
@@ -45,10 +48,10 @@ def callAfterDeferred(namespace: object, dName: str, f: Callable[..., Any], *arg
     """
     d = getattr(namespace, dName, None)
     if not isinstance(d, Deferred):
-        return maybeDeferred(f, *args, **kw)
+        return make(f, args, kw)
     fired: Deferred[None] = Deferred()
     atThisPlace(d, lambda _: fired.callback(None))
-    return fired.addCallback(lambda _: maybeDeferred(f, *args, **kw))
+    return fired.addCallback(lambda _: make(f, args, kw))
 
 
 def atThisPlace(d: Deferred[Any], call: Callable[[ReferenceType[Deferred[Any]]], None]) -> None:

@@ -200,7 +200,7 @@ class Prefetcherator(Generic[T]):
     def __repr__(self) -> str:
         return f"<Prefetcherator {shortly(self.ID)}>"
 
-    def setup(self, iteratorOrCallable: Any, *args: Any, **kw: Any) -> Deferred[bool]:
+    def setup(self, iteratorOrCallable: Any, /, *args: Any, **kw: Any) -> Deferred[bool]:
         """Fetch from ITERATORORCALLABLE: an iterator, what a generator function makes of ARGS and KW, or by a callable.
 
         The callable is called with ARGS and KW for each item, and gives ``(item, isValid)``, or a Deferred or a

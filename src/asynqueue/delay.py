@@ -91,7 +91,7 @@ class Delay:
 
         return self._keep(d, end)
 
-    def untilEvent(self, checker: Callable[P, object], *args: P.args, **kw: P.kwargs) -> Deferred[bool | None]:
+    def untilEvent(self, checker: Callable[P, object], /, *args: P.args, **kw: P.kwargs) -> Deferred[bool | None]:
         """A Deferred that fires with True once CHECKER, called with what follows it, says it has happened.
 
         CHECKER is called at once, then after one interval, then less and less often, and for the last time

@@ -112,7 +112,7 @@ class IterationGetter(PoolUser, Generic[T]):
         self._source = _LoopSource(self)
         return Deferator(self._source, reactor=self.reactor)
 
-    def runInThread(self, f: Callable[Concatenate[Iterator[T], P], R], *args: P.args, **kw: P.kwargs) -> Deferred[R]:
+    def runInThread(self, f: Callable[Concatenate[Iterator[T], P], R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
         """A Deferred of what F returns or raises, called in a thread with a reader and what follows.
 
         When F is over, or is not waited for any more, the reading side has left.

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from asynqueue.core.locking import Granted, Locking, Phase
 from asynqueue.errors import InvariantError
+from asynqueue.making import make
 from asynqueue.turns import InTurn
 
 __all__ = ["DeferredLock"]
@@ -76,15 +77,15 @@ class DeferredLock(TwistedLock):
 
     @overload
     def acquireAndRelease(
-        self, f: Callable[..., Deferred[T]], *args: Any, vip: bool = False, **kw: Any
+        self, f: Callable[..., Deferred[T]], /, *args: Any, vip: bool = False, **kw: Any
     ) -> Deferred[T]: ...
     @overload
     def acquireAndRelease(
-        self, f: Callable[..., Coroutine[Deferred[Any], Any, T]], *args: Any, vip: bool = False, **kw: Any
+        self, f: Callable[..., Coroutine[Deferred[Any], Any, T]], /, *args: Any, vip: bool = False, **kw: Any
     ) -> Deferred[T]: ...
     @overload
-    def acquireAndRelease(self, f: Callable[..., T], *args: Any, vip: bool = False, **kw: Any) -> Deferred[T]: ...
-    def acquireAndRelease(self, f: Callable[..., Any], *args: Any, vip: bool = False, **kw: Any) -> Deferred[Any]:
+    def acquireAndRelease(self, f: Callable[..., T], /, *args: Any, vip: bool = False, **kw: Any) -> Deferred[T]: ...
+    def acquireAndRelease(self, f: Callable[..., Any], /, *args: Any, vip: bool = False, **kw: Any) -> Deferred[Any]:
         """Call F with what follows it while the lock is held, and fire with its result.
 
         F may return a Deferred or a coroutine; the lock is released when that has its result or failure.
@@ -93,7 +94,7 @@ class DeferredLock(TwistedLock):
         """
 
         def held(_: Self) -> Deferred[Any]:
-            return maybeDeferred(f, *args, **kw).addBoth(self._releaseAndReturn)
+            return make(f, args, kw).addBoth(self._releaseAndReturn)
 
         return self.acquire(vip).addCallback(held)
 
@@ -117,7 +118,7 @@ class DeferredLock(TwistedLock):
         """
         return _LockContext(self, vip)
 
-    def addStopper(self, f: Callable[P, object], *args: P.args, **kw: P.kwargs) -> None:
+    def addStopper(self, f: Callable[P, object], /, *args: P.args, **kw: P.kwargs) -> None:
         """Have F called with what follows it when the lock is stopped; at once if it is.
 
         F may return a Deferred or a coroutine. It must not wait for this very lock, which is held meanwhile.

@@ -40,7 +40,7 @@ class _Pool:
         for _ in range(self._threads.q.qsize()):  # for the calls that wait
             self._threads.startAWorker()
 
-    def call(self, f: Callable[P, R], *args: P.args, **kw: P.kwargs) -> Deferred[R]:
+    def call(self, f: Callable[P, R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
         # A thread cannot be interrupted: who cancels hears no more of it, and shutdown still waits for it.
         result: Deferred[R] = Deferred()
         answer: Deferred[R] = Deferred()
@@ -50,7 +50,7 @@ class _Pool:
         def tell(success: bool, value: Any) -> None:  # what F returned, or the Failure
             self.reactor.callFromThread(result.callback if success else result.errback, value)
 
-        self._threads.callInThreadWithCallback(tell, f, *args, **kw)
+        self._threads.callInThreadWithCallback(tell, lambda: f(*args, **kw))
         return answer
 
     def stop(self) -> Deferred[None]:
@@ -112,7 +112,7 @@ class PoolUser:
             PoolUser._pool.allow(maxThreads)
 
     @classmethod
-    def deferToThreadInPool(cls, f: Callable[P, R], *args: P.args, **kw: P.kwargs) -> Deferred[R]:
+    def deferToThreadInPool(cls, f: Callable[P, R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
         """A Deferred of what F returns, called in a thread with the arguments that follow it.
 
         It fails with what F raises. To cancel it is to hear no more of it: a thread cannot be interrupted.
@@ -128,7 +128,7 @@ class PoolUser:
         return succeed(None) if PoolUser._pool is None else PoolUser._pool.stop()
 
     @staticmethod
-    def _callInPool(reactor: Any, f: Callable[P, R], *args: P.args, **kw: P.kwargs) -> Deferred[R]:
+    def _callInPool(reactor: Any, f: Callable[P, R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
         if PoolUser._pool is None or PoolUser._pool.stopped:
             PoolUser._pool = _Pool(reactor, PoolUser.maxThreads)
         return PoolUser._pool.call(f, *args, **kw)

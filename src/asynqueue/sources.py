@@ -17,6 +17,7 @@ from asynqueue.core.records import describe
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink
+from asynqueue.making import make
 from asynqueue.universe import SLICE
 
 
@@ -217,7 +218,7 @@ class FetchSource:
 
 async def fetchTriple(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
     """The next item by F, which gives ``(item, isValid, moreLeft)``, or a Deferred or a coroutine of that."""
-    answer = await maybeDeferred(f, *args, **kw)
+    answer = await make(f, args, kw)
     try:
         item, valid, more = answer
     except (TypeError, ValueError) as error:
@@ -229,7 +230,7 @@ async def fetchTriple(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[
 
 async def fetchPair(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
     """The next item by F, which gives ``(item, isValid)``, or a Deferred or a coroutine of that."""
-    answer = await maybeDeferred(f, *args, **kw)
+    answer = await make(f, args, kw)
     try:
         item, valid = answer
     except (TypeError, ValueError) as error:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import Interrupted, Iterating, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.interfaces import Clock, DelayedCall, Resignator
+from asynqueue.making import make
 from asynqueue.sources import LocalSource
 from asynqueue.universe import isIterator
 
@@ -143,7 +144,7 @@ class _Run:
         self._toStart = None
         call = self.task.call
         self._started = self._reactor.seconds()
-        self._result = maybeDeferred(call.f, *call.args, **call.kw)
+        self._result = make(call.f, call.args, call.kw)
         self._result.addCallbacks(self._returned, self._raised)
         if not self._wanted:
             self._result.cancel()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.core.iteration import Outflow
@@ -20,6 +20,7 @@ from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalle
 from asynqueue.core.window import Window
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink, Resignator
+from asynqueue.making import make
 from asynqueue.universe import isIterator
 
 
@@ -123,7 +124,7 @@ class MemoryWorker:
         run.due = None
         run.started = True
         call = run.task.call
-        run.result = maybeDeferred(call.f, *call.args, **call.kw)
+        run.result = make(call.f, call.args, call.kw)
         run.result.addBoth(self.made, run)
 
     def made(self, result: Any, run: Run) -> None:
