@@ -22,6 +22,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogPublisher, globalLogBeginner
 from twisted.python.failure import Failure
 
 from asynqueue.core import messages as m
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    globalLogBeginner.beginLoggingTo([LogPublisher()], redirectStandardIO=False)  # to nobody; or it would be kept
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, octets, heard = perf_counter(), 0, 0
     for _, (stream, size) in zip(range(asked.streams), streams(asked.seed), strict=False):

@@ -113,7 +113,8 @@ class Simulation:
     def check(self) -> list[str]:
         """What is not as the design guarantees."""
         wrong = [f"task {task} settled twice" for task in self.again]
-        wrong += [f"task {n} never settled" for n in range(1, self._lastTask + 1) if n not in self._allSettled()]
+        ended = self.settled.keys() | self._updates
+        wrong += [f"task {n} never settled" for n in range(1, self._lastTask + 1) if n not in ended]
         wrong += [f"task {task} was started {n} times" for task, n in self.starts.items() if n > 2]
         wrong += [
             f"task {task} was started {n} times, with {self.charges.get(task, 0)} deaths"
@@ -126,9 +127,6 @@ class Simulation:
             if isinstance(how, Lost) and self.charges.get(task, 0) < 2
         ]
         return wrong if self.closed else [*wrong, "the shutdown never ended"]
-
-    def _allSettled(self) -> set[int]:
-        return self.settled.keys() | self._updates
 
     # What happens.
 

@@ -7,7 +7,7 @@ from struct import pack
 import pytest
 
 from asynqueue.core import messages as m
-from asynqueue.core.framing import FRAME_LIMIT, PART_COST, Decoder, FrameError, encode
+from asynqueue.core.framing import FRAME_LIMIT, PART_COST, Decoder, FrameError, encode, frames
 
 EVERY: list[m.Message] = [
     m.Call(1, True, b"call"),
@@ -112,3 +112,8 @@ def test_a_message_that_ends_makes_room_for_others() -> None:
     for _ in range(3):
         assert len(decoder.feed(large)) == 1
         decoder.validate()
+
+
+def test_a_message_without_a_payload_is_one_frame_either_way() -> None:
+    for message in (m.Goodbye(), m.Grant(7, 3), m.Ready(1)):
+        assert list(frames(message)) == [encode(message)]

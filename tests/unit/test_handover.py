@@ -125,7 +125,7 @@ class TestAProducerInTheLoop:
     def test_one_at_a_time(self) -> None:
         h = Handover[int](2)
         h.attach(streaming=True)
-        with pytest.raises(ValueError, match="already"):
+        with pytest.raises(ValueError, match=r"^there is a producer already$"):
             h.attach(streaming=True)
         h.detach()
         h.attach(streaming=True)

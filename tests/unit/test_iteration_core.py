@@ -144,7 +144,7 @@ def test_an_item_that_is_not_waited_for_any_more_stays_the_next(i: Inflow) -> No
 
 def test_one_item_is_asked_for_at_a_time(i: Inflow) -> None:
     i.ask()
-    with pytest.raises(ValueError, match="being waited for"):
+    with pytest.raises(ValueError, match=r"^an item is being waited for$"):
         i.ask()
 
 

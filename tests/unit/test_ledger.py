@@ -31,6 +31,32 @@ def test_each_way_to_end_is_counted_as_what_it_is(settlement: Settlement, counte
     ledger.validate()
 
 
+def test_each_is_counted_as_often_as_it_happens() -> None:
+    ledger = Ledger()
+    for settlement in (Returned(1), Raised(ValueError()), Lost(), Cancelled()):
+        for _ in range(3):
+            ledger.ended("a", 1, settlement)
+    for _ in range(3):
+        ledger.again("a", 1)
+    for stats in (ledger.stats(0, 0), ledger.stats(0, 0).bySeries["a"], ledger.stats(0, 0).byWorker[1]):
+        assert (stats.done, stats.failed, stats.lost, stats.cancelled, stats.retried) == (3, 3, 3, 3, 3)
+
+
+def test_one_time_without_the_other_is_none() -> None:
+    ledger = Ledger()
+    ledger.ended(None, 1, Returned(None), 1.0, None)
+    ledger.ended(None, 1, Returned(None), None, 1.0)
+    assert (ledger.stats(0, 0).wait, ledger.stats(0, 0).run) == (Times(), Times())
+
+
+def test_as_many_series_as_are_kept_are_all_kept() -> None:
+    ledger = Ledger()
+    for visitor in range(SERIES_KEPT):
+        ledger.ended(visitor, 1, Returned(None))
+    ledger.validate()
+    assert len(ledger.stats(0, 0).bySeries) == SERIES_KEPT
+
+
 def test_times_add_up_and_the_longest_is_kept() -> None:
     ledger = Ledger()
     for wait, run in ((1.0, 5.0), (3.0, 2.0)):

@@ -73,3 +73,30 @@ def test_a_description_of_a_function_with_a_long_name_is_short() -> None:
 
     f.__qualname__ = "f" * 10_000
     assert len(describe(f)) < 300
+
+
+def named(name: object) -> object:
+    """Something with a __name__ and no __qualname__, as C extensions have them."""
+    return type("Something", (), {"__name__": name, "__repr__": lambda self: "something"})()
+
+
+def test_what_has_a_name_alone_is_called_by_it() -> None:
+    assert describe(named("spam")) == "spam()"
+    assert describe(named(3)) == "something()"
+
+
+def test_a_name_is_cut_at_two_hundred() -> None:
+    assert describe(named("n" * 201)) == "n" * 200 + "()"
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_of_many_arguments_eight_are_told(number: int) -> None:
+    told = ", ".join("1" * min(number, 8)) + (", ..." if number > 8 else "")
+    assert describe(print, (1,) * number) == f"print({told})"
+    keywords = {f"k{n}": 1 for n in range(number)}
+    told = ", ".join(f"k{n}=1" for n in range(8)) + (", ..." if number > 8 else "")
+    assert describe(print, (), keywords) == f"print({told})"
+
+
+def test_a_long_keyword_is_cut_at_sixty() -> None:
+    assert describe(print, (), {"k" * 61: 1}) == f"print({'k' * 60}=1)"

@@ -595,3 +595,38 @@ def test_shutdown_waits_for_an_update(s: Scheduler) -> None:
     s.update(update(1), [1], save=False)
     assert s.shutdown() == []
     assert s.finished(1, DONE) == [Updated(1, 1, DONE), Stop(1)]
+
+
+def test_cancelling_a_series_leaves_the_others_that_the_same_workers_run() -> None:
+    s = Scheduler()
+    for number, series in enumerate(("a", None, "a"), 1):
+        s.submit(task(number, series))
+    assert [c.task for c in s.cancelSeries("a") if isinstance(c, Settle)] == [1, 3]
+    assert s.queued == 1
+
+
+def test_calls_whose_time_ran_out_go_on_in_the_order_in_which_they_went() -> None:
+    s = Scheduler()
+    s.hire(1, (), Window(2, 2))
+    tickets = [ticket for n in (1, 2) for _, ticket in assigned(s.submit(task(n, timeout=1.0)))]
+    for ticket in reversed(tickets):
+        s.expired(ticket)
+    s.hire(2, (), Window())
+    assert [t.id for t in s.held(2)] == [1]
+
+
+def test_the_last_timeout_says_how_long_it_was() -> None:
+    s = Scheduler()
+    s.hire(1, (), Window())
+    ((_, ticket),) = assigned(s.submit(task(1, timeout=2.5, retries=0)))
+    assert Settle(1, TimedOut(2.5)) in s.expired(ticket)
+
+
+def test_an_update_that_gives_an_iterator_is_refused_in_words() -> None:
+    s = Scheduler()
+    s.hire(1, (), Window())
+    ((_, ticket),) = assigned(s.update(update(1), [1], save=False))
+    (told,) = [c for c in s.finished(ticket, Iterating("source")) if isinstance(c, Updated)]
+    assert isinstance(told.outcome, Raised)
+    assert isinstance(told.outcome.error, TypeError)
+    assert str(told.outcome.error).startswith("an update cannot return an iterator, as ")

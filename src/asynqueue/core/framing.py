@@ -131,12 +131,12 @@ class Decoder:
             raise FrameError("what follows a bad frame cannot be read")
         try:
             return self._read(received)
-        except FrameError:
+        except FrameError as error:
             self._broken = True
             self._buffer = bytearray()
             self._parts.clear()
             self._held = 0
-            raise
+            raise error.with_traceback(None) from None  # or its frames would keep views of the buffer
 
     def validate(self) -> None:
         """Assert that no more is held than the limits allow."""
