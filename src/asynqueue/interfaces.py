@@ -117,7 +117,7 @@ class Resizable(Protocol):
 class Report(Protocol):
     """What a `Reporter` calls when tasks have ended."""
 
-    def __call__(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+    def __call__(self, outcomes: Sequence[tuple[int, RunOutcome]], /) -> None:
         """OUTCOMES are those of tasks that it was given, each with the ticket under which it was."""
 
 

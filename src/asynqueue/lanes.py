@@ -46,12 +46,16 @@ _numbers = count(1)
 class OwnThread:
     """A thread for the calls of one owner, and a fresh one whenever it had to be abandoned: then ONFRESH is called.
 
-    Everything here is for the reactor's thread.
+    ONHEARD is called when all has been heard that a thread had told at one time. Everything here is for the reactor's
+    thread.
     """
 
-    def __init__(self, reactor: Any, onFresh: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, reactor: Any, onFresh: Callable[[], None] | None = None, onHeard: Callable[[], None] | None = None
+    ) -> None:
         self._reactor = reactor
         self._onFresh = onFresh
+        self._onHeard = onHeard
         self._lane: Lane | None = None
         self._jobs: dict[CallJob, None] = {}  # those without an outcome, in order
         self._leaving = False
@@ -61,6 +65,11 @@ class OwnThread:
     def unfinished(self) -> int:
         """The number of calls without an outcome."""
         return len(self._jobs)
+
+    @property
+    def hearing(self) -> bool:
+        """True while it is heard what the thread has told: ONHEARD is called after that."""
+        return self._lane is not None and self._lane.hearing
 
     def start(self, job: CallJob, urgent: bool = False) -> None:
         """Do JOB after those before it, or before those that wait, if it is URGENT. The first one starts the thread."""
@@ -122,7 +131,7 @@ class OwnThread:
 
     def _present(self) -> Lane:
         if self._lane is None:
-            self._lane = Lane(installedReactor(self._reactor))
+            self._lane = Lane(installedReactor(self._reactor), self._onHeard)
         return self._lane
 
     def _abandon(self, lane: Lane, job: CallJob | None) -> None:
@@ -166,8 +175,10 @@ class OwnThread:
 class Lane:
     """A thread that does one job after another, and tells the reactor's thread what came of each."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, onHeard: Callable[[], None] | None = None) -> None:
         self.gone: Deferred[None] = Deferred()
+        self.hearing: bool = False
+        self._onHeard = onHeard
         self.sources: dict[LaneSource, None] = {}  # those that somebody listens to; for the reactor's thread
         self.iterations: dict[LaneSource, None] = {}  # those that have not ended; for the thread
         self._reactor = reactor
@@ -208,8 +219,14 @@ class Lane:
     def collect(self) -> None:
         """Hear what the thread has told."""
         self._telling = False
-        while self._told and not self.abandoned:
-            self._told.popleft()()
+        outer, self.hearing = self.hearing, True
+        try:
+            while self._told and not self.abandoned:
+                self._told.popleft()()
+        finally:
+            self.hearing = outer
+            if self._onHeard is not None:
+                self._onHeard()
 
     def leave(self) -> Deferred[None]:
         """End the thread when it has done its jobs; fires when it is gone."""

@@ -32,7 +32,7 @@ from asynqueue.core.window import Window
 from asynqueue.deferator import Deferator
 from asynqueue.delay import installedReactor
 from asynqueue.errors import QueueRunError, ThreadError
-from asynqueue.interfaces import Resignator
+from asynqueue.interfaces import Report, Resignator
 from asynqueue.lanes import CallJob, Lane, OwnThread
 from asynqueue.options import QueueOptions
 from asynqueue.settling import errorOf, failureOf, unawaited
@@ -118,8 +118,11 @@ class ThreadWorker:
         self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
         self._raw = raw
         self._reactor = reactor
-        self._thread = OwnThread(reactor, self._refreshed)
+        self._thread = OwnThread(reactor, self._refreshed, self._tell)
         self._resign: Resignator | None = None
+        self._report: Report | None = None
+        self._given: dict[int, _TicketJob] = {}  # by ticket
+        self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
 
     def setResignator(self, resign: Resignator) -> None:
         """RESIGN is called when a thread has been abandoned for a fresh one."""
@@ -130,6 +133,21 @@ class ThreadWorker:
         job = _TaskJob(task, self._raw if task.raw is None else task.raw, self._thread)
         self._thread.start(job)
         return job.deferred
+
+    def setReport(self, report: Report) -> None:
+        """REPORT is called with the outcomes of what was given under tickets."""
+        self._report = report
+
+    def give(self, ticket: int, task: Task) -> None:
+        """Make the call of TASK as `run` does, and report its outcome under TICKET."""
+        job = _TicketJob(task, self._raw if task.raw is None else task.raw, self._thread, ticket, self._ended)
+        self._thread.start(job)
+        self._given[ticket] = job
+
+    def interrupt(self, ticket: int) -> None:
+        """Let go of what was given under TICKET, for which the thread may have to be abandoned."""
+        if ticket in self._given:
+            self._thread.interrupt(self._given[ticket])
 
     @overload
     def deferToThread(
@@ -153,16 +171,30 @@ class ThreadWorker:
         """Abandon the thread; the tasks without an outcome."""
         tasks: list[Task] = []
         for job in self._thread.crash():
-            if isinstance(job, _TaskJob):
+            if isinstance(job, (_TaskJob, _TicketJob)):
                 tasks.append(job.task)
             else:
                 job.ended(Lost("its thread was abandoned"))
+        self._given.clear()
         return tasks
 
     @property
     def unfinished(self) -> int:
         """The number of calls it has been given and has not finished."""
         return self._thread.unfinished
+
+    def _ended(self, ticket: int, outcome: RunOutcome) -> None:
+        """What was given under TICKET has ended."""
+        self._given.pop(ticket, None)
+        self._outcomes.append((ticket, outcome))
+        if not self._thread.hearing:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Report what is to be reported."""
+        while self._outcomes and self._report is not None:
+            outcomes, self._outcomes = self._outcomes, []
+            self._report(outcomes)
 
     def _refreshed(self) -> None:
         if self._resign is not None:
@@ -295,6 +327,22 @@ class _TaskJob(CallJob):
     def ended(self, outcome: RunOutcome) -> None:
         """Fire with OUTCOME."""
         self.deferred.callback(outcome)
+
+
+class _TicketJob(CallJob):
+    """The call of a queue's task, whose outcome is reported under TICKET, by ONENDED."""
+
+    def __init__(
+        self, task: Task, raw: bool, owner: OwnThread, ticket: int, onEnded: Callable[[int, RunOutcome], None]
+    ) -> None:
+        super().__init__(task.call, raw, owner)
+        self.task = task
+        self._ticket = ticket
+        self._onEnded = onEnded
+
+    def ended(self, outcome: RunOutcome) -> None:
+        """Report OUTCOME."""
+        self._onEnded(self._ticket, outcome)
 
 
 class _DirectJob(CallJob):

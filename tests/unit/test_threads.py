@@ -490,3 +490,45 @@ class TestLettingGoOfAWorker:
         assert isinstance(outcome, Raised)
         assert type(outcome.error) is SystemExit
         await worker.stop()
+
+
+class TestTickets:
+    """What a queue gives a worker that reports many outcomes at a time."""
+
+    @inLoop
+    async def test_each_call_is_reported_once_under_its_ticket(self) -> None:
+        worker, reports = ThreadWorker(), list[list[tuple[int, Any]]]()
+        worker.setReport(lambda outcomes: reports.append([*outcomes]))
+        for ticket in range(100, 200):
+            worker.give(ticket, task(ticket, abs, -ticket))
+        await worker.stop()
+        told = [(ticket, outcome.value) for report in reports for ticket, outcome in report]
+        assert told == [(ticket, ticket) for ticket in range(100, 200)]
+
+    @inLoop
+    async def test_one_that_runs_is_let_go_of_and_what_waits_is_given_back(self, gate: Gate) -> None:
+        worker, told = ThreadWorker(), list[tuple[int, Any]]()
+        worker.setReport(told.extend)
+        worker.give(7, task(1, gate.passThrough))
+        worker.give(8, task(2, abs, -2))
+        await until(gate.reached.is_set)
+        worker.interrupt(7)
+        worker.interrupt(7)  # it has its outcome
+        assert told == [(7, Interrupted()), (8, Recalled())]
+        await worker.stop()
+        gate.open()
+        await until(lambda: not ours())
+        assert len(told) == 2
+
+    @inLoop
+    async def test_what_a_crash_leaves_is_not_reported(self, gate: Gate) -> None:
+        worker, told = ThreadWorker(), list[tuple[int, Any]]()
+        worker.setReport(told.extend)
+        worker.give(7, task(1, gate.passThrough))
+        worker.give(8, task(2, abs, -2))
+        await until(gate.reached.is_set)
+        assert [left.id for left in worker.crash()] == [1, 2]
+        worker.interrupt(7)
+        gate.open()
+        await until(lambda: not ours())
+        assert told == []
