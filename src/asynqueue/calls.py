@@ -141,7 +141,7 @@ class Calls:
             return
         try:
             producer = self._opening[taskID] = IterationProducer(deferator, pending.consumer)
-        except Exception as error:  # the consumer refused it
+        except BaseException as error:  # the consumer refused it, be it by SystemExit
             deferator.stop()
             self._fail(pending, error)
         else:

@@ -115,7 +115,7 @@ class IterationProducer(Generic[C]):
             inLoop, self._writing = self._writing, True  # a consumer may resume us from inside
             try:
                 self._consumer.write(item)
-            except Exception:
+            except BaseException:  # SystemExit too: it is the iteration that ends, not whatever brought the item
                 self._deferator.stop()
                 self._finish(Failure())
             finally:
@@ -134,7 +134,7 @@ class IterationProducer(Generic[C]):
         self._outcome = reason or self._consumer
         try:
             self._consumer.unregisterProducer()
-        except Exception:
+        except BaseException:  # as above
             self._outcome = reason or Failure()
         done, self._done = self._done, []
         for each in done:

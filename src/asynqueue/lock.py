@@ -174,7 +174,7 @@ class DeferredLock(TwistedLock):
             stopper = self._stoppers.popleft()
             try:
                 await maybeDeferred(stopper)
-            except Exception:
+            except BaseException:  # SystemExit too: it must not keep others from stopping
                 _log.failure("{stopper} failed as its lock was stopped", stopper=stopper)
 
 

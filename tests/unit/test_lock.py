@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -308,11 +309,12 @@ class TestStopping:
     def test_a_stopper_that_fails_is_logged_and_the_rest_run(self, lock: DeferredLock) -> None:
         calls: list[int] = []
         lock.addStopper(lambda: 1 // 0)
+        lock.addStopper(sys.exit, 3)
         lock.addStopper(calls.append, 2)
         with capturedLogs() as events:
             assert results(lock.stop()) == [None]
         assert calls == [2]
-        assert [e["log_failure"].type for e in events if "log_failure" in e] == [ZeroDivisionError]
+        assert [e["log_failure"].type for e in events if "log_failure" in e] == [ZeroDivisionError, SystemExit]
         assert events[0]["log_namespace"] == "asynqueue"
 
     def test_a_stopper_added_to_a_stopped_lock_runs_at_once(self, lock: DeferredLock) -> None:

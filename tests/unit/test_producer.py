@@ -225,14 +225,28 @@ class TestStopping:
         assert str(errorOf(d, OSError)) == "disk full"
         assert (consumer.items, consumer.unregistered) == ([0, 1, 2], 1)
 
-    def test_one_that_cannot_even_be_unregistered_fails(self, source: ListSource, deferator: Deferator[Any]) -> None:
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+    def test_so_does_one_that_raises_what_would_end_a_program(self, clock: Clock, kind: type[BaseException]) -> None:
+        def leave(_: object, item: int) -> None:
+            raise kind(item)
+
+        consumer = Consumer(leave)
+        d = IterationProducer(Deferator(iter(range(100)), reactor=clock), consumer).run()
+        clock.advance(0)
+        assert errorOf(d, kind).args == (0,)
+        assert (consumer.items, consumer.unregistered) == ([0], 1)
+
+    @pytest.mark.parametrize("kind", [OSError, SystemExit])
+    def test_one_that_cannot_even_be_unregistered_fails(
+        self, source: ListSource, deferator: Deferator[Any], kind: type[BaseException]
+    ) -> None:
         class Stubborn(Consumer):
             def unregisterProducer(self) -> None:
-                raise OSError("never")
+                raise kind("never")
 
         d = IterationProducer(deferator, Stubborn()).run()
         source.sink.over(None)
-        errorOf(d, OSError)
+        errorOf(d, kind)
 
 
 class TestSlowConsumers:
