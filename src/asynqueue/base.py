@@ -33,7 +33,7 @@ from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.iteration import Deferator
 from asynqueue.mapping import MapSource
-from asynqueue.options import CallOptions, checkCall, checkTimeout
+from asynqueue.options import CallOptions, checkCall, checkConsumer, checkTimeout
 from asynqueue.runs import Runs
 from asynqueue.staff import Staff
 from asynqueue.updates import Updates
@@ -322,8 +322,12 @@ class TaskQueue:
         """Write the number of unfinished calls to CONSUMER, an `IConsumer`, now and whenever it changes.
 
         A consumer that has paused gets the latest number when it resumes. To be written to no more, it tells its
-        producer to stop; it is unregistered from when the queue has shut down.
+        producer to stop; from when the queue has shut down it is unregistered, the last number being 0. One that
+        raises is told no more, which is logged.
+
+        Raises TypeError for what is no consumer, and QueueRunError on a queue that has shut down.
         """
+        checkConsumer(consumer)
         self._engine.subscribe(consumer)
 
     def stats(self) -> QueueStats:

@@ -20,6 +20,7 @@ from asynqueue.core.records import Recalled
 from asynqueue.core.scheduler import Scheduler
 from asynqueue.core.window import BUDGET
 from asynqueue.delay import installedReactor
+from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.subscription import Subscription
 
@@ -47,6 +48,7 @@ class Engine:
         self._doing = False
         self._readying: deque[Deferred[None]] = deque()
         self._subscriptions: list[Subscription] = []
+        self._over = False
         self._ticker: DelayedCall | None = None
         self.moment: float = 0.0  # when what is being carried out has happened, as the reactor tells the time
 
@@ -108,6 +110,8 @@ class Engine:
 
     def subscribe(self, consumer: Consumer) -> None:
         """Write the number of unfinished calls to CONSUMER, now and whenever it changes."""
+        if self._over:
+            raise QueueRunError("the queue is not running: its number of calls will not change")
         self._subscriptions.append(Subscription(consumer, lambda: self.scheduler.unfinished))
 
     def startTicker(self) -> None:
@@ -116,9 +120,11 @@ class Engine:
 
     def end(self) -> None:
         """Nothing will happen any more."""
+        self._over = True
         if self._ticker is not None and self._ticker.active():
             self._ticker.cancel()
-        for subscription in self._subscriptions:
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
             subscription.end()
 
     def now(self) -> float:

@@ -57,8 +57,14 @@ def checkCall(
         checkTimeout(timeout)
     if retries is not None and (type(retries) is not int or retries < 0):
         raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
-    if consumer is not None and not hasattr(consumer, "registerProducer"):
-        raise TypeError(f"consumer must provide IConsumer, got {type(consumer).__name__}")
+    if consumer is not None:
+        checkConsumer(consumer)
+
+
+def checkConsumer(consumer: Consumer) -> None:
+    """Raise `TypeError` if CONSUMER is none."""
+    if isinstance(consumer, type) or not hasattr(consumer, "registerProducer"):
+        raise TypeError(f"consumer must provide IConsumer, got {consumer!r}")
 
 
 def checkTimeout(timeout: float | None) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 
 from asynqueue import AsyncWorker, TaskQueue
+from asynqueue.errors import QueueRunError
+from tests.unit.helpers import logged, resultOf
 
 
 class Display:
@@ -89,3 +92,75 @@ def test_one_may_call_the_queue_from_within_a_write() -> None:
     queue.call(abs, -1)
     clock.pump([0] * 5)
     assert display.shown == [0, 1, 2, 1, 0]
+
+
+def test_it_is_shown_the_last_change_though_the_queue_shuts_down_in_that_turn() -> None:
+    display = Display()
+    clock = Clock()
+    queue = TaskQueue(AsyncWorker(reactor=clock), reactor=clock)
+    queue.subscribe(display)
+    queue.call(abs, -1)
+    done = queue.shutdown()
+    assert display.producer is not None
+    clock.advance(0)
+    resultOf(done)
+    assert display.shown == [0, 1, 0]
+    assert display.producer is None
+
+
+def test_it_is_shown_the_last_change_though_it_shuts_the_queue_down_itself() -> None:
+    display = Display()
+    clock = Clock()
+    queue = TaskQueue(reactor=clock)
+    inner = display.write
+
+    def write(data: int) -> None:
+        inner(data)
+        if data == 1:
+            queue.call(abs, -1).addErrback(lambda _: None)
+            queue.shutdown()
+
+    display.write = write  # type: ignore[method-assign]  # this one display does more than show
+    queue.subscribe(display)
+    queue.call(abs, -1).addErrback(lambda _: None)
+    assert display.shown == [0, 1, 0]
+    assert display.producer is None
+
+
+def test_it_may_begin_while_the_queue_shuts_down_and_not_later() -> None:
+    clock, queue = busy(Display())
+    done = queue.shutdown()
+    display = Display()
+    queue.subscribe(display)
+    clock.pump([0] * 5)
+    assert display.shown == [3, 2, 1, 0]
+    resultOf(done)
+    with pytest.raises(QueueRunError, match="the queue is not running"):
+        queue.subscribe(display)
+
+
+def test_one_that_raises_is_shown_nothing_more_and_nobody_else_is_disturbed() -> None:
+    class Broken(Display):
+        def write(self, data: int) -> None:
+            super().write(data)
+            if data:
+                raise SystemExit("broken")
+
+    broken, other = Broken(), Display()
+    clock = Clock()
+    queue = TaskQueue(AsyncWorker(reactor=clock), reactor=clock)
+    for display in broken, other:
+        queue.subscribe(display)
+    with logged() as events:
+        d = queue.call(abs, -1)
+        clock.advance(0)
+    assert resultOf(d) == 1
+    assert (broken.shown, broken.producer) == ([0, 1], None)
+    assert other.shown == [0, 1, 0]
+    assert [event["log_failure"].type for event in events] == [SystemExit]
+
+
+def test_what_is_no_consumer_is_refused() -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match="consumer must provide IConsumer, got 5"):
+        TaskQueue(reactor=Clock()).subscribe(wrong)
