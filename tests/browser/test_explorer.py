@@ -239,6 +239,19 @@ class TestSaving:
         download.value.save_as(tmp_path / "m.png")
         assert png.Reader(bytes=(tmp_path / "m.png").read_bytes()).read()[:2] == (4096, 2867)
 
+    def test_a_refusal_is_told_in_the_page(self, opening: Opening) -> None:
+        explorer = opening("#re=-0.7475&im=0.1&radius=0.01&limit=10000&palette=ember")
+        explorer.page.get_by_label("Width of the image").select_option("8192")
+        save = explorer.page.get_by_role("link", name="Save as PNG")
+        with explorer.page.expect_download() as download:
+            save.click()
+        save.click()
+        expect(explorer.page.get_by_role("status")).to_have_text(
+            "This cannot be saved now: another image is being drawn; let it end first"
+        )
+        download.value.cancel()
+        explorer.errors.clear()  # the browser tells of the 429 in its console
+
 
 class TestAPhone:
     def test_everything_fits(self, opening: Opening) -> None:
@@ -290,6 +303,20 @@ class TestTrouble:
         explorer.page.unroute("**/tile/**")
         explorer.settle()
         explorer.errors.clear()  # the browser tells of each 503 in its console
+
+    def test_a_browser_that_cannot_read_tiles_is_told_so_and_asks_for_none(self, opening: Opening) -> None:
+        for script in (
+            "delete globalThis.DecompressionStream",
+            "globalThis.DecompressionStream = class { constructor() { throw new TypeError('no such format'); } }",
+        ):
+            explorer = opening()
+            explorer.settle()
+            explorer.page.add_init_script(script)
+            explorer.asked.clear()
+            explorer.page.reload()
+            expect(explorer.page.get_by_role("status")).to_contain_text("This browser is too old for the explorer")
+            expect(explorer.page.locator("#set")).to_have_attribute("aria-busy", "false")
+            assert not [url for url in explorer.asked if "/tile/" in url or "/events" in url]
 
     def test_two_visitors_are_told_apart(self, opening: Opening) -> None:
         one, other = opening(BUSY), opening()

@@ -7,6 +7,7 @@
 | `/palette/NAME` | the colours of a palette, three bytes each |
 | `/tile/LEVEL/COLUMN/ROW?limit=&ring=` | a tile's levels: two bytes each, deflated |
 | `/picture.png?re=&im=&across=&down=&width=&limit=&palette=` | an image, as a file to save |
+| `/picture?` with the same | nothing, if that image would be given now; else the refusal |
 | `/events` | readings of the queue, as server-sent events |
 
 What cannot be is answered with 400 and the reason, what is too much with 429, what nobody could do now with 503.
@@ -18,7 +19,6 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
-from re import fullmatch
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
@@ -28,25 +28,24 @@ from twisted.web.http import CACHED
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from asynqueue import TaskQueue
 from asynqueue.errors import AsynQueueError
 from mcmandelbrot.errors import PictureError
 from mcmandelbrot.explorer import tile as tiles
+from mcmandelbrot.explorer.crew import TileQueue
 from mcmandelbrot.explorer.door import refuse
 from mcmandelbrot.explorer.meter import Meter
 from mcmandelbrot.explorer.outlet import STALL, Outlet
+from mcmandelbrot.explorer.query import RINGS, pictureOf, tileOf
 from mcmandelbrot.explorer.strips import stream
-from mcmandelbrot.explorer.tile import Tile
 from mcmandelbrot.explorer.visitor import Visitor, Visitors
-from mcmandelbrot.picture import MAX_COORDINATE, PALETTES, Picture, View
+from mcmandelbrot.picture import PALETTES
 from mcmandelbrot.worker import drawBand
 
 TOKEN = "mcm"
 """The cookie that has a visitor's token."""
 
-RINGS = 5
-"""How far from the centre of its view a tile may be said to be; a ring further out is `NICER` by so much."""
 NICER = 5
+"""How much nicer a tile is that is a ring further from the centre of its view."""
 
 TILES_AT_ONCE = 16
 STREAMS_AT_ONCE = 4
@@ -56,9 +55,6 @@ PICTURES_AT_ONCE = 1
 PICTURES_IN_ALL = 4
 CALLS_IN_ALL = 50_000
 """What the server does at once, at most."""
-
-MAX_PICTURE = 16_384
-"""The most pixels across or down an image that is saved."""
 
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
@@ -92,7 +88,7 @@ class Explorer(Page):
 
     _log = Logger(namespace="mcmandelbrot")
 
-    def __init__(self, queue: TaskQueue, palettes: Mapping[str, bytes], reactor: Any, *, stall: float = STALL) -> None:
+    def __init__(self, queue: TileQueue, palettes: Mapping[str, bytes], reactor: Any, *, stall: float = STALL) -> None:
         super().__init__()
         self.queue = queue
         self.reactor = reactor
@@ -104,6 +100,7 @@ class Explorer(Page):
         self.putChild(b"static", _branch({**_assets(), "about.js": _File(_about(), ".js")}))
         self.putChild(b"palette", _branch({name: _File(colours, "") for name, colours in palettes.items()}))
         self.putChild(b"tile", _Tiles(self))
+        self.putChild(b"picture", _Permission(self))
         self.putChild(b"picture.png", _Pictures(self))
         self.putChild(b"events", _Events(self))
 
@@ -114,6 +111,14 @@ class Explorer(Page):
     def overloaded(self) -> bool:
         """True while there is more to do than should ever be."""
         return self.meter.unfinished >= CALLS_IN_ALL
+
+    def refusal(self, request: Request, visitor: Visitor) -> bytes | None:
+        """The answer to REQUEST of VISITOR if no image can be drawn now."""
+        if visitor.pictures >= PICTURES_AT_ONCE or self.pictures >= PICTURES_IN_ALL:
+            return refuse(request, 429, "another image is being drawn; let it end first")
+        if not self.queue.isRunning() or self.overloaded():
+            return refuse(request, 503, "there is too much to do")
+        return None
 
     def failed(self, reason: Failure, request: Request) -> None:
         """Answer REQUEST, of which nothing was written, after its calls failed for REASON."""
@@ -179,7 +184,7 @@ class _Tiles(Page):
         """A tile, when it is drawn; if the browser leaves before, no more of it is."""
         explorer = self._explorer
         try:
-            tile, ring = _tile(request)
+            tile, ring = tileOf(request)
         except PictureError as error:
             return refuse(request, 400, str(error))
         visitor = explorer.visitorOf(request)
@@ -216,6 +221,28 @@ class _Tiles(Page):
             explorer.failed(reason, request)
 
 
+class _Permission(Page):
+    """Whether there would be an image. A browser that is refused a file to save does not tell anybody why."""
+
+    isLeaf = True
+
+    def __init__(self, explorer: Explorer) -> None:
+        super().__init__()
+        self._explorer = explorer
+
+    def render_GET(self, request: Request) -> bytes:
+        """Nothing, or what the image would be refused with."""
+        try:
+            pictureOf(request)
+        except PictureError as error:
+            return refuse(request, 400, str(error))
+        refusal = self._explorer.refusal(request, self._explorer.visitorOf(request))
+        if refusal is None:
+            request.setResponseCode(204)
+            request.setHeader("Cache-Control", "no-store")
+        return refusal or b""
+
+
 class _Pictures(Page):
     """Images to save."""
 
@@ -229,14 +256,13 @@ class _Pictures(Page):
         """An image, row by row as it is drawn."""
         explorer = self._explorer
         try:
-            picture = _picture(request)
+            picture = pictureOf(request)
         except PictureError as error:
             return refuse(request, 400, str(error))
         visitor = explorer.visitorOf(request)
-        if visitor.pictures >= PICTURES_AT_ONCE or explorer.pictures >= PICTURES_IN_ALL:
-            return refuse(request, 429, "another image is being drawn; let it end first")
-        if not explorer.queue.isRunning() or explorer.overloaded():
-            return refuse(request, 503, "there is too much to do")
+        refusal = explorer.refusal(request, visitor)
+        if refusal is not None:
+            return refusal
         visitor.pictures += 1
         explorer.pictures += 1
         request.setHeader("Content-Type", "image/png")
@@ -281,61 +307,7 @@ class _Events(Page):
         self._explorer.meter.unwatch(outlet)
 
 
-# What is asked for.
-
-
-def _tile(request: Request) -> tuple[Tile, int]:
-    """The tile that REQUEST asks for, and how many rings from the centre of its view it is."""
-    path = [part.decode("latin-1") for part in request.postpath or ()]
-    if len(path) != 3:
-        raise PictureError("a tile is /tile/LEVEL/COLUMN/ROW")
-    numbers = [_integer(name, text) for name, text in zip(("LEVEL", "COLUMN", "ROW"), path, strict=True)]
-    ring = _integer("ring", _argument(request, "ring", "0"))
-    if not 0 <= ring < RINGS:
-        raise PictureError(f"ring must be from 0 to {RINGS - 1}, got {ring}")
-    level, column, row = numbers
-    return Tile(level, column, row, _integer("limit", _argument(request, "limit"))), ring
-
-
-def _picture(request: Request) -> Picture:
-    """The image that REQUEST asks for."""
-    extent = [_number(name, _argument(request, name)) for name in ("re", "im", "across", "down")]
-    re, im, across, down = extent
-    width, limit = (_integer(name, _argument(request, name)) for name in ("width", "limit"))
-    if not 1 <= width <= MAX_PICTURE:
-        raise PictureError(f"width must be from 1 to {MAX_PICTURE:,} pixels, got {width}")
-    if not tiles.MIN_LIMIT <= limit <= tiles.MAX_LIMIT:
-        raise PictureError(f"limit must be from {tiles.MIN_LIMIT} to {tiles.MAX_LIMIT:,} iterations, got {limit}")
-    if not all(abs(value) <= MAX_COORDINATE for value in extent):
-        raise PictureError(f"re, im, across and down must be numbers within ±{MAX_COORDINATE:,.0f}")
-    if not (across > 0 and down > 0):
-        raise PictureError("across and down must be more than 0")
-    if down / MAX_PICTURE > across / width:
-        raise PictureError(f"the image would be more than {MAX_PICTURE:,} pixels high")
-    view = View.around(width, re, im, across / 2, down / 2)
-    return Picture(view, limit, palette=_argument(request, "palette", PALETTES[0]))
-
-
-def _argument(request: Request, name: str, default: str | None = None) -> str:
-    values: list[bytes] = request.args.get(name.encode(), [])
-    if len(values) == 1:
-        return values[0].decode("utf-8", "replace")
-    if values or default is None:
-        raise PictureError(f"{name} must be given, once")
-    return default
-
-
-def _integer(name: str, text: str) -> int:
-    if fullmatch(r"-?[0-9]{1,18}", text) is None:
-        raise PictureError(f"{name} must be an integer, got {text[:30]!r}")
-    return int(text)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text[:60])
-    except ValueError:
-        raise PictureError(f"{name} must be a number, got {text[:30]!r}") from None
+# Who asks.
 
 
 def _token(request: Request) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
-from asynqueue import TaskQueue
+from mcmandelbrot.explorer.crew import TileQueue
 from mcmandelbrot.explorer.door import MOST, PATIENCE, Door
 from mcmandelbrot.explorer.outlet import STALL
 from mcmandelbrot.explorer.pages import Explorer
@@ -17,7 +17,7 @@ from mcmandelbrot.worker import palettes
 class Server:
     """Serves the explorer at PORT of INTERFACE, over QUEUE, whose workers are prepared."""
 
-    def __init__(self, queue: TaskQueue, explorer: Explorer, door: Door, port: IListeningPort, interface: str) -> None:
+    def __init__(self, queue: TileQueue, explorer: Explorer, door: Door, port: IListeningPort, interface: str) -> None:
         self.explorer = explorer
         self._queue = queue
         self._door = door
@@ -27,7 +27,7 @@ class Server:
     @classmethod
     async def listen(
         cls,
-        queue: TaskQueue,
+        queue: TileQueue,
         port: int,
         interface: str,
         reactor: Any,

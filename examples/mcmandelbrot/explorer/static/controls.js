@@ -19,7 +19,10 @@ export class Controls {
     element("in").addEventListener("click", () => explorer.glide(explorer.target.zoomed(2)));
     element("out").addEventListener("click", () => explorer.glide(explorer.target.zoomed(0.5)));
     element("home").addEventListener("click", () => explorer.home());
-    element("save").addEventListener("click", () => (element("save").href = addressOf(explorer)));
+    element("save").addEventListener("click", (event) => {
+      event.preventDefault();
+      save(explorer);
+    });
     element("controls").addEventListener("submit", (event) => event.preventDefault());
   }
 
@@ -45,9 +48,21 @@ export class Controls {
 
 const limitOf = (value) => (value === AUTOMATIC ? value : Number(value));
 
-// Where there is an image of what EXPLORER shows.
-function addressOf({ target: view, limit, palette }) {
+// Have the browser save an image of what EXPLORER shows. It would not say why the server refuses one, so ask first.
+async function save(explorer) {
+  const query = queryOf(explorer);
+  try {
+    const answer = await fetch(`picture?${query}`);
+    if (!answer.ok) throw new Error((await answer.text()).trim() || answer.statusText);
+    Object.assign(document.createElement("a"), { href: `picture.png?${query}`, download: "mandelbrot.png" }).click();
+  } catch (error) {
+    explorer.say(`This cannot be saved now: ${error.message}`);
+  }
+}
+
+// What has to be asked for to get an image of what is shown.
+function queryOf({ target: view, limit, palette }) {
   const [across, down] = [view.width * view.step, view.height * view.step];
   const width = Math.min(Number(element("width").value), Math.floor((HIGHEST * across) / down));
-  return `picture.png?${new URLSearchParams({ re: view.re, im: view.im, across, down, width, limit, palette })}`;
+  return new URLSearchParams({ re: view.re, im: view.im, across, down, width, limit, palette });
 }

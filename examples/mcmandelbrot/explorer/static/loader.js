@@ -2,6 +2,7 @@
 // is what tells the server.
 
 const AT_ONCE = 5; // a browser has six connections to a server, and one is for the panel
+const FORMAT = "deflate-raw";
 const PATIENCE = 1000; // milliseconds between one that failed and the next
 
 export class Loader {
@@ -17,6 +18,15 @@ export class Loader {
     this.#failed = failed;
     this.loaded = 0;
     this.cancelled = 0;
+  }
+
+  // Whether this browser can read what the server sends.
+  static isPossible() {
+    try {
+      return Boolean(new DecompressionStream(FORMAT));
+    } catch {
+      return false; // there are none, or none for that format
+    }
   }
 
   get idle() {
@@ -49,7 +59,7 @@ export class Loader {
     try {
       const response = await fetch(`${tile.address}&ring=${tile.ring}`, { signal: request.signal });
       if (!response.ok) throw new Error((await response.text()).trim() || response.statusText);
-      const levels = response.body.pipeThrough(new DecompressionStream("deflate-raw"));
+      const levels = response.body.pipeThrough(new DecompressionStream(FORMAT));
       const content = await new Response(levels).arrayBuffer();
       this.#underWay.delete(tile.address);
       this.loaded++;

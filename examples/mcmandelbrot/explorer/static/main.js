@@ -104,6 +104,10 @@ class Explorer {
     this.#controls.save();
   }
 
+  say(text) {
+    this.#status.say(text);
+  }
+
   get #density() {
     return Math.min(DENSEST, devicePixelRatio || 1);
   }
@@ -190,4 +194,11 @@ function describe(view) {
 
 const raised = (exponent) => exponent.replaceAll(/./g, (digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]));
 
-new Explorer();
+if (Loader.isPossible()) {
+  new Explorer();
+} else {
+  for (const id of ["panel", "controls", "place"]) document.getElementById(id).remove();
+  document.getElementById("set").ariaBusy = "false";
+  const text = "This browser is too old for the explorer: it cannot inflate what the server sends. A newer one can.";
+  new Status(document.getElementById("status")).say(text, true);
+}
