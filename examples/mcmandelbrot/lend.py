@@ -24,7 +24,7 @@ from mcmandelbrot.errors import ServingError
 )
 @click.argument("description")
 def lend(key_file: str | None, workers: int | None, description: str) -> None:
-    """Draw rows for `mcm -d` of this and other machines.
+    """Draw for `mcm -d` and `mcm serve -d` of this and other machines.
 
     DESCRIPTION says where to listen, as Twisted's server endpoints do. Ctrl-C ends it.
 
@@ -37,10 +37,10 @@ def lend(key_file: str | None, workers: int | None, description: str) -> None:
     from twisted.internet.defer import Deferred
     from twisted.internet.error import CannotListenError
 
-    from asynqueue import ProcessQueue
     from asynqueue.errors import AsynQueueError
     from asynqueue.process import cores
     from asynqueue.wire import WireServer
+    from mcmandelbrot.explorer.crew import TileQueue
     from mcmandelbrot.machines import Painter
     from mcmandelbrot.session import Session
     from mcmandelbrot.worker import prepare
@@ -48,7 +48,7 @@ def lend(key_file: str | None, workers: int | None, description: str) -> None:
     assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
     number = workers or cores()
 
-    async def work(queue: ProcessQueue) -> None:
+    async def work(queue: TileQueue) -> None:
         server = WireServer(description, Painter(queue), key=key_file)
         if server.key is None and not description.startswith("tls:"):
             raise ServingError("there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY")
@@ -61,7 +61,7 @@ def lend(key_file: str | None, workers: int | None, description: str) -> None:
             await server.stop()
 
     try:
-        Session(lambda: ProcessQueue(number), work, reactor).run()
+        Session(lambda: TileQueue(number), work, reactor).run()
     except CannotListenError as error:
         reason = getattr(error.socketError, "strerror", None) or error.socketError
         raise ServingError(f"cannot listen at {description}: {reason}") from error

@@ -1,19 +1,25 @@
 """Who draws: processes here, or other machines; what each of those serves, and the queue that has it done there.
 
 `mcm worker` serves a `Painter`, which passes what it is asked for on to processes of its own, one for each core.
-`mcm -d` has `Machines` in the place of `Processes`. Both have to have the same key.
+`mcm -d` has `Machines` in the place of `Processes`, and in the queue of `mcm serve -d` there is a `Machine` in the
+place of each process. Both sides have to have the same key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from asynqueue import ProcessQueue, TaskQueue
-from asynqueue.wire import WireWorker, WireWorkerUniverse
+from asynqueue import ProcessQueue, Task, TaskQueue
+from asynqueue.core.records import RunOutcome
+from asynqueue.interfaces import Resignator
+from asynqueue.wire import Method, WireWorker, WireWorkerUniverse
 from mcmandelbrot import worker
+from mcmandelbrot.explorer.tile import Band
 from mcmandelbrot.picture import Picture
 from mcmandelbrot.worker import Ready, Row
 
@@ -22,9 +28,9 @@ CONCURRENT = 32
 
 
 class Painter(WireWorkerUniverse):
-    """Draws with the processes of QUEUE."""
+    """Does what `mcmandelbrot.worker` does, under the same names, with the processes of QUEUE."""
 
-    def __init__(self, queue: ProcessQueue) -> None:
+    def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
 
     def prepare(self) -> Deferred[list[Ready]]:
@@ -34,6 +40,50 @@ class Painter(WireWorkerUniverse):
     def drawRow(self, picture: Picture, row: int) -> Deferred[Row]:
         """Draw row number ROW of PICTURE."""
         return self._queue.call(worker.drawRow, picture, row)
+
+    def drawBand(self, band: Band) -> Deferred[bytes]:
+        """Draw BAND of a tile."""
+        return self._queue.call(worker.drawBand, band)
+
+    def palettes(self) -> Deferred[dict[str, bytes]]:
+        """Every palette."""
+        return self._queue.call(worker.palettes)
+
+
+class Machine(WireWorker):
+    """Has the functions of `mcmandelbrot.worker` called by the `Painter` at DESCRIPTION, so many at once.
+
+    PROCESSES is how many that is. SERIES, KEY and RECONNECT are those of every `WireWorker`.
+    """
+
+    def __init__(
+        self, description: str, processes: int, series: Iterable[Hashable] = (), *, key: str | None, reconnect: bool
+    ) -> None:
+        super().__init__(Painter, description, series, N_concurrent=processes, key=key, reconnect=reconnect)
+        self.processes: int = processes
+        self.there: bool = False
+
+    def setResignator(self, resign: Resignator) -> None:
+        """Know whether there is a connection, too."""
+
+        def told(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
+            self.there = returning
+            resign(returning, away, error)
+
+        super().setResignator(told)
+
+    def give(self, ticket: int, task: Task) -> None:
+        """Have the machine make the call of TASK."""
+        super().give(ticket, _overThere(task))
+
+    def run(self, task: Task) -> Deferred[RunOutcome]:
+        """Have the machine make the call of TASK."""
+        return super().run(_overThere(task))
+
+
+def _overThere(task: Task) -> Task:
+    """TASK, a call of a function here, as one of the method that is named as it is."""
+    return attrs.evolve(task, call=attrs.evolve(task.call, f=Method(task.call.f.__name__)))
 
 
 class Processes:
@@ -64,30 +114,41 @@ class Machines:
 
     def __init__(self, descriptions: Sequence[str], key: str | None) -> None:
         self._queue = TaskQueue()
-        self._machines = [
-            WireWorker(Painter, description, N_concurrent=CONCURRENT, key=key, reconnect=False)
-            for description in descriptions
-        ]
+        self._machines = [Machine(description, CONCURRENT, key=key, reconnect=False) for description in descriptions]
 
     async def prepare(self) -> list[Ready]:
         """Connect with every machine, and have it get ready; what it says of each of its processes.
 
         Fails with `asynqueue.errors.AuthenticationError` or `WorkerLost` when one cannot be had.
         """
+        return [one for processes in await self.prepareEach() for one in processes]
+
+    async def prepareEach(self) -> list[list[Ready]]:
+        """The same, machine by machine."""
         for attached in [self._queue.attachWorker(machine).addBoth(_kept) for machine in self._machines]:
             (result,) = await attached
             if isinstance(result, Failure):
                 result.raiseException()
-        ready = await self._queue.update(Painter.prepare, ephemeral=True)
-        return [one for processes in ready for one in processes]  # type: ignore[misc]  # waited for over there
+        preparing: Deferred[Any] = self._queue.update(worker.prepare, ephemeral=True)
+        ready: list[list[Ready]] = await preparing  # not what the function gives, but a `Painter`'s list of that
+        return ready
 
     def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
-        """Have one of them draw a row. (F is `worker.drawRow`, which is what they draw with.)"""
-        return self._queue.call(Painter.drawRow, picture, row)
+        """Have one of them draw a row."""
+        return self._queue.call(f, picture, row)
 
     def shutdown(self) -> Deferred[None]:
         """Let them go when they have drawn what they were asked for."""
         return self._queue.shutdown()
+
+
+async def found(descriptions: Sequence[str], key: str | None) -> list[int]:
+    """How many processes each of the machines at DESCRIPTIONS has ready. Fails as `Machines.prepare` does."""
+    machines = Machines(descriptions, key)
+    try:
+        return [len(ready) for ready in await machines.prepareEach()]
+    finally:
+        await machines.shutdown()
 
 
 def _kept(result: int | Failure) -> list[int | Failure]:

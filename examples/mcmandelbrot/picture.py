@@ -101,3 +101,8 @@ class Picture:
             raise PictureError(f"-s must be from {MIN_STEEPNESS:g} to {MAX_STEEPNESS:g}, got {self.steepness:g}")
         if self.palette not in PALETTES:
             raise PictureError(f"the palette must be one of {', '.join(PALETTES)}; got {self.palette!r}")
+
+    @property
+    def rowWork(self) -> int:
+        """The iterations that a row may cost, in which a point counts once."""
+        return self.view.width * self.limit

@@ -245,6 +245,33 @@ class TestOtherMachines:
         assert decoded(file.read_bytes()) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2)))
         assert [machine.returncode for machine in machines] == [130, 130]
 
+    def test_they_draw_the_tiles_of_an_explorer(self, key: Path, tmp_path: Path) -> None:
+        place = f"unix:{tmp_path / 'one'}"
+        environment = {**os.environ, "ASYNQUEUE_WIRE_KEY": key.read_text()}
+        with subprocess.Popen([*MCM, "worker", "-w", "1", "-k", str(key), place], stdout=subprocess.PIPE) as machine:
+            assert machine.stdout is not None
+            assert select.select([machine.stdout], [], [], PATIENCE)[0]
+            command = [*MCM, "serve", "--port", "0", "-d", place]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as server:
+                assert server.stdout is not None
+                assert select.select([server.stdout], [], [], PATIENCE)[0]
+                said = re.fullmatch(
+                    rb"(http://.*/) with 1 worker on 1 machine; Ctrl-C ends it\n", server.stdout.readline()
+                )
+                assert said
+                with urlopen(f"{said[1].decode()}tile/0/-1/0?limit=100") as tile:
+                    assert tile.status == 200
+                server.send_signal(signal.SIGINT)
+            machine.send_signal(signal.SIGINT)
+        assert (server.returncode, machine.returncode) == (130, 130)
+
+    def test_an_explorer_without_its_machine_is_one_line_and_status_1(self, key: Path, tmp_path: Path) -> None:
+        place = f"unix:{tmp_path / 'nobody'}"
+        command = [*MCM, "serve", "--port", "0", "-d", place, "-k", str(key)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[-1].startswith(f"mcm: cannot draw: {place} cannot be reached")
+
     def test_one_that_cannot_be_reached_is_one_line_and_status_1(self, key: Path, tmp_path: Path) -> None:
         place = f"unix:{tmp_path / 'nobody'}"
         file = tmp_path / "m.png"

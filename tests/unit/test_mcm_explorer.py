@@ -5,12 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import socket
 import zlib
 from collections.abc import Iterator
-from http.client import HTTPResponse
 from importlib.resources import files
-from io import BytesIO
 from typing import Any
 from typing import Protocol as Typing
 
@@ -20,40 +17,26 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IReactorTCP
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
-from asynqueue import ProcessWorker, TaskQueue
+from asynqueue import ProcessWorker
 from mcmandelbrot.colour import colourMap, paint
 from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.pages import MAX_PICTURE, PICTURES_AT_ONCE, STREAMS_AT_ONCE, TILES_AT_ONCE
+from mcmandelbrot.explorer.pages import PICTURES_AT_ONCE, STREAMS_AT_ONCE, TILES_AT_ONCE
+from mcmandelbrot.explorer.query import MAX_PICTURE
 from mcmandelbrot.explorer.server import Server
 from mcmandelbrot.explorer.tile import Tile
-from mcmandelbrot.kernel import rowLevels
 from mcmandelbrot.picture import PALETTES, Picture, View
 from mcmandelbrot.worker import prepare
+from tests.explorerkit import CHEAP, DEEP, PICTURE, Line, Site, levelsOf, readings
 from tests.workerkit import inLoop, until
-
-CHEAP = "/tile/2/-2/0?limit=100"
-DEEP = "/tile/8/-48/-9?limit=50000"  # at the edge of the set: hundreds of bands, none of them cheap
-
-
-class _Picture:
-    """The address of an image, where all is well but what a test says."""
-
-    def format(self, **said: object) -> str:
-        values = {"re": -0.6, "im": 0.1, "across": 3.0, "down": 2.5, "width": 100, "limit": 100, "palette": "ember"}
-        return "/picture.png?" + "&".join(f"{name}={value}" for name, value in {**values, **said}.items())
-
-
-PICTURE = _Picture()
 
 
 @pytest.fixture(scope="module")
-def queue() -> Iterator[TaskQueue]:
+def queue() -> Iterator[TileQueue]:
     """Two workers that are ready."""
     pytest_twisted.blockon(Deferred.fromCoroutine(_listenOnce()))
     queue = TileQueue(2)
@@ -79,7 +62,7 @@ class Opening(Typing):
 
 
 @pytest.fixture
-def opening(queue: TaskQueue) -> Iterator[Opening]:
+def opening(queue: TileQueue) -> Iterator[Opening]:
     """Opens a site, which is closed after the test."""
     servers: list[Server] = []
     clock: Any = reactor  # its type says nothing of time
@@ -102,105 +85,6 @@ def opening(queue: TaskQueue) -> Iterator[Opening]:
 def site(opening: Opening) -> Site:
     """A site as `mcm serve` opens it."""
     return pytest_twisted.blockon(Deferred.fromCoroutine(opening()))
-
-
-class Site:
-    """A server, and how to talk to it."""
-
-    def __init__(self, server: Server, queue: TaskQueue) -> None:
-        self.server = server
-        self.explorer = server.explorer
-        self.queue = queue
-        self.port = int(re.findall(r"\d+", server.url)[-1])
-
-    async def connect(self) -> Line:
-        assert IReactorTCP.providedBy(reactor)
-        line = Line()
-        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), line)
-        return line
-
-    async def begin(self, path: str, *headers: str, method: str = "GET") -> Line:
-        """Ask for PATH, and go on."""
-        line = await self.connect()
-        line.send(method + " " + path + " HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", "")
-        return line
-
-    async def get(self, path: str, *headers: str, method: str = "GET") -> Answer:
-        return (await (await self.begin(path, *headers, method=method)).lost).answer()
-
-    async def visitor(self) -> str:
-        """The header of a new visitor."""
-        return "Cookie: " + (await self.get("/")).headers["set-cookie"].split(";")[0]
-
-    def socket(self) -> socket.socket:
-        """A connection that reads as little as it can."""
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect(("127.0.0.1", self.port))
-        return client
-
-
-class Line(Protocol):
-    """A connection, and all that came over it."""
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.lost: Deferred[Line] = Deferred()
-        self.isOpen = True
-
-    def send(self, *lines: str) -> None:
-        assert self.transport is not None
-        self.transport.write("\r\n".join(lines).encode())
-
-    def leave(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.isOpen = False
-        self.lost.callback(self)
-
-    def answer(self) -> Answer:
-        return Answer(self.received)
-
-
-class Answer:
-    """A status, headers and a body, parsed by Python's own client."""
-
-    def __init__(self, received: bytes) -> None:
-        response = HTTPResponse(_Recorded(received))  # type: ignore[arg-type]  # it only wants to read it as a file
-        response.begin()
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self.body = response.read()
-
-    @property
-    def text(self) -> str:
-        return self.body.decode().strip()
-
-
-class _Recorded:
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def makefile(self, mode: str) -> BytesIO:
-        return BytesIO(self._content)
-
-
-def readings(events: Line) -> list[dict[str, Any]]:
-    """What came over a connection that listens to events. (Readings are JSON: hence Any.)"""
-    return [json.loads(text) for text in re.findall(rb"data: (.*)\n\n", events.received)]
-
-
-def levelsOf(picture: Picture) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    view = picture.view
-    return [
-        rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness)
-        for row in range(view.height)
-    ]
 
 
 class TestThePage:
@@ -431,6 +315,16 @@ class TestAPicture:
         assert np.mean(drawn != whole) < 0.01  # where strips meet, a pixel has one neighbour less
 
     @inLoop
+    async def test_who_asks_whether_there_would_be_one_has_none_drawn(self, site: Site) -> None:
+        before = site.queue.stats().done
+        answer = await site.get(PICTURE.format(width=MAX_PICTURE).replace(".png", ""))
+        assert (answer.status, answer.body) == (204, b"")
+        answer = await site.get(PICTURE.format(width=0).replace(".png", ""))
+        assert (answer.status, answer.text) == (400, "width must be from 1 to 16,384 pixels, got 0")
+        assert site.explorer.pictures == 0
+        assert site.queue.stats().done == before
+
+    @inLoop
     async def test_it_comes_row_by_row(self, site: Site) -> None:
         line = await site.begin(PICTURE.format(width=4096, limit=200))
         await until(lambda: b"IDAT" in line.received)
@@ -443,7 +337,10 @@ class TestAPicture:
         visitor, other = await site.visitor(), await site.visitor()
         lines = [await site.begin(PICTURE.format(width=MAX_PICTURE), visitor) for _ in range(PICTURES_AT_ONCE)]
         await until(lambda: site.explorer.pictures == PICTURES_AT_ONCE)
-        assert (await site.get(PICTURE.format(width=64), visitor)).status == 429
+        refusal = await site.get(PICTURE.format(width=64), visitor)
+        assert (refusal.status, refusal.text) == (429, "another image is being drawn; let it end first")
+        asked = await site.get(PICTURE.format(width=64).replace(".png", ""), visitor)
+        assert (asked.status, asked.text) == (refusal.status, refusal.text)
         assert (await site.get(PICTURE.format(width=64), other)).status == 200
         for line in lines:
             line.leave()
@@ -466,8 +363,12 @@ class TestTheReadings:
         assert readings(events)[0]["unfinished"] == 0
         tile = await site.begin(DEEP, visitor)
         await until(lambda: readings(events)[-1]["unfinished"] > 100)
-        await until(lambda: min(readings(events)[-1]["workers"]) > 0.5)
+        await until(lambda: min(worker["share"] for worker in readings(events)[-1]["workers"]) > 0.5)
         assert readings(events)[-1]["rate"] > 0
+        assert [(w["name"], w["there"]) for w in readings(events)[-1]["workers"]] == [
+            ("worker 1", True),
+            ("worker 2", True),
+        ]
         tile.leave()
         await until(lambda: readings(events)[-1]["cancelled"] == 1)
         assert (await site.get(CHEAP, visitor)).status == 200
@@ -510,7 +411,7 @@ class TestTheReadings:
 
 class TestTheEnd:
     @inLoop
-    async def test_everything_is_let_go_in_the_middle_of_everything(self, opening: Opening, queue: TaskQueue) -> None:
+    async def test_everything_is_let_go_in_the_middle_of_everything(self, opening: Opening, queue: TileQueue) -> None:
         site = await opening()
         lines = [await site.begin(path) for path in (DEEP, DEEP, PICTURE.format(width=MAX_PICTURE), "/events")]
         await until(lambda: lines[2].received and lines[3].received)

@@ -43,6 +43,7 @@ from mcmandelbrot.main import COMMANDS, main
         ("serve --port 70000", "Invalid value for '-p' / '--port': 70000 is not in the range"),
         ("serve --port http", "Invalid value for '-p' / '--port': 'http' is not a valid integer range."),
         ("serve -w 0", "Invalid value for '-w' / '--workers': 0 is not in the range"),
+        ("serve -w 2 -d unix:/tmp/mcm.sock", "-d draws with the workers there: say with -w there how many"),
         ("serve 100", "unexpected extra argument (100)"),
         ("serve --frobnicate", "No such option"),
     ],

@@ -1,30 +1,97 @@
-"""The queue of the explorer, and the workers that it brings.
+"""The queue of the explorer, and the workers that it has: processes here, which it brings, or other machines.
 
-They differ in one thing from those that AsynQueue has. A call that is cancelled while it runs is let run, since it
-is over sooner than a new process could be ready to draw.
+The processes differ in one thing from those that AsynQueue has. A call that is cancelled while it runs is let run,
+if it is over sooner than a new process could be ready to draw. `mcm worker` has the same ones, so that this holds on
+machines, too. There, to cancel a call is to have it cancelled in the queue over there.
 """
 
 from __future__ import annotations
 
-from asynqueue import ProcessWorker, TaskQueue
+from collections.abc import Hashable, Iterable, Sequence
+
+from attrs import frozen
+
+from asynqueue import CallSpec, ProcessWorker, Task, TaskQueue
+from asynqueue.core.records import RunOutcome
+from asynqueue.interfaces import Report
+from mcmandelbrot.explorer.tile import BAND_WORK, Band
 from mcmandelbrot.explorer.visitor import SERIES
+from mcmandelbrot.machines import Machine
+from mcmandelbrot.picture import Picture
 
 
 class PatientWorker(ProcessWorker):
-    """A process that goes on with what nobody wants any more, rather than being replaced for it."""
+    """A process that goes on with what nobody wants any more, rather than being replaced for it, if it is brief."""
+
+    def __init__(self, series: Iterable[Hashable] = ()) -> None:
+        super().__init__(series)
+        self._long: set[int] = set()  # the tickets of what is not brief
+
+    def setReport(self, report: Report) -> None:
+        """Know what has ended, too."""
+
+        def told(outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+            self._long.difference_update(ticket for ticket, _ in outcomes)
+            report(outcomes)
+
+        super().setReport(told)
+
+    def give(self, ticket: int, task: Task) -> None:
+        """Have the process make the call of TASK."""
+        if not isBrief(task.call):
+            self._long.add(ticket)
+        super().give(ticket, task)
 
     def interrupt(self, ticket: int) -> None:
-        """Take back what was given under TICKET, and all else that has not started; if it has, it goes on."""
-        self.recall()
+        """Take back what was given under TICKET, and all else that has not started; if it has, a brief one goes on."""
+        if ticket in self._long:
+            super().interrupt(ticket)
+        else:
+            self.recall()
+
+
+def isBrief(call: CallSpec[object]) -> bool:
+    """Whether CALL, of a function of `mcmandelbrot.worker`, costs no more than a band of a tile may."""
+    what = call.args[0] if call.args else None
+    if isinstance(what, Band):
+        return what.rows * what.picture.rowWork <= BAND_WORK
+    return not isinstance(what, Picture) or what.rowWork <= BAND_WORK
+
+
+@frozen
+class Presence:
+    """What there is to know of the worker of that NUMBER: its NAME, how many PROCESSES it is, and if it is THERE."""
+
+    number: int
+    name: str
+    processes: int
+    there: bool
 
 
 class TileQueue(TaskQueue):
-    """A queue with so many WORKERS, each qualified for every visitor."""
+    """A queue with so many WORKERS, processes of this machine, each qualified for every visitor."""
 
-    def __init__(self, workers: int) -> None:
-        super().__init__(*(PatientWorker(SERIES) for _ in range(workers)))
+    def __init__(self, workers: int = 0) -> None:
+        self._crew: list[PatientWorker | Machine] = [PatientWorker(SERIES) for _ in range(workers)]
+        super().__init__(*self._crew)
+
+    def enlist(self, description: str, processes: int, key: str | None) -> None:
+        """Have the machine at DESCRIPTION draw, with so many PROCESSES, whenever it can be reached. It has KEY."""
+        machine = Machine(description, processes, SERIES, key=key, reconnect=True)
+        self._crew.append(machine)
+        self.hire(machine)
+
+    def presences(self) -> list[Presence]:
+        """The workers, those that are not there too. Where a machine is, visitors need not know: it has a number."""
+        attached = self.workers()
+        return [
+            Presence(number, f"machine {number}", worker.processes, worker.there and worker in attached)
+            if isinstance(worker, Machine)
+            else Presence(number, f"worker {number}", 1, worker in attached)
+            for number, worker in enumerate(self._crew, 1)
+        ]
 
     def workerLeft(self) -> None:
         """With its last worker gone by itself, nothing would ever be drawn: say so to all that wait."""
         if not len(self):
-            self.strand("no worker process could be kept running")
+            self.strand("no worker could be kept")

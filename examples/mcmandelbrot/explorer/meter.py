@@ -2,7 +2,8 @@
 
 The queue says how many of its calls are unfinished whenever that changes, which is when there is something new to
 say. Then, and at most every `INTERVAL` seconds, one reading is taken for all watchers. Rates and busy shares are
-those of about the last `MEMORY` seconds. A watcher that cannot keep up misses readings, and holds up nobody.
+those of about the last `MEMORY` seconds; the share of a machine is the mean of its processes. A watcher that cannot
+keep up misses readings, and holds up nobody.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from attrs import frozen
 from twisted.internet.interfaces import IConsumer, IDelayedCall
 from zope.interface import implementer
 
-from asynqueue import TaskQueue
 from asynqueue.interfaces import Producer
+from mcmandelbrot.explorer.crew import TileQueue
 from mcmandelbrot.explorer.outlet import Outlet
 from mcmandelbrot.explorer.visitor import Visitor, Visitors
 
@@ -34,12 +35,16 @@ class _Sample:
     done: int
     busy: dict[int, float]
 
+    def since(self, earlier: _Sample, worker: int) -> float:
+        """The seconds for which WORKER has been busy since the EARLIER sample."""
+        return self.busy.get(worker, 0.0) - earlier.busy.get(worker, 0.0)
+
 
 @implementer(IConsumer)
 class Meter:
     """Reads QUEUE for those who watch, of all VISITORS."""
 
-    def __init__(self, queue: TaskQueue, visitors: Visitors, reactor: Any) -> None:
+    def __init__(self, queue: TileQueue, visitors: Visitors, reactor: Any) -> None:
         self._queue = queue
         self._visitors = visitors
         self._reactor = reactor
@@ -134,12 +139,16 @@ class Meter:
                 self._samples.popleft()
         first = self._samples[0]
         seconds = max(INTERVAL, latest.time - first.time)
-        shares = [
-            min(1.0, (latest.busy.get(worker, 0.0) - first.busy.get(worker, 0.0)) / seconds)
-            for worker in range(1, len(self._queue) + 1)
+        workers = [
+            {
+                "name": worker.name,
+                "share": round(min(1.0, latest.since(first, worker.number) / seconds / worker.processes), 2),
+                "there": worker.there,
+            }
+            for worker in self._queue.presences()
         ]
         return {
-            "workers": [round(share, 2) for share in shares],
+            "workers": workers,
             "unfinished": self.unfinished,
             "rate": round((latest.done - first.done) / seconds),
             "calls": latest.done,

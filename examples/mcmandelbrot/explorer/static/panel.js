@@ -29,30 +29,33 @@ export class Panel {
       const yours = number.format(reading.yours[name]);
       element(name).textContent = reading.visitors > 1 ? `${all}, ${yours} here` : all;
     }
-    const mean = reading.workers.reduce((sum, share) => sum + share, 0) / Math.max(1, reading.workers.length);
+    const mean = reading.workers.reduce((sum, { share }) => sum + share, 0) / Math.max(1, reading.workers.length);
     element("brief").textContent = `${Math.round(100 * mean)} %`;
     this.#showWorkers(reading.workers);
   }
 
-  #showWorkers(shares) {
+  #showWorkers(workers) {
     const list = element("workers");
-    while (list.children.length > shares.length) list.lastChild.remove();
-    while (list.children.length < shares.length) {
+    while (list.children.length > workers.length) list.lastChild.remove();
+    while (list.children.length < workers.length) {
       const item = document.createElement("li");
       const meter = document.createElement("div");
       meter.className = "meter";
       meter.role = "meter";
-      meter.ariaLabel = `worker ${list.children.length + 1}`;
       meter.append(document.createElement("i"));
       item.append(meter, document.createElement("span"));
       list.append(item);
     }
-    shares.forEach((share, n) => {
-      const [meter, text] = list.children[n].children;
+    workers.forEach(({ name, share, there }, n) => {
+      const item = list.children[n];
+      const [meter, text] = item.children;
       const percent = Math.round(100 * share);
+      item.title = name;
+      meter.ariaLabel = name;
       meter.ariaValueNow = percent;
+      meter.ariaValueText = there ? `${percent} %` : "away";
       meter.firstChild.style.inlineSize = `${percent}%`;
-      text.textContent = `${percent} %`;
+      text.textContent = meter.ariaValueText;
     });
   }
 }
