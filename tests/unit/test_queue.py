@@ -456,9 +456,9 @@ class TestUpdates:
 
     def test_a_consumer_and_what_cannot_be_called_are_refused(self, held: TaskQueue) -> None:
         with pytest.raises(ValueError, match="cannot feed a consumer"):
-            held.update(size, consumer=None)
+            held.update(size, consumer=Consumer())  # type: ignore[call-overload]  # that is the point
         with pytest.raises(TypeError, match="must be callable"):
-            held.update(3)  # type: ignore[arg-type]  # that is the point
+            held.update(3)  # type: ignore[call-overload]  # that is the point
 
     def test_none_is_taken_after_shutdown(self, held: TaskQueue) -> None:
         held.shutdown()
@@ -522,6 +522,21 @@ class TestWorkers:
         with pytest.raises(ImplementationError, match=lacks):
             held.attachWorker(Bare())  # type: ignore[arg-type]  # that is the point
         assert len(held) == 1
+
+    def test_a_class_of_workers_is_told_to_be_none(self, held: TaskQueue) -> None:
+        for kind in AsyncWorker, HeldWorker, Bare:
+            with pytest.raises(ImplementationError, match=rf"got the class: not {kind.__name__} but {kind.__name__}\("):
+                held.attachWorker(kind)  # type: ignore[arg-type]  # that is the point
+        assert len(held) == 1
+
+    @pytest.mark.parametrize("wrong", [5, None, "files", b"files", [["files"]]])
+    def test_qualifications_that_are_none_are_refused_and_leave_nothing(self, held: TaskQueue, wrong: Any) -> None:
+        worker = HeldWorker()
+        worker.qualifications = wrong
+        with pytest.raises(ImplementationError, match=r"HeldWorker\.qualifications must be a collection of series"):
+            held.attachWorker(worker)
+        assert len(held) == 1
+        assert outcomes(held.shutdown()) == [None]
 
     def test_a_window_that_is_none_is_refused_and_leaves_nothing(self, held: TaskQueue) -> None:
         wrong = HeldWorker()
