@@ -278,9 +278,32 @@ class TaskQueue:
         engine.happened(self._scheduler.submit(task))
         return pending
 
+    @overload
     def update(
-        self, f: Callable[..., T], /, *args: Any, ephemeral: bool = False, sequential: bool = False, **kw: Any
-    ) -> Deferred[list[T]]:
+        self, f: Callable[..., _Whatever], /, *args: Any, ephemeral: bool = False, sequential: bool = False,
+        consumer: None = None, **kw: Any,
+    ) -> Deferred[list[Any]]: ...  # fmt: skip
+    @overload
+    def update(
+        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *args: Any, ephemeral: bool = False,
+        sequential: bool = False, consumer: None = None, **kw: Any,
+    ) -> Deferred[list[T]]: ...  # fmt: skip
+    @overload
+    def update(
+        self, f: Callable[..., T], /, *args: Any, ephemeral: bool = False, sequential: bool = False,
+        consumer: None = None, **kw: Any,
+    ) -> Deferred[list[T]]: ...  # fmt: skip
+
+    def update(
+        self,
+        f: Callable[..., Any],
+        /,
+        *args: Any,
+        ephemeral: bool = False,
+        sequential: bool = False,
+        consumer: None = None,
+        **kw: Any,
+    ) -> Deferred[list[Any]]:
         """Call ``f(*args, **kw)`` on every worker, past the queue; fires with the list of results.
 
         Unless EPHEMERAL, every worker that comes later does it too before its first task. With SEQUENTIAL, one
@@ -290,7 +313,7 @@ class TaskQueue:
         The Deferred fails with the first error if it fails on any worker; an update under which workers die is
         given up after the second. A ``consumer`` is a ValueError: an update has no items.
         """
-        if "consumer" in kw:
+        if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
         if not callable(f):
             raise TypeError(f"what is called must be callable, got {f!r}")
@@ -309,7 +332,32 @@ class TaskQueue:
         """Let no queued call run; their Deferreds fail with CancelledError. What runs goes on."""
         self._engine.happened(self._scheduler.cancelAll())
 
-    def map(self, f: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[CallOptions]) -> Deferator[T]:
+    @overload
+    def map(
+        self, f: Callable[..., _Whatever], /, *iterables: Iterable[Any], raw: bool | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferator[Any]: ...  # fmt: skip
+    @overload
+    def map(
+        self, f: Callable[..., T], /, *iterables: Iterable[Any], raw: Literal[True], **options: Unpack[CallOptions]
+    ) -> Deferator[T]: ...
+    @overload
+    def map(
+        self, f: Callable[..., Iterator[T]], /, *iterables: Iterable[Any], raw: Literal[False] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferator[Deferator[T]]: ...  # fmt: skip
+    @overload
+    def map(
+        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *iterables: Iterable[Any],
+        raw: bool | None = None, **options: Unpack[CallOptions],
+    ) -> Deferator[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, f: Callable[..., T], /, *iterables: Iterable[Any], raw: bool | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferator[T]: ...  # fmt: skip
+
+    def map(self, f: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Deferator[Any]:
         """The results of F for the items of ITERABLES, in order, as the built-in `map` gives them.
 
         So many calls are queued ahead as the taker of the results keeps up with, at most a few hundred: an endless

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from asynqueue.errors import QueueRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
     from twisted.internet.defer import Deferred
 
@@ -88,6 +88,10 @@ class ProcessBase:
         self, method: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
     ) -> Deferred[Deferator[T]]: ...
     @overload
+    def callInProcess(
+        self, method: Callable[P, Deferred[T] | Coroutine[Any, Any, T]], /, *args: P.args, **kw: P.kwargs
+    ) -> Deferred[T]: ...
+    @overload
     def callInProcess(self, method: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
     def callInProcess(self, method: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
         """A Deferred of what METHOD, one of this object's, gives in one of the processes.
@@ -100,7 +104,13 @@ class ProcessBase:
 
         return self._queueFor(method).submit(CallSpec(method, args, kw), series="process")
 
-    def updateProcesses(self, method: Callable[..., T], /, *args: Any, **kw: Any) -> Deferred[list[T]]:
+    @overload
+    def updateProcesses(
+        self, method: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *args: Any, **kw: Any
+    ) -> Deferred[list[T]]: ...
+    @overload
+    def updateProcesses(self, method: Callable[..., T], /, *args: Any, **kw: Any) -> Deferred[list[T]]: ...
+    def updateProcesses(self, method: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """Have METHOD, one of this object's, run in every process, present and future; the results from those present.
 
         It takes what `asynqueue.base.TaskQueue.update` takes, EPHEMERAL and SEQUENTIAL too. Raises what

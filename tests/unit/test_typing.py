@@ -83,6 +83,15 @@ class TestRejected:
             assert "[call-overload]" in messages[0], option
             assert '"submit" of "TaskQueue"' in messages[0], option
 
+    def test_a_wrong_option_of_update_and_of_map(self, check: Check) -> None:
+        for option in ("consumer=Consumer()", "ephemeral=3.5", 'sequential="yes"'):
+            messages = check(f"queue.update(plain, 1, {option})")
+            assert 'No overload variant of "update" of "TaskQueue" matches' in messages[0], option
+        for option in ("consumer=Consumer()", 'niceness="5"', "nicenes=5", "raw=2"):
+            messages = check(f"queue.map(plain, [1], {option})")
+            assert "[call-overload]" in messages[0], option
+            assert '"map" of "TaskQueue"' in messages[0], option
+
     def test_a_name_that_is_not_public(self, check: Check) -> None:
         messages = check("""
             import asynqueue
@@ -179,7 +188,46 @@ class TestInferred:
         ) == ["int", "Deferred[int]"]
 
     def test_from_update(self, check: Check) -> None:
-        assert revealed(check("reveal_type(queue.update(plain, 1))")) == ["Deferred[list[int]]"]
+        assert revealed(
+            check("""
+            reveal_type(queue.update(plain, 1))
+            reveal_type(queue.update(later, 1, ephemeral=True))
+            reveal_type(queue.update(coroutine, 1, sequential=True))
+            reveal_type(queue.update(nothing))
+            reveal_type(queue.update(abs, -1))
+        """)
+        ) == [
+            "Deferred[list[int]]",
+            "Deferred[list[int]]",
+            "Deferred[list[int]]",
+            "Deferred[list[None]]",
+            "Deferred[list[Any]]",
+        ]
+
+    def test_from_map(self, check: Check) -> None:
+        assert revealed(
+            check("""
+            reveal_type(queue.map(plain, [1]))
+            reveal_type(queue.map(plain, [1], ["y"], niceness=5))
+            reveal_type(queue.map(items, [1]))
+            reveal_type(queue.map(items, [1], raw=True))
+            reveal_type(queue.map(later, [1]))
+            reveal_type(queue.map(coroutine, [1], series="mail"))
+            reveal_type(queue.map(nothing))
+            reveal_type(queue.map(abs, [-1]))
+            reveal_type([result async for result in queue.map(coroutine, [1])])
+        """)
+        ) == [
+            "Deferator[int]",
+            "Deferator[int]",
+            "Deferator[Deferator[int]]",
+            "Deferator[Iterator[int]]",
+            "Deferator[int]",
+            "Deferator[int]",
+            "Deferator[None]",
+            "Deferator[Any]",
+            "list[int]",
+        ]
 
     def test_from_processes(self, check: Check) -> None:
         messages = check("""
@@ -189,14 +237,19 @@ class TestInferred:
             reveal_type(deferToProcess())
             class Base(ProcessBase):
                 def half(self, x: float) -> float: return x / 2
+                async def slowly(self, x: float) -> float: return x / 2
             reveal_type(Base().callInProcess(Base().half, 1))
             reveal_type(Base().updateProcesses(Base().half, 1))
+            reveal_type(Base().callInProcess(Base().slowly, 1))
+            reveal_type(Base().updateProcesses(Base().slowly, 1))
             reveal_type([process for _, process in ProcessQueue(callStats=True).stats()])
         """)
         assert revealed(messages) == [
             "Deferred[int]",
             "Deferred[Deferator[int]]",
             "Deferred[None]",
+            "Deferred[float]",
+            "Deferred[list[float]]",
             "Deferred[float]",
             "Deferred[list[float]]",
             "list[float]",
