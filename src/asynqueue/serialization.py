@@ -148,7 +148,7 @@ def loadError(payload: bytes | bytearray) -> BaseException:
         return SerializationError(f"an exception came out as {type(error).__name__}")
     # Not by the error's own attribute: it may be frozen, or have one of that name that cannot be set.
     _CAUSE.__set__(error, RemoteTraceback(text))
-    return error
+    return BaseException.with_traceback(error, None)  # some libraries have errors pickled with a copy of theirs
 
 
 def dumpItem(item: Any, parcels: Parcels | None = None) -> bytes:

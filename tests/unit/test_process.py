@@ -306,7 +306,7 @@ class TestTheProcess:
         async with ProcessQueue(1, context=method) as queue:
             imported = {name.partition(".")[0] for name in await queue.call(kit.modules)}
         assert "asynqueue" in imported
-        assert not imported & {"twisted", "attr", "attrs", "zope", "typing_extensions", "cloudpickle"}
+        assert imported & {"twisted", "attr", "attrs", "zope", "typing_extensions", "cloudpickle"} == set()
 
     @inLoop
     async def test_a_context_may_be_passed_as_such(self) -> None:

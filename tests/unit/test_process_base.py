@@ -111,4 +111,4 @@ async def test_its_module_costs_a_process_nothing() -> None:
     async with ProcessQueue(1) as queue:
         await queue.call(ProcessBase().startProcess)
         imported = {name.partition(".")[0] for name in await queue.call(kit.modules)}
-    assert not imported & {"twisted", "attr", "attrs", "zope"}
+    assert imported & {"twisted", "attr", "attrs", "zope"} == set()

@@ -196,6 +196,20 @@ class TestErrors:
         assert isinstance(error, SerializationError)
         assert message in str(error)
 
+    def test_an_error_that_brings_its_traceback_along_comes_without(self) -> None:
+        def bring() -> BaseException:
+            try:
+                raise ValueError("mine")
+            except ValueError as error:
+                return error
+
+        class Bringing(Exception):
+            def __reduce__(self) -> tuple[Any, ...]:
+                return (bring, ())
+
+        error = loadError(dumpError(Bringing()))
+        assert (type(error), error.__traceback__) == (ValueError, None)
+
 
 class TestItems:
     @given(st.lists(plain, max_size=10))
