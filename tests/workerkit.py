@@ -296,6 +296,23 @@ def countedItems(path: Path, which: int, number: int, raises: bool) -> Iterator[
         mark(path, f"{which}:{made}")
 
 
+def itemsThatHang(path: Path) -> Iterator[int]:
+    """The number of this process; then mark and never end."""
+    yield os.getpid()
+    mark(path)
+    time.sleep(3600)
+
+
+def itemsThatStay(path: Path) -> Iterator[int]:
+    """The number of this process; when it is stopped, mark and never end."""
+    try:
+        while True:
+            yield os.getpid()
+    finally:
+        mark(path)
+        time.sleep(3600)
+
+
 def isAbsent(pid: int) -> bool:
     """The contrary of `isAlive`."""
     return not isAlive(pid)

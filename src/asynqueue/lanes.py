@@ -22,6 +22,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from asynqueue import closings
 from asynqueue.core.iteration import Outflow
 from asynqueue.core.records import (
     CallSpec,
@@ -60,6 +61,7 @@ class OwnThread:
         self._jobs: dict[CallJob, None] = {}  # those without an outcome, in order
         self._leaving = False
         self._left: list[Deferred[None]] = []
+        self._grace: Any = None
 
     @property
     def unfinished(self) -> int:
@@ -103,7 +105,10 @@ class OwnThread:
             self._leave()
 
     def leave(self) -> Deferred[None]:
-        """End the thread when it has done its jobs; fires when it is gone. May be called again."""
+        """End the thread when it has made its calls; fires when it is gone. May be called again.
+
+        It has a grace for what it does after the last call, which is to close its iterators. Then it is abandoned.
+        """
         left: Deferred[None] = Deferred()
         self._left.append(left)
         if not self._leaving:
@@ -128,11 +133,25 @@ class OwnThread:
     def ended(self, job: CallJob) -> None:
         """JOB has its outcome. (For the job itself.)"""
         self._jobs.pop(job, None)
+        self._startGraceIfIdle()
 
     def _present(self) -> Lane:
         if self._lane is None:
-            self._lane = Lane(installedReactor(self._reactor), self._onHeard)
+            self._lane = Lane(installedReactor(self._reactor), self._free, self._onHeard)
         return self._lane
+
+    def _free(self, lane: Lane) -> None:
+        """LANE is stuck, unless a call has started there."""
+        unstarted = lane.takeBack()
+        lane.collect()
+        unstarted += lane.takeBack()  # what hearing that has brought
+        if lane is self._lane and lane.iterations and self._jobs.keys() <= set(unstarted):
+            self._abandon(lane, None)
+            if self._onFresh is not None:
+                self._onFresh()
+        self._reassign(unstarted)
+        if self._leaving:
+            self._leave()
 
     def _abandon(self, lane: Lane, job: CallJob | None) -> None:
         lane.abandon(job)
@@ -161,12 +180,27 @@ class OwnThread:
             self._gone(None)
         else:
             self._lane.leave().addCallback(lambda _, lane: self._gone(lane), self._lane)
+            self._startGraceIfIdle()
+
+    def _startGraceIfIdle(self) -> None:
+        if self._leaving and not self._jobs and self._grace is None and self._lane is not None:
+            reactor: Any = installedReactor(self._reactor)  # as in _reassign
+            self._grace = reactor.callLater(closings.STOP_GRACE, self._tooLate)
+
+    def _tooLate(self) -> None:
+        self._grace = None
+        if self._lane is not None:
+            self._abandon(self._lane, None)
+        self._leave()
 
     def _gone(self, lane: Lane | None) -> None:
         if lane is not self._lane:
             return  # it was abandoned while it was leaving
         self._lane = None
         self._leaving = False
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
         left, self._left = self._left, []
         for each in left:
             each.callback(None)
@@ -175,13 +209,18 @@ class OwnThread:
 class Lane:
     """A thread that does one job after another, and tells the reactor's thread what came of each."""
 
-    def __init__(self, reactor: Any, onHeard: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, reactor: Any, onStuck: Callable[[Lane], None], onHeard: Callable[[], None] | None = None
+    ) -> None:
         self.gone: Deferred[None] = Deferred()
         self.hearing: bool = False
+        self.heard: int = 0  # how often it has told anything
+        self.closings: closings.Closings = closings.Closings(self, reactor)
         self._onHeard = onHeard
         self.sources: dict[LaneSource, None] = {}  # those that somebody listens to; for the reactor's thread
-        self.iterations: dict[LaneSource, None] = {}  # those that have not ended; for the thread
+        self.iterating: dict[LaneSource, None] = {}  # those that have not ended; for the thread
         self._reactor = reactor
+        self._onStuck = onStuck
         self.abandoned: bool = False
         self._urgent: deque[Job] = deque()
         self._jobs: deque[Job | None] = deque()
@@ -219,6 +258,7 @@ class Lane:
     def collect(self) -> None:
         """Hear what the thread has told."""
         self._telling = False
+        self.heard += 1
         outer, self.hearing = self.hearing, True
         try:
             while self._told and not self.abandoned:
@@ -227,6 +267,15 @@ class Lane:
             self.hearing = outer
             if self._onHeard is not None:
                 self._onHeard()
+
+    @property
+    def iterations(self) -> int:
+        """How many iterators somebody listens to."""
+        return len(self.sources)
+
+    def free(self) -> None:
+        """It is silent, and should not be."""
+        self._onStuck(self)
 
     def leave(self) -> Deferred[None]:
         """End the thread when it has done its jobs; fires when it is gone."""
@@ -237,6 +286,7 @@ class Lane:
     def abandon(self, job: CallJob | None) -> None:
         """Let the thread end when JOB does, which it has been doing, and hear nothing more of it."""
         self.abandoned = True
+        self.closings.end()
         self._thread.name += " (abandoned)" if job is None else f" (abandoned in {describe(job.call.f)})"
         self._due.put(None)
         for source in list(self.sources):
@@ -263,7 +313,7 @@ class Lane:
                 break
             job.do(self)
             del job  # or what it was passed would live until the next one comes
-        for source in list(self.iterations):
+        for source in list(self.iterating):
             source.end(WorkerLost("the iteration ended early: its thread has ended"))
         self._reactor.callFromThread(self._join)
 
@@ -339,7 +389,7 @@ class LaneSource(Job):
         self._iterator = iterator
         self._flow = Outflow()
         self._sink: ItemSink | None = None
-        lane.iterations[self] = None
+        lane.iterating[self] = None
 
     # For the reactor's thread.
 
@@ -358,10 +408,13 @@ class LaneSource(Job):
     def close(self) -> None:
         """End the iterator in its thread, and say so."""
         self._lane.do(_Close(self))
+        if self in self._lane.sources:
+            self._lane.closings.told(self)
 
     def over(self, error: BaseException | None) -> None:
         """Nothing more comes."""
         self._lane.sources.pop(self, None)
+        self._lane.closings.ended(self)
         if self._sink is not None:
             self._sink.over(error)
 
@@ -406,7 +459,7 @@ class LaneSource(Job):
 
     def _end(self, items: list[Any], error: BaseException | None) -> None:
         self._flow.end()
-        self._lane.iterations.pop(self, None)
+        self._lane.iterating.pop(self, None)
         close = getattr(self._iterator, "close", None)
         try:
             if callable(close):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 from typing import Protocol as Typed
 
@@ -23,8 +24,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue.closings import Closings
 from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, FrameError, encode
+from asynqueue.core.overdue import neverStarts
 from asynqueue.core.records import (
     Interrupted,
     Iterating,
@@ -74,7 +77,7 @@ class LinkSource:
 
     def close(self) -> None:
         """Have the far side close the iterator; it is over when that has happened."""
-        self._link.say(m.Close(self._number))
+        self._link.closeSource(self._number)
 
     def arrived(self, number: int, payload: m.Payload) -> None:
         """Items have come."""
@@ -137,11 +140,14 @@ class Link(Protocol):
         self._said: list[bytes] = []
         self._heard: deque[m.Message] = deque()  # what came and was not acted on yet
         self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
-        self._turns = 0  # how often something came
+        self.heard: int = 0  # how often something came
+        self._since = 0.0  # when something came last, or was sent to a far side that had nothing to answer
+        self._waited = 0.0  # how long calls that were then not wanted had waited to start since something came
         self._hearing = False
         self._whenIdle: Callable[[], None] | None = None
         self._whenReady: Callable[[], None] | None = None
         self.open: bool = True
+        self.closings: Closings | None = None  # with which the far side has only so long to close an iterator
         self.ready: bool = False  # the far side has spoken
 
     @property
@@ -153,6 +159,11 @@ class Link(Protocol):
     def numbers(self) -> list[int]:
         """The numbers of the calls without an outcome, in the order in which they were sent."""
         return list(self._pending)
+
+    @property
+    def iterations(self) -> int:
+        """How many iterators the far side has."""
+        return len(self._sources)
 
     # What the near side wants.
 
@@ -177,6 +188,28 @@ class Link(Protocol):
                 self._tell()
                 break
 
+    def closeSource(self, number: int) -> None:
+        """Have the far side close the iterator that call NUMBER gave."""
+        self.say(m.Close(number))
+        if self.open and self.closings is not None and number in self._sources:
+            self.closings.told(number)
+
+    def goodbye(self) -> None:
+        """Have the far side end when it has made the calls that it was sent; it closes its iterators then."""
+        self.say(m.Goodbye())
+        if self.open and self.closings is not None:
+            for number in self._sources:
+                self.closings.told(number)
+
+    def free(self) -> None:
+        """Have the far side end, which is stuck, unless a call has started there."""
+        unstarted = self.takeBack()
+        if not self._startedBut(unstarted):
+            self._onInterrupt()
+        for number in unstarted:
+            self.answer(number, Recalled())
+        self._tell()
+
     def say(self, message: m.ToFar) -> None:
         """Send MESSAGE, if there is anybody to hear it."""
         if self.open:
@@ -200,8 +233,8 @@ class Link(Protocol):
         """Hear now what has come and was not heard yet: a far side that is made to end may have said a lot."""
         transport: Any = self.transport  # as above
         turns = -1
-        while self.open and transport is not None and turns != self._turns:
-            turns = self._turns
+        while self.open and transport is not None and turns != self.heard:
+            turns = self.heard
             transport.doRead()
 
     def whenReady(self, then: Callable[[], None]) -> None:
@@ -217,6 +250,8 @@ class Link(Protocol):
     def conclude(self, reason: str) -> None:
         """End all that is pending, for REASON: nothing more will be heard."""
         self.open = False
+        if self.closings is not None:
+            self.closings.end()
         self.recall()
         self._permits.close()
         for number in list(self._pending):
@@ -231,7 +266,9 @@ class Link(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Hear what came."""
         outer, self._hearing = self._hearing, True
-        self._turns += 1
+        self.heard += 1
+        self._since = perf_counter()
+        self._waited = 0.0
         try:
             self._heard.extend(self._decoder.feed(data))
             while self._heard:
@@ -263,6 +300,8 @@ class Link(Protocol):
 
     def _begin(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
         number = self._lastNumber + 1
+        if not self._pending:
+            self._since = perf_counter()
         self._pending[number] = pending = _Pending(task, to, None)
         try:
             payload, pending.owner = self.payloadOf(task)
@@ -327,6 +366,8 @@ class Link(Protocol):
     def _over(self, number: int, error: BaseException | None) -> None:
         source = self._sources.pop(number, None)
         if source is not None:
+            if self.closings is not None:
+                self.closings.ended(number)
             source.over(error)
             self._tellIfIdle()
 
@@ -357,9 +398,20 @@ class Link(Protocol):
     def interrupt(self, number: int) -> None:
         """A call is not wanted any more. Nothing else suffers for it."""
         unstarted = self.takeBack()
-        started = [n for n in self._pending if n not in unstarted]
-        if number in started and number == started[-1]:  # any before it has ended, its answer is on the way
+        started = self._startedBut(unstarted)
+        if number in unstarted:
+            now = perf_counter()
+            self._waited += now - self._since
+            self._since = now
+            ends = self.ready and neverStarts(self._waited, len(started), len(self._sources))
+        else:
+            ends = started[-1:] == [number]  # any before it has ended, its answer is on the way
+        if ends:
             self._onInterrupt()
         for n in unstarted:
             self.answer(n, Recalled())
         self.answer(number, Interrupted())
+
+    def _startedBut(self, unstarted: Sequence[int]) -> list[int]:
+        """The calls without an outcome, but for those UNSTARTED."""
+        return [number for number in self._pending if number not in unstarted]

@@ -30,17 +30,13 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue import reactoruniverse, universe
-from asynqueue.core import messages as m
+from asynqueue import closings, reactoruniverse, universe
 from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
 from asynqueue.parcels import Parcels, pair
 from asynqueue.permits import PermitOffice
 from asynqueue.pipe import Pipe
 from asynqueue.preload import preloadFarSide
-
-STOP_GRACE = 5.0
-"""Seconds that a process has to exit after it was told to; then it is killed."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -85,6 +81,7 @@ class WorkerProcess:
         self._parcels: Parcels | None = None if ends is None else Parcels(ends[0])
         self._farParcels: socket.socket | None = None if ends is None else ends[1]
         self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._parcels)
+        self.link.closings = closings.Closings(self.link, reactor)
         try:
             near, far = socket.socketpair()
             with far:
@@ -135,10 +132,11 @@ class WorkerProcess:
         return self._exitcode
 
     def goodbye(self) -> None:
-        """Have it exit when it has done what it was asked for."""
+        """Have it exit when it has done what it was asked for; it has a grace for that from then on."""
         if not self._saidGoodbye and not self._exited:
             self._saidGoodbye = True
-            self.link.say(m.Goodbye())
+            self.link.goodbye()
+            self.link.whenIdle(self._startGrace)
 
     def retire(self) -> None:
         """Have it exit when all that it was given has ended, its iterations too."""
@@ -171,9 +169,12 @@ class WorkerProcess:
         self.link.conclude(f"process {self.pid} died")
         if self._parcels is not None:
             self._parcels.close()
-        if not self._exited:
-            self._grace = self._reactor.callLater(STOP_GRACE if self._saidGoodbye else 0, self.kill)
+        self._startGrace()
         self._endIfOver()
+
+    def _startGrace(self) -> None:
+        if self._grace is None and not self._exited:
+            self._grace = self._reactor.callLater(closings.STOP_GRACE if self._saidGoodbye else 0, self.kill)
 
     def _hasExited(self) -> None:
         if self._exited:

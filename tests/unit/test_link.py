@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from asynqueue import closings, link
 from asynqueue.callees import FarCallees
 from asynqueue.core import messages as m
+from asynqueue.core import overdue
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import SerializationError, WorkerLost
@@ -105,6 +108,55 @@ def opened(far: FarSide) -> tuple[Any, Sink]:
     outcome.source.begin(sink)
     far.hear()
     return outcome.source, sink
+
+
+class TestClosing:
+    @pytest.fixture
+    def clock(self, far: FarSide) -> Clock:
+        clock = Clock()
+        far.link.closings = closings.Closings(far.link, clock)
+        return clock
+
+    def test_an_iterator_that_does_not_close_has_the_far_side_end(self, far: FarSide, clock: Clock) -> None:
+        source, _ = opened(far)
+        source.close()
+        waiting = far.run(abs, -1)
+        clock.advance(closings.STOP_GRACE)
+        assert far.interrupts == 1
+        assert resultOf(waiting) == Recalled()
+
+    def test_one_that_closes_leaves_nothing_to_wait_for(self, far: FarSide, clock: Clock) -> None:
+        source, sink = opened(far)
+        source.close()
+        far.say(m.Exhausted(1))
+        assert sink.ended == [None]
+        assert not clock.getDelayedCalls()
+
+    def test_one_that_closes_behind_a_call_has_as_long_as_that_takes(self, far: FarSide, clock: Clock) -> None:
+        source, _ = opened(far)
+        run = far.run(abs, -1)
+        far.holder.may(2)
+        source.close()
+        clock.pump([closings.STOP_GRACE] * 3)
+        assert far.interrupts == 0
+        far.say(m.Returned(2, 0.5, dumps(1)))
+        assert resultOf(run) == Returned(1, 0.5)
+        clock.advance(closings.STOP_GRACE)
+        assert far.interrupts == 0
+        clock.advance(closings.STOP_GRACE)
+        assert far.interrupts == 1
+
+    def test_a_far_side_that_leaves_has_to_close_all_it_has(self, far: FarSide, clock: Clock) -> None:
+        opened(far)
+        far.link.goodbye()
+        clock.advance(closings.STOP_GRACE)
+        assert far.interrupts == 1
+
+    def test_one_that_is_lost_is_not_waited_for(self, far: FarSide, clock: Clock) -> None:
+        source, _ = opened(far)
+        source.close()
+        far.goAway()
+        assert not clock.getDelayedCalls()
 
 
 class TestTickets:
@@ -229,6 +281,48 @@ class TestWhatComesToAnEnd:
         assert not runs[1].called
         far.say(m.Returned(1, 0.0, dumps(0)), m.Returned(2, 0.0, dumps(1)))
         assert resultOf(runs[1]) == Returned(1, 0.0)
+
+    def test_a_cancelled_call_that_should_have_started_long_ago_interrupts(
+        self, far: FarSide, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(overdue, "START_GRACE", 0)
+        far.say(m.Ready(1))
+        run, other = far.run(abs, -1), far.run(abs, -2)
+        run.cancel()
+        assert far.interrupts == 1
+        assert (resultOf(run), resultOf(other)) == (Recalled(), Recalled())
+
+    def test_one_of_a_far_side_that_is_not_up_interrupts_nothing(
+        self, far: FarSide, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(overdue, "START_GRACE", 0)
+        far.run(abs, -1).cancel()
+        assert far.interrupts == 0
+
+    def test_one_beside_an_iteration_interrupts_nothing(self, far: FarSide, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(overdue, "START_GRACE", 0)
+        far.say(m.Ready(1))
+        opened(far)
+        far.run(abs, -1).cancel()
+        assert far.interrupts == 0
+
+    def test_waits_that_end_early_add_up_until_something_is_heard(
+        self, far: FarSide, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 0.0
+        monkeypatch.setattr(link, "perf_counter", lambda: now)
+        far.say(m.Ready(1))
+        for _ in range(3):
+            run = far.run(abs, -1)
+            now += 0.4 * overdue.START_GRACE
+            run.cancel()
+            now += 3600
+        assert far.interrupts == 1
+        far.say(m.Ready(1))
+        run = far.run(abs, -1)
+        now += 0.4 * overdue.START_GRACE
+        run.cancel()
+        assert far.interrupts == 1
 
     def test_a_cancelled_call_that_has_not_started_interrupts_nothing(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(2)]

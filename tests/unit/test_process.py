@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import engine, errors, universe, workerprocess
+from asynqueue import closings, engine, errors, universe, workerprocess
 from asynqueue.core import calltimes, window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
@@ -374,13 +374,51 @@ class TestTheProcess:
             threading.Thread(target=time.sleep, args=(3600,)).start()
             return os.getpid()
 
-        monkeypatch.setattr(workerprocess, "STOP_GRACE", 0.05)
+        monkeypatch.setattr(closings, "STOP_GRACE", 0.05)
         queue = ProcessQueue(1)
         its = only(queue).process
         pid = await queue.call(linger)
         await queue.shutdown()
         assert isAbsent(pid)
         assert its.exitcode == -signal.SIGKILL
+
+    @inLoop
+    async def test_one_that_was_halted_does_not_hold_up_the_shutdown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(closings, "STOP_GRACE", 0.05)
+        queue = ProcessQueue(1)
+        pid = await queue.call(os.getpid)
+        os.kill(pid, signal.SIGSTOP)
+        await queue.shutdown()
+        assert isAbsent(pid)
+
+    @inLoop
+    async def test_one_that_was_halted_is_replaced_when_the_time_of_its_call_is_up(self) -> None:
+        async with ProcessQueue(1) as queue:
+            pid = await queue.call(os.getpid)
+            os.kill(pid, signal.SIGSTOP)
+            assert await queue.call(os.getpid, timeout=0.2) != pid
+            await until(isAbsent, pid)
+
+    @pytest.mark.parametrize("items", [kit.itemsThatHang, kit.itemsThatStay])
+    @inLoop
+    async def test_one_that_does_not_come_back_from_an_iterator_is_replaced_when_that_is_stopped(
+        self, items: Callable[[Path], Iterator[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(closings, "STOP_GRACE", 0.05)
+        async with ProcessQueue(1) as queue:
+            iteration = await queue.call(items, tmp_path / "stuck")
+            pid = await anext(iteration)
+            waiting = anext(iteration)
+            if items is kit.itemsThatHang:
+                await until(marks, tmp_path / "stuck")
+            else:
+                await waiting
+            iteration.stop()
+            assert await queue.call(os.getpid) != pid
+            await until(isAbsent, pid)
+            assert marks(tmp_path / "stuck") == {"started": 1}
+            if items is kit.itemsThatHang:
+                assert isinstance(await failureOf(waiting), StopAsyncIteration)
 
     @pytest.mark.parametrize("method", methods)
     @inLoop

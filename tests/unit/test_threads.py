@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import ThreadQueue, ThreadWorker, errors
+from asynqueue import ThreadLooper, ThreadQueue, ThreadWorker, closings, errors
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Raised, Recalled, Returned, Task
 from asynqueue.errors import WorkerLost
 from asynqueue.universe import SLICE
@@ -180,6 +180,58 @@ class TestLettingGoOfACall:
             name = await running
             assert await queue.call(threadName) == name
         assert ran == []
+
+    @pytest.mark.parametrize("stays", [False, True])
+    @inLoop
+    async def test_one_that_does_not_come_back_from_an_iterator_is_abandoned_when_that_is_stopped(
+        self, stays: bool, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def items() -> Iterator[str]:
+            try:
+                yield threadName()
+                if not stays:
+                    gate.passThrough()
+                while True:
+                    yield threadName()
+            finally:
+                gate.passThrough()
+
+        monkeypatch.setattr(closings, "STOP_GRACE", 0.05)
+        async with ThreadQueue() as queue:
+            iteration = await queue.call(items)
+            name = await anext(iteration)
+            waiting = anext(iteration)
+            if stays:
+                await waiting
+            else:
+                await until(gate.reached.is_set)
+            iteration.stop()
+            assert await queue.call(threadName) != name
+            assert f"{name} (abandoned)" in ours()
+            if not stays:
+                assert isinstance(await failureOf(waiting), StopAsyncIteration)
+            gate.open()
+
+    @inLoop
+    async def test_one_that_does_not_end_when_it_is_told_to_is_abandoned(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def items() -> Iterator[int]:
+            try:
+                yield 1
+                yield 2
+            finally:
+                gate.passThrough()
+
+        monkeypatch.setattr(closings, "STOP_GRACE", 0.05)
+        looper = ThreadLooper()
+        iteration = await looper.call(items)
+        assert await anext(iteration) == 1
+        await looper.stop()
+        assert ours() == [f"{gate.name} (abandoned)"]
+        with pytest.raises(WorkerLost):
+            await kit.drained(iteration)
+        gate.open()
 
     @inLoop
     async def test_a_running_call_that_is_cancelled_ends_now_and_its_thread_is_abandoned(self, gate: Gate) -> None:
