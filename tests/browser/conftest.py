@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -45,15 +47,35 @@ class Opening(Protocol):
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """Where `mcm serve` is, with two workers."""
-    command = [sys.executable, "-m", "mcmandelbrot", "serve", "--port", "0", "-w", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert select.select([server.stdout], [], [], PATIENCE)[0], "the server says nothing"
-        said = re.match(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())
-        assert said, "the server says no address"
-        yield said[0]
+    with mcm("serve", "--port", "0", "-w", "2") as (said, server):
+        yield addressIn(said)
         server.send_signal(signal.SIGINT)
         assert server.wait(PATIENCE) == 128 + signal.SIGINT
+
+
+@contextmanager
+def mcm(*arguments: str, scratch: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """What `mcm` with ARGUMENTS says first, and its process; that is ended in the end, if it has not.
+
+    One that is to be killed leaves behind what it has in the directory SCRATCH.
+    """
+    environment = os.environ if scratch is None else {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "mcmandelbrot", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], PATIENCE)[0], "it says nothing"
+            yield process.stdout.readline(), process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+
+
+def addressIn(said: str) -> str:
+    """The address that a server has SAID."""
+    found = re.match(r"http://127\.0\.0\.1:\d+/", said)
+    assert found, "the server says no address"
+    return found[0]
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import png
 import pytest
-from playwright.sync_api import CDPSession, Page, expect
+from playwright.sync_api import Browser, CDPSession, Page, expect
 
-from tests.browser.conftest import Opening
+from tests.browser.conftest import Opening, addressIn, mcm
 from tests.browser.explorer import Explorer
 
 BUSY = "#re=-0.7475&im=0.1&radius=0.01&limit=50000&palette=ember"
@@ -317,6 +318,30 @@ class TestTrouble:
             expect(explorer.page.get_by_role("status")).to_contain_text("This browser is too old for the explorer")
             expect(explorer.page.locator("#set")).to_have_attribute("aria-busy", "false")
             assert not [url for url in explorer.asked if "/tile/" in url or "/events" in url]
+
+    def test_a_machine_that_is_lost_is_shown_as_away(self, browser: Browser, tmp_path: Path) -> None:
+        key = tmp_path / "wire.key"
+        key.write_text("what the machines have")
+        key.chmod(0o600)
+        places = [f"unix:{tmp_path / name}" for name in ("one", "two")]
+        with ExitStack() as stack:
+            lending = ["worker", "-w", "1", "-k", str(key)]
+            (_, lost), _ = [stack.enter_context(mcm(*lending, place, scratch=tmp_path)) for place in places]
+            serving = ["serve", "--port", "0", "-k", str(key), "-d", places[0], "-d", places[1]]
+            said, _ = stack.enter_context(mcm(*serving))
+            context = stack.enter_context(browser.new_context(viewport={"width": 1000, "height": 700}))
+            explorer = Explorer(context.new_page(), addressIn(said))
+            explorer.open(SEAHORSES)
+            workers = explorer.page.locator("#workers li")
+            expect(workers).to_have_count(2)
+            lost.kill()
+            expect(workers.first).to_have_text("away")
+            expect(explorer.page.get_by_role("meter", name="machine 1")).to_have_attribute("aria-valuetext", "away")
+            explorer.settle()
+            explorer.page.keyboard.press("+")
+            explorer.settle()
+            expect(workers.last).to_contain_text("%")
+            assert not explorer.errors
 
     def test_two_visitors_are_told_apart(self, opening: Opening) -> None:
         one, other = opening(BUSY), opening()
