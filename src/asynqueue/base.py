@@ -33,7 +33,15 @@ from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.iteration import Deferator
 from asynqueue.mapping import MapSource
-from asynqueue.options import CallOptions, checkCall, checkConsumer, checkTimeout
+from asynqueue.options import (
+    CallOptions,
+    checkCall,
+    checkCallable,
+    checkConsumer,
+    checkOptions,
+    checkSeries,
+    checkTimeout,
+)
 from asynqueue.runs import Runs
 from asynqueue.staff import Staff
 from asynqueue.updates import Updates
@@ -85,8 +93,8 @@ class TaskQueue:
         reactor: Clock | None = None,
     ) -> None:
         checkTimeout(timeout)
-        if maxQueued is not None and maxQueued < 1:
-            raise ValueError(f"maxQueued must be at least 1, got {maxQueued}")
+        if maxQueued is not None and (type(maxQueued) is not int or maxQueued < 1):
+            raise ValueError(f"maxQueued must be an integer of 1 or more, or None for no limit; got {maxQueued!r}")
         self._timeout = timeout
         self._returnFailure = returnFailure
         self._lastTask = 0
@@ -258,13 +266,15 @@ class TaskQueue:
         retries: int | None,
         returnFailure: bool | None,
     ) -> Deferred[Any]:
-        checkCall(spec, niceness, series, doNext, doLast, timeout, retries, consumer)
+        checkCall(spec, niceness, series, doNext, doLast, timeout, retries, consumer, raw)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
         if timeout is None:
             timeout = self._timeout
         if returnFailure is None:
             returnFailure = self._returnFailure
+        elif type(returnFailure) is not bool:
+            raise TypeError(f"returnFailure must be True, False, or None for the queue's own; got {returnFailure!r}")
         self._lastTask += 1
         task = Task(
             self._lastTask, spec, series, niceness, doNext, doLast, timeout, 1 if retries is None else retries, raw
@@ -315,8 +325,7 @@ class TaskQueue:
         """
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
-        if not callable(f):
-            raise TypeError(f"what is called must be callable, got {f!r}")
+        checkCallable(f)
         spec = CallSpec(f, args, kw)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: the update {spec} was not made")
@@ -326,6 +335,7 @@ class TaskQueue:
 
     def cancelSeries(self, series: Hashable) -> None:
         """Let no queued call of SERIES run; their Deferreds fail with CancelledError. What runs goes on."""
+        checkSeries(series)
         self._engine.happened(self._scheduler.cancelSeries(series))
 
     def cancelAll(self) -> None:
@@ -363,7 +373,18 @@ class TaskQueue:
         So many calls are queued ahead as the taker of the results keeps up with, at most a few hundred: an endless
         iterable is fine. The items are taken in the main loop. OPTIONS are those of `call`. The first call that
         fails ends the results, after those before it; what was queued ahead of it is cancelled then.
+
+        Raises `ValueError` and `TypeError` for what cannot be, as `call` does, and
+        `asynqueue.errors.QueueRunError` on a queue that has been shut down.
         """
+        spec: CallSpec[Any] = CallSpec(f)
+        checkOptions(spec, options)
+        if not iterables:
+            raise TypeError(f"map needs an iterable at least, whose items {spec} is called with")
+        if "consumer" in options:
+            raise ValueError("map gives a Deferator, which feeds a consumer by an IterationProducer, not by consumer=")
+        if not self._scheduler.running:
+            raise QueueRunError(f"the queue is not running: {spec} was not mapped")
         return Deferator(MapSource(partial(self.call, f, **options), iterables), reactor=self._engine.clock())
 
     def subscribe(self, consumer: Consumer) -> None:
@@ -416,8 +437,9 @@ class TaskQueue:
     def qualifyWorker(self, worker: Worker | int, series: Hashable) -> None:
         """Let WORKER, or the one of that ID, run calls of SERIES from now on.
 
-        Raises ValueError for one that is not attached.
+        Raises ValueError for one that is not attached, and TypeError for a series that is not hashable.
         """
+        checkSeries(series)
         self._staff.qualify(self._staff.number(worker), series)
 
     def workers(self, ID: int | None = None) -> list[Worker]:

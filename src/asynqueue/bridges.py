@@ -70,10 +70,19 @@ class Consumerator(IterationGetter[T]):
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Have PRODUCER write: until it is paused when STREAMING, or else once each time it is resumed.
 
-        Raises RuntimeError when there is one already. When the iteration has ended, PRODUCER is told to stop.
+        Raises RuntimeError when there is one already, TypeError for what is none. When the iteration has ended,
+        PRODUCER is told to stop.
         """
         if self._producer is not None:
             raise RuntimeError("this consumer has a producer already")
+        told = (
+            ("resumeProducing", "stopProducing", "pauseProducing")
+            if streaming
+            else ("resumeProducing", "stopProducing")
+        )
+        if not all(hasattr(producer, name) for name in told):
+            kind = "IPushProducer" if streaming else "IPullProducer"
+            raise TypeError(f"producer must provide {kind}, got {producer!r}")
         self._producer = producer
         with self._lock:
             self._flow.attach(bool(streaming))

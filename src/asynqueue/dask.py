@@ -21,6 +21,7 @@ from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.interfaces import ItemSink, Resignator, Resizer
+from asynqueue.options import seriesOf
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
 from asynqueue.settling import failureOf
@@ -81,7 +82,7 @@ class DaskWorker:
     ) -> None:
         if window is not None and (type(window) is not int or window < 1):
             raise ValueError(f"window must be an integer from 1, or None to follow the cluster; got {window!r}")
-        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self.window: Window = Window(window or 1, window or 1)
         self._follows = window is None
         self._raw = raw

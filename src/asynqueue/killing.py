@@ -32,7 +32,7 @@ def killProcess(pid: int, grace: float = 5.0, *, reactor: Clock | None = None) -
 
     Example: ``wasAlive = await killProcess(child.pid, grace=1.0)``
     """
-    if pid < 1 or pid == os.getpid():
+    if type(pid) is not int or not 1 <= pid < 1 << 31 or pid == os.getpid():
         raise ValueError(f"pid must be that of one other process, got {pid!r}")
     if not grace >= 0:
         raise ValueError(f"grace must be 0 seconds or more, got {grace!r}")

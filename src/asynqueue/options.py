@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
 from math import isfinite
 from typing import Any, TypedDict
 
@@ -43,22 +43,67 @@ def checkCall(
     timeout: float | None,
     retries: int | None,
     consumer: Consumer | None,
+    raw: bool | None,
 ) -> None:
     """Raise `ValueError` or `TypeError`, which says what is wrong, if a call cannot be as it is asked for."""
     if not callable(spec.f):
-        raise TypeError(f"what is called must be callable, got {spec.f!r}")
+        checkCallable(spec.f)
     if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
         raise ValueError(f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {niceness!r}")
-    if series is not None and not _hashes(series):
-        raise TypeError(f"series must be hashable, got {series!r}")
-    if doNext and doLast:
-        raise ValueError("a call cannot be both doNext and doLast")
+    if series is not None:
+        checkSeries(series)
+    if doNext or doLast:
+        _checkPlace(doNext, doLast)
     if timeout is not None:
         checkTimeout(timeout)
     if retries is not None and (type(retries) is not int or retries < 0):
         raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
     if consumer is not None:
         checkConsumer(consumer)
+    if raw is not None:
+        checkRaw(raw, consumer)
+
+
+def checkOptions(spec: CallSpec[Any], options: Mapping[str, Any]) -> None:  # which may be anything: that is to be seen
+    """Raise what `checkCall` raises, for what of OPTIONS is an option of a call."""
+    niceness, series, timeout = options.get("niceness", 0), options.get("series"), options.get("timeout")
+    doNext, doLast, retries = options.get("doNext", False), options.get("doLast", False), options.get("retries")
+    checkCall(spec, niceness, series, doNext, doLast, timeout, retries, None, options.get("raw"))
+
+
+def checkCallable(f: object) -> None:
+    """Raise `TypeError` if F cannot be called."""
+    if not callable(f):
+        raise TypeError(f"what is called must be callable, got {f!r}")
+
+
+def checkSeries(series: object) -> None:
+    """Raise `TypeError` if SERIES can be none."""
+    try:
+        hash(series)
+    except TypeError:
+        raise TypeError(f"series must be hashable, got {series!r}") from None
+
+
+def checkRaw(raw: bool, consumer: Consumer | None) -> None:
+    """Raise `TypeError` if RAW is neither True nor False, `ValueError` if it is true of a call with a CONSUMER."""
+    if type(raw) is not bool:
+        raise TypeError(f"raw must be True, False, or None for the worker's own; got {raw!r}")
+    if raw and consumer is not None:
+        raise ValueError("a raw call has no items to feed a consumer: leave out raw=True, or the consumer")
+
+
+def seriesOf(worker: Iterable[Hashable], series: Iterable[Hashable]) -> frozenset[Hashable]:
+    """The series of every WORKER of its kind, and those in SERIES, as the set for which one is qualified.
+
+    Raises `TypeError` for a SERIES that has no series in it. So it does for a string, whose letters would be.
+    """
+    if isinstance(series, (str, bytes)):
+        raise TypeError(f"a worker's series are several: series=[{series!r}], not series={series!r}")
+    try:
+        return frozenset(worker) | frozenset(series)
+    except TypeError as error:
+        raise TypeError(f"a worker's series must be a collection of what is hashable, got {series!r}") from error
 
 
 def checkConsumer(consumer: Consumer) -> None:
@@ -75,9 +120,9 @@ def checkTimeout(timeout: float | None) -> None:
         raise ValueError(f"timeout must be a number of seconds above 0, or None; got {timeout!r}")
 
 
-def _hashes(series: object) -> bool:
-    try:
-        hash(series)
-    except TypeError:
-        return False
-    return True
+def _checkPlace(doNext: bool, doLast: bool) -> None:
+    for name, value in (("doNext", doNext), ("doLast", doLast)):
+        if type(value) is not bool:
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+    if doNext and doLast:
+        raise ValueError("a call cannot be both doNext and doLast")

@@ -16,6 +16,7 @@ from twisted.python import threadable
 from twisted.python.threadpool import ThreadPool
 
 from asynqueue.delay import installedReactor
+from asynqueue.options import checkCallable
 
 __all__ = ["PoolUser"]
 
@@ -42,6 +43,7 @@ class _Pool:
 
     def call(self, f: Callable[P, R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
         # A thread cannot be interrupted: who cancels hears no more of it, and shutdown still waits for it.
+        checkCallable(f)
         result: Deferred[R] = Deferred()
         answer: Deferred[R] = Deferred()
         self._calls.add(result)

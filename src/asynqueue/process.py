@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from asynqueue.base import TaskQueue
 from asynqueue.core.calltimes import CallTimes, ProcessStats
 from asynqueue.core.records import Task
-from asynqueue.options import QueueOptions
+from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.processbase import ProcessBase
 from asynqueue.processpool import deferToProcess
 from asynqueue.processworker import ProcessWorker
@@ -59,8 +59,8 @@ class ProcessQueue(TaskQueue):
     ) -> None:
         if N is not None and (type(N) is not int or N < 1):
             raise ValueError(f"a ProcessQueue has at least one worker, got N={N!r}")
+        series = seriesOf((), series)
         super().__init__(**kw)
-        series = list(series)
         self._brought: list[ProcessWorker] = []
         try:
             for _ in range(cores() if N is None else N):

@@ -25,6 +25,7 @@ from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ProcessError
 from asynqueue.interfaces import Report, Resignator, Resizer
+from asynqueue.options import seriesOf
 from asynqueue.workerprocess import WorkerProcess, contextFor, residentMemory
 
 __all__ = ["ProcessWorker"]
@@ -79,7 +80,7 @@ class ProcessWorker:
         maxMemory: int | None = None,
         reactor: Any = None,
     ) -> None:
-        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._context = contextFor(context)
         if useReactor and self._context.get_start_method() == "fork":

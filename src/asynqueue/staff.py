@@ -52,7 +52,7 @@ class Staff:
     def number(self, workerOrID: Worker | int) -> int:
         """The ID of a worker that is attached; else a ValueError."""
         for workerID, worker in self._workers.items():
-            if workerOrID in (workerID, worker):
+            if workerOrID is worker or (type(workerOrID) is int and workerOrID == workerID):
                 return workerID
         raise ValueError(f"no such worker is attached to this queue: {workerOrID!r}")
 

@@ -34,7 +34,7 @@ from asynqueue.delay import installedReactor
 from asynqueue.errors import QueueRunError, ThreadError
 from asynqueue.interfaces import Report, Resignator
 from asynqueue.lanes import CallJob, Lane, OwnThread
-from asynqueue.options import QueueOptions
+from asynqueue.options import QueueOptions, checkCallable, seriesOf
 from asynqueue.settling import errorOf, failureOf, unawaited
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class ThreadQueue(TaskQueue):
     """
 
     def __init__(self, raw: bool = False, workers: int = 1, **kw: Unpack[QueueOptions]) -> None:
-        if workers < 1:
-            raise ValueError(f"a ThreadQueue has at least one worker, got {workers}")
+        if type(workers) is not int or workers < 1:
+            raise ValueError(f"a ThreadQueue has at least one worker, got {workers!r}")
         super().__init__(**kw)
         for _ in range(workers):
             self.hire(ThreadWorker(raw=raw, reactor=kw.get("reactor")))
@@ -115,7 +115,7 @@ class ThreadWorker:
     window: Window = Window(1, 64)
 
     def __init__(self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: Any = None) -> None:
-        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._reactor = reactor
         self._thread = OwnThread(reactor, self._refreshed, self._tell)
@@ -351,6 +351,7 @@ class _DirectJob(CallJob):
     movable = True
 
     def __init__(self, call: CallSpec[Any], raw: bool, owner: OwnThread, reactor: Any) -> None:
+        checkCallable(call.f)
         super().__init__(call, raw, owner)
         self._deferred: Deferred[Any] = Deferred(self._cancel)  # of whatever the user's callable returns
         self._owner = owner

@@ -14,6 +14,7 @@ from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.interfaces import Clock, DelayedCall, Resignator
 from asynqueue.making import make
+from asynqueue.options import seriesOf
 from asynqueue.sources import LocalSource
 from asynqueue.universe import isIterator
 
@@ -53,7 +54,7 @@ class AsyncWorker:
     window: Window = Window()
 
     def __init__(self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: Clock | None = None) -> None:
-        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._reactor = reactor
         self._run: _Run | None = None

@@ -118,19 +118,39 @@ def test_an_iterable_that_raises_ends_the_results_after_those_before_it(queue: T
 
 
 def test_options_are_those_of_call(queue: TaskQueue, clock: Clock) -> None:
-    items, end = taken(queue.map(abs, [1], niceness=99), clock)
-    assert items == []
-    assert end is not None
-    errorOf(end, ValueError)
     assert taken(queue.map(abs, [-1], series="local"), clock, 1)[0] == [1]
     assert "local" in queue.stats().bySeries
 
 
 def test_on_a_queue_that_is_shut_down_it_fails(queue: TaskQueue, clock: Clock) -> None:
     queue.shutdown()
-    _, end = taken(queue.map(abs, [1]), clock)
+    with pytest.raises(QueueRunError, match=r"abs\(\) was not mapped"):
+        queue.map(abs, [1])
+
+
+def test_on_a_queue_that_is_shut_down_meanwhile_it_fails(queue: TaskQueue, clock: Clock) -> None:
+    results = queue.map(abs, count())
+    queue.shutdown()
+    _, end = taken(results, clock)
     assert end is not None
     errorOf(end, QueueRunError)
+
+
+def test_what_cannot_be_is_refused_at_once(queue: TaskQueue) -> None:
+    wrong: Any = queue
+    refused: list[tuple[type[Exception], Any, list[Any], dict[str, Any]]] = [
+        (TypeError, None, [[1]], {}),
+        (TypeError, abs, [], {}),
+        (TypeError, abs, [5], {}),
+        (ValueError, abs, [[1]], {"niceness": 50}),
+        (TypeError, abs, [[1]], {"series": []}),
+        (ValueError, abs, [[1]], {"timeout": -1}),
+        (TypeError, abs, [[1]], {"raw": 2}),
+        (ValueError, abs, [[1]], {"consumer": object()}),
+    ]
+    for error, f, iterables, options in refused:
+        with pytest.raises(error):
+            wrong.map(f, *iterables, **options)
 
 
 def test_to_stop_cancels_the_calls_ahead(clock: Clock) -> None:

@@ -94,7 +94,7 @@ class Tracking(Generic[W]):
 
     def waitFewer(self, wait: W, limit: int) -> tuple[WaitEnded[W], ...]:
         """WAIT begins: until fewer than LIMIT (1 or more, else `ValueError`) are outstanding."""
-        if not limit >= 1:
+        if not isinstance(limit, (int, float)) or not limit >= 1:
             raise ValueError(f"the count is never below 0, so N must be 1 or more, got {limit!r}")
         return self._wait(wait, limit, met=self.count < limit)
 

@@ -23,7 +23,7 @@ from asynqueue.core.window import Window
 from asynqueue.delay import deferToDelay, installedReactor
 from asynqueue.errors import AuthenticationError, WorkerLost
 from asynqueue.interfaces import Report, Resignator
-from asynqueue.options import QueueOptions
+from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.wire import keys
 from asynqueue.wire.heart import SILENCE, checked
 from asynqueue.wire.near import WireLink
@@ -87,7 +87,7 @@ class WireWorker:
     ) -> None:
         if type(N_concurrent) is not int or N_concurrent < 1:
             raise ValueError(f"N_concurrent must be an integer of 1 or more, got {N_concurrent!r}")
-        self.qualifications: frozenset[Hashable] = frozenset(self.cQualified) | frozenset(series)
+        self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self.window: Window = Window(N_concurrent, N_concurrent + AHEAD)
         self.description: str = description if isinstance(description, str) else repr(description)
         self._universe = universe if universe is None or isinstance(universe, type) else type(universe)
@@ -276,6 +276,7 @@ class WireQueue(TaskQueue):
     ) -> None:
         if isinstance(descriptions, str) or IStreamClientEndpoint.providedBy(descriptions):
             descriptions = [descriptions]
+        series = seriesOf((), series)
         each = [
             WireWorker(
                 universe, description, series, raw, thread, N_concurrent,
