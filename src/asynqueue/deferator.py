@@ -59,7 +59,8 @@ class Deferator(Generic[T_co]):
     - anything at all that says for people what is iterated, if CALLTUPLE says how: a callable ``f``, its arguments, and
       last of all, if it is a dict, its keywords. Each call of ``f`` gives ``(item, isValid, moreLeft)``, or a Deferred
       or a coroutine of that, and is made when the one before has fired. When the item is not valid, it is not one, and
-      there was none left.
+      there was none left. A ``moreLeft`` that turns out to be wrong is the end in an ``async for``; a `for`, which goes
+      round for one more item then, has `asynqueue.errors.ImplementationError` in its place.
 
     At most LIMIT items (2 or more) are fetched and not taken: 256, if it is not given, or 2 where they are fetched one
     by one. `d` fires True when all items have been taken, False when the iteration has ended otherwise; ONENDED is

@@ -87,6 +87,26 @@ class TestADeferatorOfACall:
         assert resultOf(first) == "a"
         assert deferator.moreLeft
 
+    def test_one_that_was_promised_and_is_not_there_is_an_error_for_for_and_an_end_for_async_for(
+        self, clock: Clock
+    ) -> None:
+        def begun() -> tuple[Shelf, Deferator[str]]:
+            shelf = Shelf()
+            deferator: Deferator[str] = Deferator(None, shelf.getNext, reactor=clock)
+            shelf.waiting.pop().callback(("a", True, True))
+            return shelf, deferator
+
+        shelf, deferator = begun()
+        everything = drain(clock, deferator)
+        shelf.waiting.pop().callback((None, False, False))
+        assert resultOf(everything) == ["a"]
+        shelf, deferator = begun()
+        assert resultOf(next(deferator)) == "a"
+        d = next(deferator)
+        shelf.waiting.pop().callback((None, False, False))
+        assert "it was said that more was left" in str(errorOf(d, ImplementationError))
+        assert list(deferator) == []
+
     def test_an_empty_one_gives_none(self, clock: Clock) -> None:
         assert list(Deferator(None, lambda: (None, False, False), reactor=clock)) == []
 

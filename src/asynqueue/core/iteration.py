@@ -11,7 +11,8 @@ up to a limit, each time that an item is asked for and is not here. So a slow ta
 a fast one is kept supplied. Nothing is granted while nothing is asked for: to pause is to ask for nothing.
 
 An item may be asked for in two ways. Plainly: it is delivered as soon as it is here. With *lookahead*: it is
-delivered once it is known whether another comes after it, which is what a synchronous ``for`` must know.
+delivered once it is known whether another comes after it, which is what a synchronous ``for`` must know. A far side may
+*promise* that another does; one that breaks its promise has failed.
 
 An `Outflow` is the far side: how much may be sent, and whether to go on.
 
@@ -28,7 +29,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from asynqueue.errors import WorkerLost
+from asynqueue.errors import ImplementationError, WorkerLost
 
 AHEAD_LIMIT = 256
 """The most items in flight or ahead."""
@@ -165,6 +166,9 @@ class Inflow:
         if self._ended:
             # That what was stopped has been lost as well is no news.
             return [] if error is None or isinstance(error, WorkerLost) else [Unheard(error)]
+        if error is None and self._asked and self._lookahead and self._promised:
+            # Whoever was told of another item goes round for it, and has to be told something that is no end.
+            error = ImplementationError("it was said that more was left, and then there was no item (see moreLeft)")
         self._error = error
         return self._proceed()
 
