@@ -70,7 +70,8 @@ class TaskQueue:
     does not have one of its own. With WARN, each failing call is logged as an error; with VERBOSE, what the call
     was with it; with SPEW, every call and its result is. With RETURNFAILURE false, a failing call is logged and its
     Deferred fires with None. MAXQUEUED calls or more in the queue are too many: `ready` waits until there are
-    fewer. REACTOR is the installed one if it is not given.
+    fewer. REACTOR is the installed one if it is not given. All of a queue is for the reactor's thread, and it lives
+    until `shutdown`, or until the reactor stops.
 
     >>> from twisted.internet.task import Clock
     >>> from asynqueue import AsyncWorker, TaskQueue
@@ -320,8 +321,10 @@ class TaskQueue:
         worker ends it before the next begins. If F is a method of an object, that object lives on in every worker
         process, and later calls of its methods, or of itself, run on that copy.
 
-        The Deferred fails with the first error if it fails on any worker; an update under which workers die is
-        given up after the second. A ``consumer`` is a ValueError: an update has no items.
+        The Deferred fails with the first error if it fails on any worker. The update is saved all the same, for it need
+        not fail on the next: on a worker that comes later, or a process that takes the place of another, it is tried
+        again, and that it fails there is logged. An update under which workers die is given up after the second. A
+        ``consumer`` is a ValueError: an update has no items.
         """
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
