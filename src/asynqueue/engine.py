@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from asynqueue.core.commands import Assign, Command
 from asynqueue.core.records import Recalled
 from asynqueue.core.scheduler import Scheduler
-from asynqueue.core.window import BUDGET
+from asynqueue.core.window import BUDGET, LOOK
 from asynqueue.delay import installedReactor
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
@@ -50,6 +50,7 @@ class Engine:
         self._subscriptions: list[Subscription] = []
         self._over = False
         self._ticker: DelayedCall | None = None
+        self._looker: DelayedCall | None = None
         self.moment: float = 0.0  # when what is being carried out has happened, as the reactor tells the time
 
     def happened(self, commands: list[Command]) -> None:
@@ -59,6 +60,8 @@ class Engine:
             return
         if self._todo or self._readying:
             self._doAll()
+        if self._looker is None and self.scheduler.watching:
+            self._looker = self.clock().callLater(LOOK, self._looked)
         for subscription in self._subscriptions:
             subscription.changed()
 
@@ -121,8 +124,9 @@ class Engine:
     def end(self) -> None:
         """Nothing will happen any more."""
         self._over = True
-        if self._ticker is not None and self._ticker.active():
-            self._ticker.cancel()
+        for timer in (self._ticker, self._looker):
+            if timer is not None and timer.active():
+                timer.cancel()
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             subscription.end()
@@ -145,3 +149,7 @@ class Engine:
             return
         self._ticker = None
         self.happened(self.scheduler.tick())
+
+    def _looked(self) -> None:
+        self._looker = None
+        self.happened(self.scheduler.look())

@@ -89,6 +89,7 @@ class Far:
     updates: set[int] = attrs.field(factory=set)  # still to be run
     iterations: set[int] = attrs.field(factory=set)
     away: bool = False
+    stuck: bool = False  # it starts nothing
     joining: bool = True  # until it holds nothing and has no update to run
     hired: bool = False
     leaving: bool = False
@@ -100,7 +101,7 @@ class Far:
     @property
     def running(self) -> list[int]:
         """The tickets of what it runs."""
-        return list(islice(self.run, self.window.running))
+        return [] if self.stuck else list(islice(self.run, self.window.running))
 
     @property
     def roomy(self) -> bool:
@@ -109,7 +110,8 @@ class Far:
 
     def recall(self) -> None:
         """Give back what is not running."""
-        for ticket in list(self.run)[self.window.running :]:
+        running = self.running
+        for ticket in [ticket for ticket in self.run if ticket not in running]:
             del self.run[ticket]
             self.back[ticket] = Recalled()
 
@@ -316,6 +318,9 @@ class Model:
         self.ticking = False
         self.obey(self.scheduler.tick())
 
+    def look(self) -> None:
+        self.obey(self.scheduler.look())
+
     def strand(self) -> None:
         self.stranded = True
         self.due.update((t, Refused) for t, e in self.entries.items() if e.queued)
@@ -330,6 +335,7 @@ class Model:
         while True:
             busy = False
             for far in list(self.workers.values()):
+                far.stuck = False
                 for ticket in list(far.back):
                     self.finish(ticket, far.back[ticket])
                     busy = True

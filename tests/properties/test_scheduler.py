@@ -121,7 +121,23 @@ class SchedulerMachine(RuleBasedStateMachine):
     def tick(self) -> None:
         self.model.tick()
 
+    @rule()
+    def look(self) -> None:
+        self.model.look()
+
     # Workers.
+
+    @precondition(lambda self: any(not far.run for far in self.model.workers.values()))
+    @rule(data=st.data())
+    def stick(self, data: st.DataObject) -> None:
+        idle = sorted(far.id for far in self.model.workers.values() if not far.run)
+        self.model.workers[data.draw(st.sampled_from(idle))].stuck = True
+
+    @precondition(lambda self: any(far.stuck for far in self.model.workers.values()))
+    @rule()
+    def goOn(self) -> None:
+        for far in self.model.workers.values():
+            far.stuck = False
 
     @precondition(lambda self: len(self.model.workers) < 5)
     @rule(qualifications=QUALIFICATIONS, window=windows())
@@ -388,6 +404,42 @@ def test_work_conserving(data: st.DataObject) -> None:
         sizes = [len(far.given) for far in model.workers.values()]
         assert max(sizes) - min(sizes) <= 1
         assert sum(sizes) == min(4 * len(sizes), len(model.entries))
+
+
+@given(st.data(), st.booleans())
+def test_no_worker_idles_beside_another_that_holds_unstarted_tasks(data: st.DataObject, iterating: bool) -> None:
+    """Ticks see to it beside an iterator, looks beside a worker that was halted."""
+    model = Model()
+    workers = [model.workers[worker] for worker in crowd(model, data, atLeast=2)]
+
+    def proceed() -> None:
+        while any(far.back or far.running for far in workers):
+            for far in workers:
+                for ticket in list(far.back):
+                    model.finish(ticket, far.back[ticket])
+                for ticket in far.running:
+                    model.finish(ticket, Iterating(model.number(), 2.0) if iterates else Returned(None, 2.0))
+
+    iterates = iterating
+    if iterating:
+        load(model, data)
+        proceed()
+        iterates = False
+    for far in workers:
+        far.stuck = (bool(far.iterations) or not iterating) and data.draw(st.booleans())
+    load(model, data)
+    for _ in range(80):  # more often than there are tasks and workers that could give them back
+        proceed()
+        if model.ticking:
+            model.tick()
+        if not iterating:
+            model.look()
+    stuck = [far for far in workers if far.stuck]
+    assert not any(far.mayRun(task) for held in stuck for task in held.run.values() for far in workers if not far.stuck)
+    model.tick()
+    model.look()
+    model.tick()
+    assert not any(far.back for far in stuck), "what nobody starts goes round once, not for ever"
 
 
 @given(st.data())

@@ -392,6 +392,34 @@ class TestTheProcess:
         assert isAbsent(pid)
 
     @inLoop
+    async def test_a_call_does_not_wait_for_one_that_was_halted_while_another_idles(self) -> None:
+        async with ProcessQueue(2) as queue:
+            pid = await queue.call(os.getpid)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert pid not in await gatherResults([queue.call(os.getpid) for _ in range(20)])
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    @inLoop
+    async def test_a_call_does_not_wait_for_an_iterator_while_another_idles(self, tmp_path: Path) -> None:
+        def items() -> Iterator[int]:
+            yield os.getpid()
+            mark(tmp_path / "slow")
+            kit.waitFor(tmp_path / "go", "")
+            yield os.getpid()
+
+        async with ProcessQueue(2) as queue:
+            iteration = await queue.call(items)
+            pid = await anext(iteration)
+            waiting = anext(iteration)
+            await until(marks, tmp_path / "slow")
+            assert pid not in await gatherResults([queue.call(os.getpid) for _ in range(20)])
+            mark(tmp_path / "go")
+            assert await waiting == pid
+            iteration.stop()
+
+    @inLoop
     async def test_one_that_was_halted_is_replaced_when_the_time_of_its_call_is_up(self) -> None:
         async with ProcessQueue(1) as queue:
             pid = await queue.call(os.getpid)

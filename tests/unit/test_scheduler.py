@@ -630,3 +630,32 @@ def test_an_update_that_gives_an_iterator_is_refused_in_words() -> None:
     assert isinstance(told.outcome, Raised)
     assert isinstance(told.outcome.error, TypeError)
     assert str(told.outcome.error).startswith("an update cannot return an iterator, as ")
+
+
+def test_what_waits_beside_an_iterator_goes_to_a_worker_that_has_nothing_to_do(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.hire(2, (), ONE)
+    s.submit(task(1))
+    s.finished(1, Iterating("it"))
+    assert assigned(s.submit(task(2))) == [(2, 2)]
+    t = task(3)
+    assert s.submit(t) == [Assign(1, 3, t), Tick()]
+    assert s.tick() == []  # nobody could do it sooner
+    assert s.finished(2, DONE) == [Settle(2, DONE), Tick()]
+    assert s.tick() == [Recall(1)]
+    assert assigned(s.finished(3, Recalled())) == [(2, 3)]
+
+
+def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Scheduler) -> None:
+    s.hire(1, ["a"], ONE)
+    s.hire(2, ["b"], ONE)
+    assert assigned(s.submit(task(1, "a"))) == [(1, 1)]
+    assert s.watching
+    assert s.look() == []  # who has nothing to do may not run it
+    s.qualify(2, "a")
+    assert s.look() == [Recall(1)]
+    assert s.look() == []  # it was asked, and has started what it did not give back
+    assert assigned(s.finished(1, Recalled())) == [(2, 1)]
+    assert s.look() == []  # the first one has given it back
+    s.finished(2, DONE)
+    assert not s.watching

@@ -213,6 +213,23 @@ class TestLettingGoOfACall:
             gate.open()
 
     @inLoop
+    async def test_a_call_does_not_wait_for_an_iterator_while_another_thread_idles(self, gate: Gate) -> None:
+        def items() -> Iterator[str]:
+            yield threadName()
+            gate.passThrough()
+            yield threadName()
+
+        async with ThreadQueue(workers=2) as queue:
+            iteration = await queue.call(items)
+            name = await anext(iteration)
+            waiting = anext(iteration)
+            await until(gate.reached.is_set)
+            assert name not in await gatherResults([queue.call(threadName) for _ in range(20)])
+            gate.open()
+            assert await waiting == name
+            iteration.stop()
+
+    @inLoop
     async def test_one_that_does_not_end_when_it_is_told_to_is_abandoned(
         self, gate: Gate, monkeypatch: pytest.MonkeyPatch
     ) -> None:

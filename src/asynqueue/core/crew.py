@@ -47,6 +47,7 @@ class Member:
 
     __slots__ = (
         "answered",
+        "asked",
         "cls",
         "granted",
         "held",
@@ -79,6 +80,7 @@ class Member:
         self.answered: int = 0  # outcomes so far
         self.ticked: int = -1  # outcomes at the last tick
         self.silent: int = 0  # ticks since the last outcome
+        self.asked: int = 0  # the last ticket of all when it was asked for what it has not started
 
     @property
     def rank(self) -> tuple[int, int]:

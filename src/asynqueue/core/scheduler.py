@@ -22,6 +22,11 @@ What is assigned beyond what a worker runs at once is *ahead*. While anything is
 while another has nothing to do, is stalled: its window falls
 to what it runs, and what it has not started is recalled.
 
+A worker may have started nothing of what it holds: it makes an item of an iterator that takes long, or was halted. So
+when another that may run that has nothing to do, it is *asked*: what it has not started is recalled, and goes there. It
+is asked at the next tick if it has an iterator, else at the next `look`; once for each task, for what it does not give
+back then it has started; and a task that a worker gave back is not taken from another for that one's sake.
+
 A call that returned an iterator is settled, but its worker holds an open *iteration*; a queue that shuts down,
 and a worker that leaves, wait for those to end.
 
@@ -88,6 +93,8 @@ class Scheduler:
         self._tickets: dict[int, Assignment] = {}  # by ticket, the abandoned and the updates too
         self._workers: dict[int, Member] = {}
         self._saved: dict[int, Task] = {}  # the updates for workers to come
+        self._open = 0  # iterations
+        self._gaveBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
         self._deaths: dict[int, int] = {}  # of workers, by update
         self._sequences: set[int] = set()  # the updates that are to be run on further workers
         self._lastTicket = 0
@@ -117,7 +124,12 @@ class Scheduler:
     @property
     def iterations(self) -> int:
         """How many iterators, returned by calls, have not ended."""
-        return sum(len(worker.iterations) for worker in self._workers.values())
+        return self._open
+
+    @property
+    def watching(self) -> bool:
+        """True while one worker may have to do what another was given."""
+        return bool(self._assigned) and len(self._workers) > 1
 
     @property
     def closed(self) -> bool:
@@ -219,8 +231,9 @@ class Scheduler:
     def iterationEnded(self, workerID: int, taskID: int) -> list[Command]:
         """The iterator that a task returned is exhausted, stopped, failed or lost."""
         worker = self._workers.get(workerID)
-        if worker is not None:
+        if worker is not None and taskID in worker.iterations:
             worker.iterations.discard(taskID)
+            self._open -= 1
             self._review(worker)
         return self._dispatch()
 
@@ -321,8 +334,12 @@ class Scheduler:
     def tick(self) -> list[Command]:
         """One `window.BUDGET` has passed since `Tick` was ordered."""
         self._ticking = False
+        idle = self._idle()
         for worker in self._workers.values():
-            if worker.ahead > 0:
+            if worker.ahead <= 0:
+                if worker.iterations:
+                    self._askFor(worker, idle)
+            else:
                 worker.silent = worker.silent + 1 if worker.answered == worker.ticked else 0
                 worker.ticked = worker.answered
                 if worker.silent >= (1 if self._idles else worker.window.patience):
@@ -331,6 +348,14 @@ class Scheduler:
                     self._review(worker)
                 else:
                     self._wantTick()
+        return self._dispatch()
+
+    def look(self) -> list[Command]:
+        """One `window.LOOK` has passed while it was `watching`."""
+        idle = self._idle()
+        if idle:
+            for worker in self._workers.values():
+                self._askFor(worker, idle)
         return self._dispatch()
 
     def shutdown(self) -> list[Command]:
@@ -356,6 +381,24 @@ class Scheduler:
             if worker.ahead > 0 and worker.window.slow and (task.series is None or task.series in worker.qualifications)
         ]
 
+    def _idle(self) -> list[Member]:
+        """The workers that have nothing to do."""
+        return [w for w in self._workers.values() if w.state is WorkerState.OPEN and not w.held]
+
+    def _askFor(self, worker: Member, idle: list[Member]) -> None:
+        """Ask WORKER, unless it was, for what it has not started, if one of those IDLE may run that."""
+        if worker.held and next(reversed(worker.held)) > worker.asked:
+            for ticket, assignment in worker.held.items():
+                if ticket > worker.asked and not assignment.task.update and self._helped(assignment.task, idle):
+                    worker.asked = self._lastTicket
+                    self._commands.append(Recall(worker.id))
+                    break
+
+    def _helped(self, task: Task, idle: list[Member]) -> bool:
+        """Whether one of those IDLE may run TASK, and has not given it back."""
+        gave = self._gaveBack.get(task.id, ())
+        return any((task.series is None or task.series in w.qualifications) and w.id not in gave for w in idle)
+
     def _putBack(self, task: Task, place: Place) -> None:
         if self._stranded:
             self._settle(task.id, Refused(self._stranded))
@@ -363,6 +406,7 @@ class Scheduler:
         self._crew.putBack(task, place)
 
     def _settle(self, taskID: int, settlement: Settlement) -> None:
+        self._gaveBack.pop(taskID, None)
         self._commands.append(Settle(taskID, settlement))
 
     def _cancelQueued(self, taskIDs: list[int]) -> list[Command]:
@@ -386,6 +430,7 @@ class Scheduler:
                 self._commands.append(Discard(outcome.source))
             else:
                 worker.iterations.add(assignment.task.id)
+                self._open += 1
         if assignment.task.update:
             self._updateEnded(worker, assignment.task, outcome)
         elif not assignment.abandoned:
@@ -401,6 +446,8 @@ class Scheduler:
         if place.band == FAIR:  # back before all that never went, in the order in which they went
             place = Place(RETURNED, assignment.ticket, task.id)
         if isinstance(outcome, Recalled):
+            if assignment.ticket <= assignment.worker.asked:
+                self._gaveBack.setdefault(task.id, set()).add(assignment.worker.id)
             self._putBack(task, place)
         elif isinstance(outcome, (Lost, Interrupted)):
             task = task.again()
@@ -421,7 +468,7 @@ class Scheduler:
         self._commands.append(Assign(worker.id, assignment.ticket, task))
         if place is not None:
             self._assigned[task.id] = assignment
-            if worker.ahead > 0:
+            if worker.ahead > 0 or (worker.iterations and len(self._workers) > 1):
                 self._wantTick()
 
     @property
@@ -466,6 +513,8 @@ class Scheduler:
             self._move(worker, "fill")
         if worker.state is WorkerState.OPEN:
             self._crew.hasRoom(worker)
+            if self._open > len(worker.iterations) and not worker.held:
+                self._wantTick()  # what another has not started, it may start
 
     def _armRunning(self, worker: Member) -> None:
         """Start the clocks of what WORKER can have started."""
@@ -484,6 +533,7 @@ class Scheduler:
     def _bury(self, worker: Member, reassign: bool, lost: Lost) -> None:
         """WORKER is gone: what it held goes elsewhere, or settles."""
         del self._workers[worker.id]
+        self._open -= len(worker.iterations)
         for n, assignment in enumerate(worker.held.values()):
             del self._tickets[assignment.ticket]
             started = n < worker.window.limits.running
@@ -573,6 +623,8 @@ class Scheduler:
             assert assignment.task.id == taskID
             assert self._tickets[assignment.ticket] is assignment
             assert not assignment.abandoned
+        assert self._gaveBack.keys() <= set(self._crew) | self._assigned.keys(), "only of what is not settled"
+        assert self._open == sum(len(worker.iterations) for worker in self._workers.values())
         for worker in self._workers.values():
             worker.window.validate()
             self._validateWorker(worker)

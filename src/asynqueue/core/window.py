@@ -29,6 +29,9 @@ BUDGET = 0.001
 NEXT_LIMIT = 4 * BUDGET
 """Seconds that a call may take for a worker to hold the next one meanwhile."""
 
+LOOK = 0.1
+"""Seconds after which it is looked, again and again, whether a worker has not started what another could."""
+
 _LEAST = 1e-9  # seconds
 
 
