@@ -142,8 +142,9 @@ class ProcessWorker:
         if task.update or not self._watching:
             return process.link.call(task, raw)
         self._wear.given()
+        sent = perf_counter()
         outcome = process.link.call(task, raw)
-        outcome.addCallback(self._ended, process, perf_counter())
+        outcome.addCallback(self._ended, process, sent)
         self._review(process)
         return outcome
 
