@@ -110,7 +110,12 @@ class DaskWorker:
         self._resize = resize
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when the cluster is back after it was lost, or is lost for ever."""
+        """RESIGN is called when the cluster is back after it was lost, or is lost for ever.
+
+        Raises `asynqueue.errors.WorkerError` if it was stopped: its place on the cluster is no more.
+        """
+        if self._stopped:
+            raise WorkerError("this DaskWorker was stopped: attach a new one")
         self._resign = resign
         if not self._begun:
             self._begun = True

@@ -123,7 +123,12 @@ class ProcessWorker:
         return list(self._times or ())
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when the process has been replaced, or cannot be."""
+        """RESIGN is called when the process has been replaced, or cannot be. One that was stopped starts afresh."""
+        if self._stopping:
+            self._process = self._successor = None
+            self._succeeded = self._stopping = False
+            self._failedStarts = 0
+            self._wear = Wear(self._limits)
         self._resign = resign
         self._await(self.process)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -17,6 +18,8 @@ from asynqueue.engine import Engine
 from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.runs import Runs
+
+_attached: WeakValueDictionary[int, Worker] = WeakValueDictionary()  # by id(), to any queue
 
 
 class Staff:
@@ -63,10 +66,13 @@ class Staff:
             raise ImplementationError(f"{type(worker).__name__} is not a Worker: it lacks {', '.join(lacking)}")
         if worker in self._workers.values():
             raise ValueError(f"{worker!r} is attached to this queue already")
+        if _attached.get(id(worker)) is worker:
+            raise ValueError(f"{worker!r} is attached to another queue: detach it there first")
         series, limits = qualifications(worker), window(worker)
         self._last += 1
         workerID = self._last
         self._workers[workerID] = worker
+        _attach(worker)
         hired: Deferred[int] = Deferred()
         self._hiring[workerID] = [hired]
         self._watchReactor()
@@ -78,6 +84,7 @@ class Staff:
             worker.setResignator(partial(self._resigned, workerID))  # it may resign at once, or fail to start
         except Exception:
             del self._workers[workerID], self._hiring[workerID]
+            _attached.pop(id(worker), None)
             self._lose(workerID, True, "the worker could not be attached")
             raise
         self._engine.happened([])
@@ -199,8 +206,10 @@ class Staff:
 
     def _left(self, workerID: int, unfinished: list[Task], error: BaseException | None = None) -> None:
         """A worker is gone, because of ERROR and with what it left unfinished."""
-        if self._workers.pop(workerID, None) is None:
+        worker = self._workers.pop(workerID, None)
+        if worker is None:
             return
+        _attached.pop(id(worker), None)
         self._away.discard(workerID)
         self._qualified.pop(workerID, None)
         for hired in self._hiring.pop(workerID, []):
@@ -223,3 +232,11 @@ class Staff:
             self._lose(workerID, False, "the reactor has stopped", crash=True)
             self._left(workerID, [])
         self._engine.happened(self._scheduler.shutdown())
+
+
+def _attach(worker: Worker) -> None:
+    """Know that a queue has WORKER."""
+    try:
+        _attached[id(worker)] = worker
+    except TypeError:
+        pass  # it has no room for a weak reference, and nobody else's word is worth one that lasts

@@ -63,6 +63,15 @@ class TestResultsAndErrors:
             assert await queue.call(os.getpid) != os.getpid()
 
     @inLoop
+    async def test_a_worker_that_was_stopped_is_refused(self, client: Client) -> None:
+        async with await queueFor(client) as queue:
+            (worker,) = queue.workers()
+            await queue.detachWorker(worker)
+            with pytest.raises(WorkerError, match="was stopped: attach a new one"):
+                queue.attachWorker(worker)
+            assert not queue.workers()
+
+    @inLoop
     async def test_an_error_is_the_original_one_with_the_far_traceback(self, client: Client) -> None:
         async with await queueFor(client) as queue:
             error = await failureOf(queue.call(kit.raiseThis, KeyError("gone")))

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import closings, engine, errors, universe, workerprocess
+from asynqueue import TaskQueue, closings, engine, errors, universe, workerprocess
 from asynqueue.core import calltimes, window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
@@ -381,6 +381,20 @@ class TestTheProcess:
         await queue.shutdown()
         assert isAbsent(pid)
         assert its.exitcode == -signal.SIGKILL
+
+    @pytest.mark.parametrize("crash", [False, True])
+    @inLoop
+    async def test_a_worker_that_was_stopped_starts_afresh_when_it_is_taken_again(self, crash: bool) -> None:
+        worker = ProcessWorker(maxTasks=2)
+        async with TaskQueue(worker) as queue:
+            before = await gatherResults([queue.call(os.getpid) for _ in range(3)])
+            await queue.detachWorker(worker, crash=crash)
+            assert await queue.attachWorker(worker) == 2
+            after = await gatherResults([queue.call(os.getpid) for _ in range(3)])
+            assert not {*before} & {*after}
+            assert len({*after}) == 2
+        async with TaskQueue(worker) as queue:
+            assert await queue.call(kit.echo, 1) == 1
 
     @inLoop
     async def test_one_that_was_halted_does_not_hold_up_the_shutdown(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -550,6 +550,26 @@ class TestWorkers:
         with pytest.raises(ValueError, match="attached to this queue already"):
             held.attachWorker(worker)
 
+    def test_one_that_another_queue_has_is_refused_until_that_lets_it_go(self, clock: Clock) -> None:
+        worker, other = HeldWorker(), HeldWorker()
+        queue = TaskQueue(worker, reactor=clock)
+        with pytest.raises(ValueError, match="is attached to another queue: detach it there first"):
+            TaskQueue(worker, reactor=clock)
+        taking = TaskQueue(other, reactor=clock)
+        queue.detachWorker(worker)
+        assert resultOf(taking.attachWorker(worker)) == 2
+        d = queue.call(nothing)
+        assert not outcomes(d)
+
+    def test_one_that_was_stopped_is_taken_again(self, clock: Clock) -> None:
+        worker = AsyncWorker(reactor=clock)
+        for _ in range(2):
+            queue = TaskQueue(worker, reactor=clock)
+            d = queue.call(size, 7)
+            clock.advance(0)
+            assert resultOf(d) == 7
+            assert outcomes(queue.shutdown()) == [None]
+
     def test_one_that_cannot_start_is_not_attached(self, clock: Clock) -> None:
         class Broken(HeldWorker):
             def setResignator(self, resign: Resignator) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import ThreadLooper, ThreadQueue, ThreadWorker, closings, errors
+from asynqueue import TaskQueue, ThreadLooper, ThreadQueue, ThreadWorker, closings, errors
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Raised, Recalled, Returned, Task
 from asynqueue.errors import WorkerLost
 from asynqueue.universe import SLICE
@@ -249,6 +249,16 @@ class TestLettingGoOfACall:
         with pytest.raises(WorkerLost):
             await kit.drained(iteration)
         gate.open()
+
+    @inLoop
+    async def test_one_that_was_stopped_is_taken_again(self) -> None:
+        worker = ThreadWorker()
+        names = set()
+        for _ in range(2):
+            async with TaskQueue(worker) as queue:
+                names.add(await queue.call(threadName))
+            assert not ours()
+        assert len(names) == 2
 
     @inLoop
     async def test_a_running_call_that_is_cancelled_ends_now_and_its_thread_is_abandoned(self, gate: Gate) -> None:

@@ -35,6 +35,15 @@ class TestCalls:
             assert await queue.call(Things.name) == "Things"
 
     @inLoop
+    async def test_a_worker_that_was_stopped_is_refused(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            (worker,) = queue.workers()
+            await queue.detachWorker(worker)
+            with pytest.raises(WorkerError, match="was stopped: attach a new one"):
+                queue.attachWorker(worker)
+            assert not queue.workers()
+
+    @inLoop
     async def test_an_error_is_the_original_one_with_its_traceback(self, kind: str, tmp_path: Path) -> None:
         async with wired(kind, tmp_path) as queue:
             error = await failureOf(queue.call(Things.fail, KeyError("here")))

@@ -21,7 +21,7 @@ from asynqueue.base import TaskQueue
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.window import Window
 from asynqueue.delay import deferToDelay, installedReactor
-from asynqueue.errors import AuthenticationError, WorkerLost
+from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
 from asynqueue.interfaces import Report, Resignator
 from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.wire import keys
@@ -108,7 +108,12 @@ class WireWorker:
         self._next: IDelayedCall | None = None
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when there is no connection, and when there is one again."""
+        """RESIGN is called when there is no connection, and when there is one again.
+
+        Raises `asynqueue.errors.WorkerError` if it was stopped: its connection is over.
+        """
+        if self._stopping:
+            raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = resign
         resign(away=True)
         reactor: Any = installedReactor(self._reactor)
