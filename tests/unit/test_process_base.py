@@ -109,6 +109,7 @@ async def test_what_raises_at_its_start_fails_the_attachment(tmp_path: Path) -> 
 @inLoop
 async def test_its_module_costs_a_process_nothing() -> None:
     async with ProcessQueue(1) as queue:
-        await queue.call(ProcessBase().startProcess)
+        # Not as a bound method: where twisted.persisted is imported, Twisted has those pickled in a way of its own.
+        await queue.call(ProcessBase.startProcess, ProcessBase())
         imported = {name.partition(".")[0] for name in await queue.call(kit.modules)}
     assert imported & {"twisted", "attr", "attrs", "zope"} == set()
