@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asynqueue.core import messages as m
+from asynqueue.core.doubt import ATTEMPTS, Doubt
 from asynqueue.core.framing import WIRE_FRAME_LIMIT, Decoder, encode
 from asynqueue.core.handshake import NONCE, FarShake, NearShake, Proved, Refuse, Say
 from asynqueue.core.outgoing import Outgoing
@@ -45,6 +46,17 @@ def test_both_are_proved_if_and_only_if_they_have_one_key(
             unheard[peer] += b"".join(c.words for c in commands if isinstance(c, Say))
             proved += sum(isinstance(c, Proved) for c in commands)
     assert proved == (2 if theirs == key else 0)
+
+
+@given(st.lists(st.sampled_from(["proved", "ended", "refused"]), max_size=40))
+def test_only_a_server_never_trusted_is_given_up_for_its_silence(happenings: list[str]) -> None:
+    doubt, row = Doubt(), 0
+    for n, happening in enumerate(happenings, 1):
+        if happening == "proved":
+            doubt.proved()
+            continue
+        row = row + 1 if happening == "ended" else 0
+        assert doubt.failed(happening == "ended") == ("proved" in happenings[:n] or row < ATTEMPTS)
 
 
 MESSAGES = st.one_of(

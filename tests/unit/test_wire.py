@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs
 
 from asynqueue import TaskQueue, WireQueue, WireWorker
+from asynqueue.core.doubt import ATTEMPTS
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.wire import Limits, Method, WireServer, WireWorkerUniverse, keys
 from asynqueue.wire.universe import load, methods
@@ -272,6 +274,18 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
+class Silent(Protocol):
+    """Ends each connection without a word, and is then among ATTEMPTS: a tunnel at the far end of which nobody is."""
+
+    def __init__(self, attempts: list[Silent]) -> None:
+        self.attempts = attempts
+
+    def connectionMade(self) -> None:
+        self.attempts.append(self)
+        transport: Any = self.transport
+        transport.loseConnection()
+
+
 class TestTrust:
     @pytest.mark.parametrize("kind", ["unix", "tcp"])
     @inLoop
@@ -307,21 +321,63 @@ class TestTrust:
                 assert "none is trusted" in str(error)
                 await queue.shutdown()
 
+    @pytest.mark.parametrize("lacks", ["certificate", "our certificate", "our authority", "our host", "tls"])
     @inLoop
-    async def test_a_certificate_of_another_authority_is_refused(self, tmp_path: Path) -> None:
+    async def test_whoever_tls_does_not_trust_hears_so_and_the_server_logs_it(self, lacks: str, tmp_path: Path) -> None:
         import trustme
 
         certificates = Certificates(tmp_path)
         certificates.issue(trustme.CA(), "stranger", "client@example.com")
         server = await WireServer(certificates.listen(), Things).start()
-        for name in ("stranger", None):
-            with logged():
-                worker = WireWorker(Things, certificates.connect(portOf(server), name), reconnect=False)
-                queue = TaskQueue()
-                assert isinstance(await failureOf(queue.attachWorker(worker)), WorkerLost)
-                await queue.shutdown()
+        port = portOf(server)
+        description = certificates.connect(port)
+        if lacks == "certificate":
+            description = certificates.connect(port, None)
+        elif lacks == "our certificate":
+            description = certificates.connect(port, "stranger")
+        elif lacks == "our authority":
+            trustme.CA().cert_pem.write_to_path(certificates.roots / "ca.pem")
+        elif lacks == "our host":
+            description = description.replace("127.0.0.1", "localhost")
+        else:
+            description = f"tcp:127.0.0.1:{port}"
+        key = KEY if lacks == "tls" else None
+        with logged() as events:
+            queue = TaskQueue()
+            hired = queue.attachWorker(WireWorker(Things, description, key=key, reconnect=lambda failures: 0.001))
+            error = await failureOf(hired)
+            await queue.shutdown()
+            await until(lambda: any("peer" in event for event in events))
+        assert isinstance(error, AuthenticationError)
+        assert ("10 times in a row; does a wire server listen there" if lacks == "tls" else "trust") in str(error)
+        told = next(event for event in events if "peer" in event)
+        assert told["peer"].startswith("127.0.0.1:")
+        if lacks == "our host":  # which only the client knows
+            assert told["log_format"] == "{peer} left before it had proved itself: {why}"
+        else:
+            assert told["log_format"] == "refused {peer}: {why}"
+            assert told["why"].startswith("TLS says ")
         assert not server._clients
         await server.stop()
+
+    @inLoop
+    async def test_a_server_that_was_trusted_is_connected_to_until_it_is_there_again(self, tmp_path: Path) -> None:
+        from twisted.internet import reactor
+        from twisted.internet.endpoints import UNIXServerEndpoint
+
+        attempts: list[Silent] = []
+        with logged():
+            async with served("unix", tmp_path) as (_, description, _):
+                queue = WireQueue(description, Things, key=KEY, reconnect=lambda failures: 0.001)
+                assert await queue.call(Things.add, 1) == 2
+            tunnel = Factory.forProtocol(lambda: Silent(attempts))
+            port = await UNIXServerEndpoint(reactor, str(tmp_path / "socket")).listen(tunnel)
+            call = queue.call(Things.add, 2)
+            await until(lambda: len(attempts) > 2 * ATTEMPTS)
+            await port.stopListening()
+            async with served("unix", tmp_path):
+                assert await call == 3
+                await queue.shutdown()
 
     @inLoop
     async def test_tls_without_certificates_of_clients_asks_for_the_key(self, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from asynqueue.serialization import dumpError, dumpItem, dumpResult, loads
 from asynqueue.sources import LocalSource
 from asynqueue.threads import ThreadWorker
 from asynqueue.universe import SLICE, isIterator
+from asynqueue.wire.distrust import distrust
 from asynqueue.wire.heart import Heart
 from asynqueue.wire.outbox import Outbox
 from asynqueue.wire.universe import WireWorkerUniverse, unpack
@@ -129,6 +130,8 @@ class Client(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone: nothing of it goes on."""
+        if not self._proved and not self._over:
+            self._leftUnproved(reason)
         self._over = True
         self._heart.stop()
         for call in self._hurry, self._later:
@@ -144,6 +147,14 @@ class Client(Protocol):
         for lane in [*self._lanes, *self._busyLanes.values()]:
             lane.crash()
         self._server.went(self)
+
+    def _leftUnproved(self, reason: Failure) -> None:
+        why = distrust(reason)
+        if why is not None:
+            self._log.warn("refused {peer}: {why}", peer=self.peer, why=why)
+        else:
+            why = reason.getErrorMessage().rstrip(".")
+            self._log.warn("{peer} left before it had proved itself: {why}", peer=self.peer, why=why)
 
     def _certified(self) -> bool:
         transport: Any = self.transport

@@ -20,9 +20,14 @@ from asynqueue.errors import AuthenticationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.link import Link
 from asynqueue.serialization import dumpCall
+from asynqueue.wire.distrust import distrust
 from asynqueue.wire.heart import Heart
 from asynqueue.wire.outbox import Outbox
 from asynqueue.wire.universe import nameOf, pack
+
+
+class Ended(WorkerLost):
+    """A connection ended before the server had proved itself, and nobody said why."""
 
 
 class _NoPermits:
@@ -189,8 +194,14 @@ class WireLink(Link):
             return
         self.open = False
         if not self.proved.called:
-            why = f"the connection to {self._server} was lost before it had proved itself: {reason.getErrorMessage()}"
-            self.proved.errback(WorkerLost(why))
+            self.proved.errback(self._unproved(reason))
+
+    def _unproved(self, reason: Failure) -> AuthenticationError | Ended:
+        why = distrust(reason)
+        if why is not None:
+            return AuthenticationError(f"{self._server} and this client do not trust one another: {why}")
+        why = reason.getErrorMessage().rstrip(".")
+        return Ended(f"the connection to {self._server} was lost before it had proved itself: {why}")
 
     def _obey(self, commands: list[Command]) -> None:
         transport: Any = self.transport

@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 from zope.interface import implementer
 
 from asynqueue.base import TaskQueue
+from asynqueue.core.doubt import ATTEMPTS, Doubt
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.window import Window
 from asynqueue.delay import deferToDelay, installedReactor
@@ -26,7 +27,7 @@ from asynqueue.interfaces import Report, Resignator
 from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.wire import keys
 from asynqueue.wire.heart import SILENCE, checked
-from asynqueue.wire.near import WireLink
+from asynqueue.wire.near import Ended, WireLink
 from asynqueue.wire.universe import WireWorkerUniverse
 
 AHEAD = 63
@@ -40,6 +41,8 @@ STOP_GRACE = 5.0
 
 RECONNECT: Callable[[int], float] = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6)
 """Seconds before the next attempt to connect, by how many have failed in a row: up to half a minute, with a jitter."""
+
+_HINT = "does a wire server listen there, for TLS or without as the description says, and does it trust this client?"
 
 
 class WireWorker:
@@ -64,8 +67,8 @@ class WireWorker:
     is silent for SILENCE seconds counts as lost. With RECONNECT true it is connected to again, at first soon, then
     each half minute; RECONNECT may be a function from the number of failures in a row to the seconds to wait. With
     RECONNECT false, the worker resigns the first time that there is no connection. It resigns in any case when the
-    server cannot be trusted, or does not trust it: then `TaskQueue.attachWorker` fails with
-    `asynqueue.errors.AuthenticationError`.
+    server cannot be trusted, or does not trust it, or, never yet trusted, has ended ten connections in a row without a
+    word: then `TaskQueue.attachWorker` fails with `asynqueue.errors.AuthenticationError`.
     """
 
     cQualified: tuple[str, ...] = ("wire", "remote")
@@ -106,6 +109,7 @@ class WireWorker:
         self._idle: Deferred[None] | None = None  # the same, while there is something to wait for
         self._report: Report | None = None
         self._next: IDelayedCall | None = None
+        self._doubt = Doubt()
 
     def setResignator(self, resign: Resignator) -> None:
         """RESIGN is called when there is no connection, and when there is one again.
@@ -221,6 +225,7 @@ class WireWorker:
 
     def _joined(self, link: WireLink) -> None:
         self._next = None
+        self._doubt.proved()
         if link.open and not self._stopping and self._resign is not None:
             self._link = link
             self._resign(returning=True)
@@ -233,6 +238,8 @@ class WireWorker:
             self._soon(self._giveUp, error)
         elif not self._reconnect:
             self._soon(self._giveUp, WorkerLost(f"{self.description} cannot be reached: {error}"))
+        elif not self._doubt.failed(isinstance(error, Ended)):
+            self._soon(self._giveUp, AuthenticationError(f"{error}, {ATTEMPTS} times in a row; {_HINT}"))
         else:
             self._log.warn("{server} cannot be reached: {error}", server=self.description, error=error)
 
