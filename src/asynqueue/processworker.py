@@ -24,7 +24,7 @@ from asynqueue.core.wear import Condition, Wear, WearLimits
 from asynqueue.core.window import Window
 from asynqueue.delay import installedReactor
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import Report, Resignator, Resizer
+from asynqueue.interfaces import DelayedCall, Report, Resignator, Resizer
 from asynqueue.options import seriesOf
 from asynqueue.workerprocess import WorkerProcess, contextFor, residentMemory
 
@@ -32,10 +32,16 @@ __all__ = ["ProcessWorker"]
 
 START_ATTEMPTS = 3
 """How many processes in a row may die before they speak, other than killed from outside; then a worker gives up.
-So it does when as many in a row cannot be started at all."""
+Its first process is tried to start as often."""
 
 START_PAUSE = 0.01
-"""Seconds between one process that could not be started and the next."""
+"""Seconds between one first process that could not be started and the next."""
+
+RESTART_ATTEMPTS = 10
+"""How often it is tried to start a process in the place of one that has died, before a worker gives up."""
+
+RESTART_PAUSE = 0.1
+"""Seconds between two such attempts: a fork server may take its time to die, and be replaced."""
 
 T = TypeVar("T")
 
@@ -101,6 +107,7 @@ class ProcessWorker:
         self._succeeded = False  # it was, or could not be
         self._stopping = False
         self._failedStarts = 0
+        self._restarting: DelayedCall | None = None
         self._resign: Resignator | None = None
         self._resize: Resizer | None = None
         self._report: Report | None = None
@@ -111,7 +118,7 @@ class ProcessWorker:
     def process(self) -> WorkerProcess:
         """The process, which has a `pid` and `is_alive()`; started, if it was not."""
         if self._process is None:
-            self._process = self._start()
+            self._process = self._start(START_ATTEMPTS if self._restarting is None else 1)
         return self._process
 
     def memUsage(self) -> int | None:
@@ -175,14 +182,14 @@ class ProcessWorker:
 
     def stop(self) -> Deferred[None]:
         """Have the process exit when it has done what it was given; fires when it is gone."""
-        self._stopping = True
+        self._stop()
         for process in list(self._processes):
             process.goodbye()
         return _allOf([process.gone for process in self._processes])
 
     def crash(self) -> Sequence[Task]:
         """Kill the process; the tasks without an outcome."""
-        self._stopping = True
+        self._stop()
         for process in list(self._processes):
             process.kill()
             process.link.hearOut()
@@ -200,12 +207,7 @@ class ProcessWorker:
         if process is not self._process or self._stopping:
             return
         self._process = None
-        try:
-            self._takeOver()
-        except ProcessError as error:
-            self._giveUp(str(error))
-        else:
-            self._return()
+        self._restart(1)
 
     def lost(self, process: WorkerProcess) -> None:
         """PROCESS has died. (For the process itself.)"""
@@ -219,6 +221,30 @@ class ProcessWorker:
             self._failedStarts += 1
             if self._failedStarts == START_ATTEMPTS:
                 self._giveUp(f"{START_ATTEMPTS} processes in a row died before they were ready")
+
+    def _restart(self, attempt: int) -> None:
+        """Have another process, for which this is so many an ATTEMPT; until there is one, nothing is given to us."""
+        self._restarting = None
+        try:
+            if self._process is None:  # else there was need of one meanwhile
+                self._takeOver()
+        except ProcessError as error:
+            if attempt == RESTART_ATTEMPTS:
+                self._giveUp(str(error))
+                return
+            if self._resize is not None:
+                self._resize(None)
+            if not self._stopping and self._process is None:
+                clock = installedReactor(self._reactor)
+                self._restarting = clock.callLater(RESTART_PAUSE, self._restart, attempt + 1)
+        else:
+            self._return()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            self._restarting = None
 
     def _watchedEnded(self, ticket: int, outcome: RunOutcome) -> None:
         self._watched.pop(ticket, None)
@@ -284,7 +310,7 @@ class ProcessWorker:
         if self._resign is not None:
             self._resign()
 
-    def _start(self) -> WorkerProcess:
+    def _start(self, attempts: int = 1) -> WorkerProcess:
         if self._stopping:
             raise ProcessError("this worker was stopped")
         for attempt in count(1):
@@ -292,7 +318,7 @@ class ProcessWorker:
                 process = WorkerProcess(self._context, installedReactor(self._reactor), self, self._useReactor)
                 break
             except (OSError, EOFError) as error:
-                if attempt == START_ATTEMPTS:
+                if attempt == attempts:
                     raise ProcessError(f"no process could be started: {error!r}") from error
                 time.sleep(START_PAUSE)  # a fork server that was killed is noticed, and replaced, when it is buried
         self._processes[process] = None

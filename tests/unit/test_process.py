@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import TaskQueue, closings, engine, errors, universe, workerprocess
+from asynqueue import TaskQueue, closings, engine, errors, processworker, universe, workerprocess
 from asynqueue.core import calltimes, window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
@@ -761,6 +761,42 @@ class TestDeath:
             assert await queue.call(kit.echo, 1) == 1
 
     @inLoop
+    async def test_a_replacement_that_cannot_be_started_at_once_is_started_soon(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin = workerprocess.WorkerProcess._begin
+        failed: list[Exception] = [EOFError(), ConnectionRefusedError(111, "Connection refused")] * 4
+
+        def beginLater(self: Any, *args: Any) -> Any:
+            if failed:
+                raise failed.pop()
+            return begin(self, *args)
+
+        async with ProcessQueue(1) as queue:
+            await queue.update(mark, "/dev/null")
+            pid = await queue.call(os.getpid)
+            monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
+            monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+            os.kill(pid, signal.SIGKILL)
+            assert len({*await gatherResults([queue.call(os.getpid) for _ in range(20)])} - {pid}) == 1
+            assert not failed
+
+    @inLoop
+    async def test_one_that_is_to_be_started_is_not_when_the_queue_shuts_down(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        queue = ProcessQueue(1)
+        pid = await queue.call(os.getpid)
+        monkeypatch.setattr(processworker, "RESTART_PAUSE", 3600)
+        monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: only(queue)._restarting is not None)
+        await queue.shutdown()
+
+    @inLoop
     async def test_a_replacement_that_cannot_be_started_makes_the_calls_fail(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -769,6 +805,7 @@ class TestDeath:
 
         queue = ProcessQueue(1)
         assert await queue.call(kit.echo, 1) == 1
+        monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
         monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
         os.kill(only(queue).process.pid, signal.SIGKILL)
         error = await failureOf(queue.call(kit.echo, 2))
