@@ -21,6 +21,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 
 from asynqueue.callees import FarCallees
@@ -139,6 +140,11 @@ class ProcessUniverse:
     def _returned(self, call: m.Call, result: Any, seconds: float) -> None:
         """CALL gave RESULT after so many SECONDS."""
         try:
+            if comesLater(result):
+                kind = "coroutine" if isinstance(result, CoroutineType) else type(result).__name__
+                raise TypeError(
+                    f"the call returned a {kind}, which its process does not wait for: one with useReactor=True does"
+                )
             if not call.raw and isIterator(result):
                 self._iterations[call.id] = Iteration(result)
                 outcome: m.ToNear = m.Opened(call.id, seconds)
@@ -193,6 +199,15 @@ class ProcessUniverse:
 def isIterator(x: object) -> bool:
     """True for what has items to come: an object with ``__iter__`` and ``__next__``."""
     return hasattr(type(x), "__next__") and hasattr(type(x), "__iter__")
+
+
+def comesLater(x: object) -> bool:
+    """True for a Deferred, and for a coroutine, which is closed: it is not told of as forgotten."""
+    if isinstance(x, CoroutineType):
+        x.close()
+        return True
+    defer = sys.modules.get("twisted.internet.defer")  # which is not imported for this: then there is no Deferred
+    return defer is not None and isinstance(x, defer.Deferred)
 
 
 def main(

@@ -45,6 +45,10 @@ def pids(queue: ProcessQueue) -> list[int]:
     return [worker.process.pid for worker in queue.workers() if isinstance(worker, ProcessWorker)]
 
 
+async def coroutine() -> None:
+    """What a plain worker process does not wait for."""
+
+
 async def warmUp(queue: ProcessQueue) -> None:
     """Have the windows of QUEUE's workers grow."""
     await gatherResults([queue.call(kit.echo, 1) for _ in range(3000)])
@@ -141,19 +145,21 @@ class TestResultsAndErrors:
         ("call", "message"),
         [
             (lambda: threading.Lock(), "the result, of type lock, cannot be pickled: TypeError: cannot pickle"),
+            (coroutine, "the call returned a coroutine, which its process does not wait for: one with useReactor=True"),
+            (Deferred, "the call returned a Deferred, which its process does not wait for: one with useReactor=True"),
             (kit.local, "the result cannot be unpickled: LookupError: this is not process"),
             (lambda: kit.raiseThis(Unpicklable()), "Unpicklable, it is here, cannot be pickled: TypeError"),
             (lambda: kit.raiseThis(Picky(1, 2)), "Picky, 1 and 2, cannot be pickled: TypeError"),
             (kit.raiseLocal, "the exception cannot be unpickled: LookupError: this is not process"),
         ],
-        ids=["result", "result out", "exception", "exception's arguments", "exception out"],
+        ids=["result", "coroutine", "Deferred", "result out", "exception", "exception's arguments", "exception out"],
     )
     @inLoop
     async def test_what_cannot_come_back_fails_its_own_call_alone(self, call: Callable[[], Any], message: str) -> None:
         async with ProcessQueue(1) as queue:
             pid = only(queue).process.pid
             error = await failureOf(queue.call(call))
-            assert isinstance(error, SerializationError)
+            assert isinstance(error, TypeError if "useReactor" in message else SerializationError)
             assert message in str(error)
             assert await queue.call(os.getpid) == pid
 
