@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs
 from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.core.doubt import ATTEMPTS
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
-from asynqueue.wire import Limits, Method, WireServer, WireWorkerUniverse, keys
+from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorkerUniverse, keys
 from asynqueue.wire.universe import load, methods
 from tests.unit.helpers import logged
 from tests.wirekit import KEY, KINDS, Certificates, Things, portOf, served, wired
@@ -97,6 +97,33 @@ class TestCalls:
     async def test_an_iterator_streams_from_a_thread(self, kind: str, tmp_path: Path) -> None:
         async with wired(kind, tmp_path, thread=True) as queue:
             assert await drained(await queue.call(Things.count, 2000)) == list(range(2000))
+
+
+class TestWhatASocketTakesAtOnce:
+    """A client that reads while the server writes: of what leaves at once, no transport says that it has left."""
+
+    @pytest.mark.parametrize("size", [100_000, 300_000, 1_500_000])
+    @inLoop
+    async def test_large_items_keep_coming(self, size: int) -> None:
+        manager = ServerManager("tests.wirekit.Things")
+        place = manager.newSocket()
+        await manager.spawn(place)
+        async with WireQueue(place, Things, key=manager.key) as queue:
+            for _ in range(5):
+                items = await queue.call(Things.chunks, 60_000_000 // size // 5, size)
+                assert {len(item) for item in await drained(items)} == {size}
+        await manager.shutdown()
+
+    @inLoop
+    async def test_calls_behind_large_results_start(self) -> None:
+        manager = ServerManager("tests.wirekit.Things")
+        place = manager.newSocket()
+        await manager.spawn(place)
+        async with WireQueue(place, Things, key=manager.key) as queue:
+            for size in (70_000, 150_000, 300_000):
+                results = await gatherResults([queue.call(Things.big, size) for _ in range(60)])
+                assert {len(result) for result in results} == {size}
+        await manager.shutdown()
 
 
 class TestWhatRuns:

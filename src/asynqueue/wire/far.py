@@ -246,7 +246,8 @@ class Client(Protocol):
         """What had been said has left."""
         for iteration in list(self._iterations.values()):
             iteration.draw()
-        self._proceed()
+        if not self._proceeding and not self._hearing:
+            self._proceed()
 
     def _proceed(self) -> None:
         """Start what may start, for as long as a slice lasts; say what there is to say."""
@@ -260,7 +261,7 @@ class Client(Protocol):
             while self._outbox.clear and not self._over:
                 number = serving.left()
                 if number is None:
-                    number = serving.next(self._outbox.small, self._outbox.large)
+                    number = self._next(serving)
                     if number is None:
                         break
                     self._outbox.add(m.Started(number))
@@ -277,6 +278,15 @@ class Client(Protocol):
         if self._leaving and serving.idle and not self._iterations:
             self._over = True
             self._outbox.close()
+
+    def _next(self, serving: Serving) -> int | None:
+        """The call to be announced now, if any."""
+        number = serving.next(self._outbox.small, self._outbox.large)
+        if number is None and self._outbox.size:
+            self._outbox.flush()  # what leaves at once makes room
+            if self._outbox.clear:
+                number = serving.next(self._outbox.small, self._outbox.large)
+        return number
 
     def _proceedLater(self) -> None:
         self._later = None

@@ -25,7 +25,7 @@ CHUNK = 1 << 17
 
 @implementer(IPushProducer)
 class Outbox:
-    """Sends messages. ONCLEAR is called whenever what the transport had and could not pass on at once has left."""
+    """Sends messages. ONCLEAR is called whenever what the transport had has left, be it at once: there is room."""
 
     def __init__(self, onClear: Callable[[], None]) -> None:
         self._onClear = onClear
@@ -79,16 +79,22 @@ class Outbox:
         if self._flushing or self._transport is None:
             return
         self._flushing = True
+        sent = False
         try:
             while self.clear and (chunk := self._outgoing.take(CHUNK)):
+                sent = True
                 rest = self._writeNow(chunk)
                 if rest:
                     self._transport.write(rest)
                     self._pause()
         finally:
             self._flushing = False
-        if self._closing and self.clear and self._transport is not None:
+        if not self.clear or self._transport is None:
+            return
+        if self._closing:
             self._lose()
+        elif sent:  # all of it, and the transport will not say so
+            self._onClear()
 
     def close(self) -> None:
         """End the connection when everything has left."""
