@@ -8,7 +8,7 @@ the reactor's thread; `asynqueue.dasksession` is the near side in the client's l
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -87,7 +87,7 @@ class DaskWorker:
         self._follows = window is None
         self._raw = raw
         self._reactor: Any = installedReactor(reactor)  # no one interface has all that is asked of it
-        self._session = _sessionOf(client, self)
+        self._session = self._sessionWith(client)
         self._begun = False
         self._opening: str | None = None  # None while the cluster is not there
         self._wasHere = False
@@ -158,12 +158,14 @@ class DaskWorker:
             self._session.recall(submitted)
 
     def stop(self) -> Deferred[None]:
-        """Leave nothing of ours running on the cluster; fires when the scheduler has heard that. The client stays."""
+        """Leave nothing of ours on the cluster when all that was given has ended, the iterations too; fires when the
+        scheduler has heard that. The client stays.
+        """
         if self._stopped or not self._begun:
             return succeed(None)
         stopped: Deferred[None] = Deferred()
         self._stopping.append(stopped)
-        self._close()
+        self._closeIfDone()
         return stopped
 
     def crash(self) -> Sequence[Task]:
@@ -175,6 +177,10 @@ class DaskWorker:
         if self._begun:
             self._close()
         return unfinished
+
+    def _closeIfDone(self) -> None:
+        if self._stopping and not self._calls and not self._sources:
+            self._close()
 
     def _close(self) -> None:
         self._opening = None
@@ -193,8 +199,18 @@ class DaskWorker:
 
     # What the session tells.
 
-    def present(self, opening: str) -> None:
-        """The cluster is there, or is back, as OPENING. (For the session.)"""
+    def _sessionWith(self, client: Client) -> Session:
+        try:
+            from asynqueue.dasksession import Owner, Session
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in ("dask", "distributed"):
+                raise
+            raise ImportError("DaskWorker needs Dask's distributed: pip install 'asynqueue[dask]'") from error
+        owner = Owner(self._present, self._away, self._gone, self._resized, self._ended, self._workerGone)
+        return Session(client, owner, self._reactor.callFromThread)
+
+    def _present(self, opening: str) -> None:
+        """The cluster is there, or is back, as OPENING."""
         if self._closing:
             return
         self._opening = opening
@@ -211,8 +227,8 @@ class DaskWorker:
         for ready in readying:
             ready.callback(None)
 
-    def away(self, reason: str) -> None:
-        """The cluster is lost, perhaps not for ever. (For the session.)"""
+    def _away(self, reason: str) -> None:
+        """The cluster is lost, perhaps not for ever."""
         if self._closing or self._opening is None:
             return
         self._log.warn("a Dask worker is away: {reason}", reason=reason)
@@ -223,8 +239,8 @@ class DaskWorker:
             self._end(call, Lost(reason))
         self._loseSources(reason)
 
-    def gone(self, error: BaseException) -> None:
-        """The cluster is lost for ever, or of no use. (For the session.)"""
+    def _gone(self, error: BaseException) -> None:
+        """The cluster is lost for ever, or of no use."""
         self._over = WorkerError(f"this Dask cluster cannot be used: {_explained(error)}")
         self._opening = None
         self._loseSources(str(self._over))
@@ -232,33 +248,36 @@ class DaskWorker:
             self._log.error("a Dask worker gives up: {why}", why=self._over)
             if self._resign is not None:
                 self._resign()
+        self._calls.clear()  # nothing is reported of one that has resigned
+        self._byKey.clear()
         readying, self._readying = self._readying, []
         for ready in readying:
             ready.errback(failureOf(self._over))
+        self._closeIfDone()
 
-    def resized(self, threads: int) -> None:
-        """The cluster has so many THREADS. (For the session.)"""
+    def _resized(self, threads: int) -> None:
+        """The cluster has so many THREADS."""
         if self._follows and not self._closing:
             limits = Window(max(1, threads), max(1, threads))
             if limits != self.window:
                 self.window = limits
                 self._tellWindow()
 
-    def ended(self, key: str, outcome: tuple[Any, ...]) -> None:
-        """What came of a call. (For the session.)"""
+    def _ended(self, key: str, outcome: tuple[Any, ...]) -> None:
+        """What came of a call."""
         call = self._byKey.get(key)
         what, seconds, it, errors = outcome
         if call is None:
-            if what == "Iterating":
-                self._session.withdraw(key)
+            if what == "Iterating" and self._opening is not None:
+                self._session.end(self._opening, key, it, lambda _: None)
             return
         for error in errors:
             failure = failureOf(loadError(error))
             self._log.failure("an update failed on a worker of a Dask cluster that came later", failure)
         self._end(call, self._outcome(key, what, seconds, it))
 
-    def workerGone(self, address: str) -> None:
-        """A worker of the cluster has died or left. (For the session.)"""
+    def _workerGone(self, address: str) -> None:
+        """A worker of the cluster has died or left."""
         self._loseSources(f"its Dask worker, {address}, is gone", address)
 
     # How calls come and go.
@@ -293,6 +312,7 @@ class DaskWorker:
             self._residents.ended(call.owner, call.task.id, outcome)
         if not call.deferred.called:
             call.deferred.callback(outcome)
+        self._closeIfDone()
 
     def _outcome(self, key: str, what: str, seconds: float, it: Any) -> RunOutcome:
         """How a call ended, from what the session tells; IT depends on WHAT."""
@@ -304,7 +324,7 @@ class DaskWorker:
         if what == "Raised":
             return Raised(loadError(it), seconds)
         if what == "Iterating":
-            source = _DaskSource(self._session, self._opening or "", key, it, self._sources)
+            source = _DaskSource(self._session, self._opening or "", key, it, self._sources, self._closeIfDone)
             return Iterating(source, seconds)
         if what == "Recalled":
             return Recalled()
@@ -327,16 +347,23 @@ class DaskWorker:
 
 
 class _DaskSource:
-    """The items of an iterator in the cluster's worker at ADDRESS; among SOURCES until it is over."""
+    """The items of an iterator in the cluster's worker at ADDRESS; among SOURCES until it is over, as ONOVER hears."""
 
     def __init__(
-        self, session: Session, opening: str, key: str, address: str, sources: dict[_DaskSource, None]
+        self,
+        session: Session,
+        opening: str,
+        key: str,
+        address: str,
+        sources: dict[_DaskSource, None],
+        onOver: Callable[[], None],
     ) -> None:
         self.address = address
         self._session = session
         self._opening = opening
         self._key = key
         self._sources = sources
+        self._onOver = onOver
         self._sink: ItemSink | None = None
         self._credit = 0
         self._asking = False
@@ -369,6 +396,7 @@ class _DaskSource:
             self._sources.pop(self, None)
             if self._sink is not None:
                 self._sink.over(error)
+            self._onOver()
 
     def _ask(self) -> None:
         if self._credit and not self._asking and not self._over:
@@ -403,16 +431,6 @@ class _DaskSource:
             self.over(WorkerLost(f"the iteration ended early: {_explained(answer)}"))
         else:
             self.over(loadError(answer))
-
-
-def _sessionOf(client: Client, worker: DaskWorker) -> Session:
-    try:
-        from asynqueue.dasksession import Session
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("dask", "distributed"):
-            raise
-        raise ImportError("DaskWorker needs Dask's distributed: pip install 'asynqueue[dask]'") from error
-    return Session(client, worker, worker._reactor.callFromThread)
 
 
 def _nameOf(f: Any) -> str:

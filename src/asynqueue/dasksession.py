@@ -14,8 +14,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
+import attrs
 import dask
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
@@ -42,26 +43,27 @@ LARGE = 1_000_000
 _numbers = count(1)
 
 
-class Owner(Protocol):
+@attrs.frozen
+class Owner:
     """Who hears, in the reactor's thread, what becomes of a session."""
 
-    def present(self, opening: str) -> None:
-        """It is open, anew, as OPENING: what is submitted to that is run."""
+    present: Callable[[str], None]
+    """It is open, anew: what is submitted to that opening is run."""
 
-    def away(self, reason: str) -> None:
-        """The scheduler is lost, and all that was submitted; perhaps not for ever."""
+    away: Callable[[str], None]
+    """The scheduler is lost, for that reason, and all that was submitted; perhaps not for ever."""
 
-    def gone(self, error: BaseException) -> None:
-        """That was all: it will not be open again, because of ERROR."""
+    gone: Callable[[BaseException], None]
+    """That was all: it will not be open again, because of that error."""
 
-    def resized(self, threads: int) -> None:
-        """The cluster has so many THREADS."""
+    resized: Callable[[int], None]
+    """The cluster has so many threads."""
 
-    def ended(self, call: str, outcome: Outcome) -> None:
-        """What came of a call."""
+    ended: Callable[[str, Outcome], None]
+    """What came of a call."""
 
-    def workerGone(self, address: str) -> None:
-        """A worker of the cluster has died or left."""
+    workerGone: Callable[[str], None]
+    """The worker of the cluster at that address has died or left."""
 
 
 class Session:

@@ -31,6 +31,7 @@ class Client:
     loop: _Loop
     scheduler: _Rpc
     direct_to_workers: bool | None
+    futures: dict[str, Any]
     def __init__(
         self, address: str | LocalCluster | None = ..., *, asynchronous: bool = ..., timeout: float = ..., **kw: Any
     ) -> None: ...

@@ -291,6 +291,28 @@ class TestLettingGo:
         mark(tmp_path / "end")
 
     @inLoop
+    async def test_an_iterator_that_nobody_waits_for_any_more_is_closed(self, client: Client, tmp_path: Path) -> None:
+        class Closable:
+            def __iter__(self) -> Iterator[int]:
+                return self
+
+            def __next__(self) -> int:
+                return 1
+
+            def close(self) -> None:
+                mark(tmp_path / "closed")
+
+        async with await queueFor(client) as queue:
+            call = queue.call(Closable)
+            while not client.futures:
+                time.sleep(0.001)  # in the reactor's thread, which is not to hear that the call has returned
+            while client.futures:
+                time.sleep(0.001)
+            call.cancel()
+            assert type(await failureOf(call)) is CancelledError
+            await until(lambda: marks(tmp_path / "closed")["started"] == 1)
+
+    @inLoop
     async def test_what_runs_out_of_time_is_tried_again_and_then_fails(self, client: Client, tmp_path: Path) -> None:
         def hang() -> None:
             mark(tmp_path / "hung")
@@ -337,6 +359,56 @@ class TestLettingGo:
             assert [task.call.args[1] for task in unfinished] == ["0", "1"]
             for call in calls:
                 assert isinstance(await failureOf(call), WorkerLost)
+        mark(tmp_path / "go")
+
+
+class TestStopping:
+    @inLoop
+    async def test_a_stop_waits_for_the_calls_that_were_given(self, client: Client, tmp_path: Path) -> None:
+        worker = DaskWorker(client, window=2)
+        async with TaskQueue(worker) as queue:
+            calls = [queue.call(kit.waitFor, tmp_path / "go", n) for n in "ab"]
+            stopped = worker.stop()
+            mark(tmp_path / "go")
+            assert await gatherResults(calls) == ["a", "b"]
+            await stopped
+
+    @inLoop
+    async def test_a_stop_waits_for_the_iterations_that_were_begun(self, client: Client) -> None:
+        worker = DaskWorker(client)
+        async with TaskQueue(worker) as queue:
+            iteration = await queue.call(iter, range(5000))
+            stopped = worker.stop()
+            assert await drained(iteration) == list(range(5000))
+            await stopped
+
+    @inLoop
+    async def test_a_stop_waits_no_more_for_a_client_that_is_closed(self, cluster: DaskCluster, tmp_path: Path) -> None:
+        client = Client(cluster.scheduler.address)
+        worker = DaskWorker(client)
+        queue = TaskQueue(worker, NullQueue().workers()[0])
+        call = queue.call(kit.waitFor, tmp_path / "go", "ran", series="dask")
+        await worker.whenReady()
+        stopped = worker.stop()
+        client.close()
+        await stopped
+        call.cancel()
+        assert type(await failureOf(call)) is CancelledError
+        mark(tmp_path / "go")
+        await queue.shutdown()
+
+    @inLoop
+    async def test_a_crash_ends_a_stop(self, client: Client, tmp_path: Path) -> None:
+        worker = DaskWorker(client)
+        async with TaskQueue(worker) as queue:
+            iteration = await queue.call(kit.markedItems, tmp_path / "made", 10)
+            call = queue.call(kit.waitFor, tmp_path / "go", "ran")
+            stopped = worker.stop()
+            await queue.detachWorker(worker, crash=True)
+            await stopped
+            assert isinstance(await failureOf(call), WorkerLost)
+            assert isinstance((await toItsEnd(iteration))[1], WorkerLost)
+            await until(lambda: marks(tmp_path / "made")["end"] == 1)
         mark(tmp_path / "go")
 
 
