@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from unittest import TestCase
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from asynqueue import AsyncWorker, deferToDelay
 from asynqueue.core.window import Window
 from asynqueue.interfaces import Worker
 from asynqueue.testing import GuaranteeBroken, MemoryWorker, WorkerConformance
@@ -68,3 +71,27 @@ def test_the_kit_catches_it_and_names_the_guarantee(saboteur: type[Saboteur]) ->
 
 def test_the_kit_passes_an_honest_one() -> None:
     run_state_machine_as_test(conformanceOf(MemoryWorker), settings=settings(ENOUGH, max_examples=30))
+
+
+class TestAfterwards(TestCase):  # for under pytest-twisted the reactor cannot be turned in a function
+    def test_the_kit_waits_until_one_that_it_caught_has_stopped(self) -> None:
+        stopped: list[Worker] = []
+
+        class Unqualified(AsyncWorker):
+            """It takes a moment to stop."""
+
+            def stop(self) -> Deferred[None]:
+                return deferToDelay(0.01).addCallback(lambda _: stopped.append(self))
+
+        class Conformance(WorkerConformance):
+            blocking = False
+
+            def makeWorker(self, series: Sequence[str]) -> Worker:
+                return Unqualified()
+
+        story = Conformance()
+        story.attach()
+        with pytest.raises(GuaranteeBroken, match="is not qualified for it"):
+            story.wait()
+        story.teardown()
+        assert len(stopped) == 1

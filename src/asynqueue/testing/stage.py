@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -162,12 +163,17 @@ class Stage(RuleBasedStateMachine):
         """Leave nothing, however it ended."""
         globalLogPublisher.removeObserver(self._observe)  # pyright: ignore[reportArgumentType]  # as above
         try:
-            for worker in self.queue.workers():
-                self.queue.detachWorker(worker, crash=True)
+            crashed = self.queue.workers()
+            gone: list[Any] = []
+            for worker in crashed:
+                self.queue.detachWorker(worker, crash=True).addBoth(gone.append)
             self._directory.cleanup()  # which ends what is held
             for held in self._held.values():
                 held.cancel()
             self._turner.turn()
+            deadline = time.monotonic() + self.grace
+            while self.clock is None and len(gone) < len(crashed) and time.monotonic() < deadline:
+                self._turner.turn()  # what a worker has yet to do is not to be left to the next story
         except Exception:
             if not self._failed:
                 raise  # else it is the failure before this that counts
