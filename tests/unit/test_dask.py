@@ -17,7 +17,7 @@ import pytest
 from distributed import Client, get_worker
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import DaskWorker, Deferator, NullQueue, TaskQueue, dasksession, errors
+from asynqueue import AsyncWorker, DaskWorker, Deferator, TaskQueue, dasksession, errors
 from asynqueue.core.window import Window
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.serialization import RemoteTraceback
@@ -346,7 +346,7 @@ class TestLettingGo:
             mark(tmp_path / "go")
             assert await gatherResults(calls) == [0, 1]
             assert await left == []
-            other = NullQueue().workers()[0]
+            other = AsyncWorker()
             await queue.attachWorker(other)
             assert await gatherResults(waiting) == [0, 1]
 
@@ -386,7 +386,7 @@ class TestStopping:
     async def test_a_stop_waits_no_more_for_a_client_that_is_closed(self, cluster: DaskCluster, tmp_path: Path) -> None:
         client = Client(cluster.scheduler.address)
         worker = DaskWorker(client)
-        queue = TaskQueue(worker, NullQueue().workers()[0])
+        queue = TaskQueue(worker, AsyncWorker())
         call = queue.call(kit.waitFor, tmp_path / "go", "ran", series="dask")
         await worker.whenReady()
         stopped = worker.stop()
@@ -583,7 +583,7 @@ class TestTheScheduler:
         call = queue.call(kit.waitFor, tmp_path / "go", "ran")
         client.close()
         await until(lambda: not queue.workers())
-        await queue.attachWorker(NullQueue().workers()[0])
+        await queue.attachWorker(AsyncWorker())
         mark(tmp_path / "go")
         assert await call == "ran"
         await queue.shutdown()
