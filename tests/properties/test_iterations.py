@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -117,7 +118,8 @@ class Taker:
             for worker in self.queue.workers():
                 if isinstance(worker, ProcessWorker):
                     self.killed = True
-                    os.kill(worker.process.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # another taker has killed it, and that is not known yet
+                        os.kill(worker.process.pid, signal.SIGKILL)
 
     # What a consumer has.
 
