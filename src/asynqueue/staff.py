@@ -85,6 +85,7 @@ class Staff:
         except Exception:
             del self._workers[workerID], self._hiring[workerID]
             _attached.pop(id(worker), None)
+            self._away.discard(workerID)
             self._lose(workerID, True, "the worker could not be attached")
             raise
         self._engine.happened([])

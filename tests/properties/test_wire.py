@@ -48,8 +48,12 @@ def test_both_are_proved_if_and_only_if_they_have_one_key(
     assert proved == (2 if theirs == key else 0)
 
 
-@given(st.lists(st.sampled_from(["proved", "ended", "refused"]), max_size=40))
-def test_only_a_server_never_trusted_is_given_up_for_its_silence(happenings: list[str]) -> None:
+HAPPENINGS = st.tuples(st.sampled_from(["proved", "ended", "refused"]), st.integers(1, ATTEMPTS + 1))
+
+
+@given(st.lists(HAPPENINGS, max_size=6))
+def test_only_a_server_never_trusted_is_given_up_for_its_silence(rows: list[tuple[str, int]]) -> None:
+    happenings = [happening for happening, times in rows for _ in range(times)]
     doubt, row = Doubt(), 0
     for n, happening in enumerate(happenings, 1):
         if happening == "proved":

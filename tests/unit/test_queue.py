@@ -585,6 +585,17 @@ class TestWorkers:
         assert outcomes(d) == [1]
         assert outcomes(queue.shutdown()) == [None]
 
+    def test_one_that_is_away_and_then_cannot_start_leaves_nothing_to_wait_for(self, clock: Clock) -> None:
+        class Broken(HeldWorker):
+            def setResignator(self, resign: Resignator) -> None:
+                resign(away=True)
+                raise OSError("no such machine")
+
+        queue = TaskQueue(reactor=clock)
+        with pytest.raises(OSError, match="no such machine"):
+            queue.attachWorker(Broken())
+        assert outcomes(queue.shutdown()) == [None]
+
     def test_one_that_resigns_at_once_is_given_nothing(self, clock: Clock) -> None:
         class Unwilling(HeldWorker):
             stopsAtOnce = False

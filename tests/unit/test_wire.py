@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -561,8 +562,20 @@ class TestConnections:
         with pytest.raises(ValueError, match="must"):
             WireWorker(Things, "unix:/tmp/x", **kw)
 
-    @pytest.mark.parametrize("description", ["", "nonsense:5", "tls:5", "tls:x:certificate=a:privateKey=b", "unix:"])
+    @pytest.mark.parametrize(
+        "description",
+        ["", "nonsense:5", "tcp:x", "tcp:99999", "tls:5", "tls:x:certificate=a:privateKey=b", "tls:99999", "unix:"],
+    )
     @inLoop
     async def test_a_server_says_what_is_wrong_with_its_description(self, description: str) -> None:
-        with pytest.raises((ValueError, OSError)):
+        with pytest.raises(ValueError, match=re.escape(repr(description))):
             await WireServer(description, Things, key=KEY).start()
+
+    @pytest.mark.parametrize(
+        "description",
+        ["", "nonsense:5", "tcp:here:x", "tcp:here:99999", "tcp:here:port=-1", "tls:here:5:trustRoots=/nowhere"],
+    )
+    @inLoop
+    async def test_and_a_worker_before_it_is_attached(self, description: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(f"{description!r} is no description of a client endpoint: ")):
+            WireWorker(Things, description, key=KEY)

@@ -108,13 +108,14 @@ class TestCommandLine:
             ((), "the following arguments are required: DESCRIPTION, UNIVERSE"),
             (("tcp:0", "nowhere.At"), "there is no universe 'nowhere.At'"),
             (("nonsense:0", THINGS), "nonsense"),
+            (("tcp:99999", THINGS), "a port is an integer from 0 to 65535, and '99999' is none"),
             (("tcp:0", THINGS, "--key-file", "/nowhere"), "the key file /nowhere cannot be read"),
             (("tcp:0", THINGS, "--key", "secret"), "unrecognized arguments: --key secret"),
             (("unix:/nowhere/at/all", THINGS), "/nowhere/at/all"),
             (("tcp:0", THINGS, "--limit", "wishes=3"), "there is no limit 'wishes', but connections, strangers"),
             (("tcp:0", THINGS, "--limit", "calls=many"), "the limit calls is a number, and 'many' is none"),
         ],
-        ids=["nothing", "universe", "description", "key file", "key", "no place", "limit", "number"],
+        ids=["nothing", "universe", "description", "port", "key file", "key", "no place", "limit", "number"],
     )
     def test_it_says_what_is_wrong(self, arguments: tuple[str, ...], why: str) -> None:
         said = command(*arguments)

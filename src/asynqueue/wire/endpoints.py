@@ -1,4 +1,4 @@
-"""Where a server listens: Twisted's endpoint descriptions, with two things that those do not have.
+"""Where servers listen and clients connect: Twisted's endpoint descriptions, with two things that those do not have.
 
 ``tls:PORT:certificate=FILE:privateKey=FILE:trustRoots=FILE-OR-DIRECTORY[:interface=ADDRESS]`` is the other end of
 Twisted's client description ``tls:HOST:PORT:certificate=FILE:privateKey=FILE:trustRoots=DIRECTORY``. With trustRoots,
@@ -16,8 +16,8 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamClientEndpoint, IStreamServerEndpoint
 from zope.interface import implementer
 
 
@@ -33,16 +33,49 @@ def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
     """Where a server with that DESCRIPTION listens. Raises `ValueError` for what is no description."""
     if not isinstance(description, str):
         return Place(description)
+    _checkPort(description, "server", 0)
     if description.startswith("tls:"):
         return _tls(reactor, description)
+    if description in ("unix:", "unix:address="):
+        raise ValueError(f"{description!r} names no socket: say unix:/where/it/is")
     try:
-        if description in ("unix:", "unix:address="):
-            raise ValueError(f"{description!r} names no socket: say unix:/where/it/is")
         if description.startswith("unix:") and not re.search(r"(?<!\\):mode=", description):
             return Place(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
         return Place(serverFromString(reactor, description))
-    except (TypeError, KeyError, IndexError) as error:
+    except (TypeError, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{description!r} is no description of a server endpoint: {error}") from error
+
+
+def target(reactor: Any, description: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
+    """Where a client with that DESCRIPTION connects. Raises `ValueError` for what is no description."""
+    if not isinstance(description, str):
+        return description
+    _checkPort(description, "client", 1)
+    try:
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
+    except Exception as error:  # it may come of a plugin, or of what a certificate's file has
+        raise ValueError(f"{description!r} is no description of a client endpoint: {error}") from error
+    return endpoint
+
+
+def _words(description: str) -> list[str]:
+    """What DESCRIPTION says after its kind."""
+    return [re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description)[1:]]
+
+
+def _checkPort(description: str, side: str, place: int) -> None:
+    """Raise `ValueError` if the port in DESCRIPTION, of SIDE, by name or in that PLACE of what has none, is no port."""
+    if not description.startswith(("tcp:", "ssl:", "tls:")):
+        return
+    words = _words(description)
+    ports = [word.removeprefix("port=") for word in words if word.startswith("port=")]
+    ports += [word for word in words if "=" not in word][place : place + 1]
+    for port in ports:
+        if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError(
+                f"{description!r} is no description of a {side} endpoint: "
+                f"a port is an integer from 0 to 65535, and {port!r} is none"
+            )
 
 
 @implementer(IStreamServerEndpoint)
@@ -69,7 +102,7 @@ def _tls(reactor: Any, description: str) -> Place:
         from twisted.internet.endpoints import SSL4ServerEndpoint
     except ImportError as error:
         raise ValueError(f"{description!r} needs the extra for TLS: pip install 'AsynQueue[tls]'") from error
-    words = [re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description)[1:]]
+    words = _words(description)
     options = dict(word.split("=", 1) for word in words if "=" in word)
     ports = [word for word in words if "=" not in word]
     unknown = set(options) - {"certificate", "privateKey", "trustRoots", "interface"}

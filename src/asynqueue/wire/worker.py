@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
@@ -26,6 +25,7 @@ from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
 from asynqueue.interfaces import Report, Resignator
 from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.wire import keys
+from asynqueue.wire.endpoints import target
 from asynqueue.wire.heart import SILENCE, checked
 from asynqueue.wire.near import Ended, WireLink
 from asynqueue.wire.universe import WireWorkerUniverse
@@ -99,8 +99,9 @@ class WireWorker:
         self._key = keys.key(key)
         self._reconnect = reconnect
         self._silence = checked(silence)
-        self._endpoint = description
-        self._reactor = reactor
+        self._reactor: Any = installedReactor(reactor)
+        self._certified = isinstance(description, str) and description.startswith("tls:")
+        self._endpoint = target(self._reactor, description)
         self._service: ClientService | None = None
         self._link: WireLink | None = None
         self._resign: Resignator | None = None
@@ -120,18 +121,9 @@ class WireWorker:
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = resign
         resign(away=True)
-        reactor: Any = installedReactor(self._reactor)
-        self._reactor = reactor
-        endpoint = self._endpoint
-        certified = isinstance(endpoint, str) and endpoint.startswith("tls:")
-        attempts = _Attempts(
-            clientFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint,
-            partial(self._newLink, certified),
-            partial(self._soon, self._joined),
-            self._unconnected,
-        )
+        attempts = _Attempts(self._endpoint, self._newLink, partial(self._soon, self._joined), self._unconnected)
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
-        self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=reactor)
+        self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
         self._service.startService()
 
     def setReport(self, report: Report) -> None:
@@ -212,10 +204,10 @@ class WireWorker:
 
     # How a connection comes and goes.
 
-    def _newLink(self, certified: bool) -> WireLink:
+    def _newLink(self) -> WireLink:
         link = WireLink(
-            self._reactor, self.description, self._universe, self._key, certified, self.window.running, self._thread,
-            PATIENCE, self._silence, lambda: self._lost(link), self._report,
+            self._reactor, self.description, self._universe, self._key, self._certified, self.window.running,
+            self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
         )  # fmt: skip
         return link
 
