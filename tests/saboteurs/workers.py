@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec, Interrupted, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.window import Window
+from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Clock
 from asynqueue.testing import Guarantee, MemoryWorker
 from asynqueue.testing.memory import MemorySource, Run
@@ -95,6 +96,29 @@ class RunsWhatItGaveBack(Saboteur):
             self.end(run, Recalled())
             if call.f.__name__ == "give":
                 call.f(*call.args)
+
+
+class DropsKeywords(Saboteur):
+    breaks = Guarantee.ARGUMENTS
+
+    def start(self, run: Run) -> None:
+        task = run.task
+        run.task = attrs.evolve(task, call=CallSpec(task.call.f, task.call.args))
+        super().start(run)
+        run.task = task
+
+
+class HasKeywordsOfItsOwn(Saboteur):
+    """It takes a keyword of a certain name for one of its own."""
+
+    breaks = Guarantee.ARGUMENTS
+
+    def start(self, run: Run) -> None:
+        call, task = run.task.call, run.task
+        kw = {name: value for name, value in call.kw.items() if name != "f"}
+        run.task = attrs.evolve(task, call=CallSpec(call.f, call.args, kw))
+        super().start(run)
+        run.task = task
 
 
 class BreaksOrder(Saboteur):
@@ -179,6 +203,17 @@ class SettlesAfterCancel(Saboteur):
         return outcome
 
 
+class DeafToCancel(Saboteur):
+    """It goes on with what it was to let go of, and waits for that before it stops."""
+
+    breaks = Guarantee.CANCELLATION
+
+    def run(self, task: Task) -> Deferred[RunOutcome]:
+        outcome: Deferred[RunOutcome] = Deferred()  # one that fails by itself when it is cancelled
+        super().run(task).addBoth(outcome.callback)
+        return outcome
+
+
 class StaysBusyAfterCancel(Saboteur):
     """It says that it has let go, and runs nothing else until what it was to let go of has ended."""
 
@@ -237,7 +272,7 @@ class SwallowsAnIteratorsError(SourceSaboteur):
 
     class sources_(MemorySource):
         def end(self, error: BaseException | None) -> None:
-            super().end(None)
+            super().end(error if isinstance(error, WorkerLost) else None)
 
 
 class FailsBeforeTheItems(SourceSaboteur):
@@ -293,6 +328,33 @@ class SendsBeyondCredit(SourceSaboteur):
     class sources_(MemorySource):
         def grant(self, items: int) -> None:
             super().grant(items + 1)
+
+
+class IgnoresRaw(Saboteur):
+    breaks = Guarantee.RAW
+    given: bool | None = None
+
+    def report(self, run: Run, result: Any) -> None:
+        task, run.task = run.task, attrs.evolve(run.task, raw=self.given)
+        super().report(run, result)
+        run.task = task
+
+
+class GivesNothingButIterators(IgnoresRaw):
+    """What it should give the items of is given as it is."""
+
+    given = True
+
+
+class TakesFalseForTrue(Saboteur):
+    """What is said to be not raw is raw, since something is said."""
+
+    breaks = Guarantee.RAW
+
+    def report(self, run: Run, result: Any) -> None:
+        task, run.task = run.task, attrs.evolve(run.task, raw=run.task.raw is not None)
+        super().report(run, result)
+        run.task = task
 
 
 class DoesNotRunFinally(SourceSaboteur):
@@ -407,6 +469,13 @@ class CrashGivesBackWhatIsFinished(Saboteur):
     def crash(self) -> Sequence[Task]:
         unfinished = super().crash()
         return unfinished if self.done is None else [self.done, *unfinished]
+
+
+class CrashGivesBackCopies(Saboteur):
+    breaks = Guarantee.CRASH
+
+    def crash(self) -> Sequence[Task]:
+        return [attrs.evolve(task) for task in super().crash()]
 
 
 class CrashOmitsWhatIsUnfinished(Saboteur):

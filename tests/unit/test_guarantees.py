@@ -30,6 +30,17 @@ def test_each_guarantee_is_in_a_table() -> None:
     assert {guarantee for guarantee, _, _ in ROWS} == {guarantee.value for guarantee in Guarantee}
 
 
+def test_each_worker_that_goes_through_the_kit_is_in_a_table() -> None:
+    kits = [path for path in (ROOT / "tests/properties").glob("test_*.py") if "WorkerConformance" in path.read_text()]
+    cases = {
+        (name, str(path.relative_to(ROOT)))
+        for path in kits
+        for name in re.findall(r"^(Test\w+) = \S+\.TestCase$", path.read_text(), re.MULTILINE)
+    }
+    assert len(cases) >= 9
+    assert cases <= {(name, file) for _, name, file in ROWS}
+
+
 @pytest.mark.parametrize(("name", "file"), sorted({(name, file) for _, name, file in ROWS}))
 def test_each_property_is_where_the_table_says(name: str, file: str) -> None:
     text = (ROOT / file).read_text()

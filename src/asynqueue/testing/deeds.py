@@ -14,6 +14,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+MORE = 1000
+"""What a keyword adds to a call's number: more than there are calls."""
+
 LOOK = 0.001
 """Seconds between two looks of a call that waits to be released."""
 
@@ -54,11 +57,11 @@ def mark(place: str, what: str, number: int) -> None:
         os.close(descriptor)
 
 
-def give(place: str, number: int) -> int:
-    """Return NUMBER."""
+def give(place: str, number: int, /, **more: int) -> int:
+    """Return NUMBER, and what MORE there is by whatever keyword."""
     mark(place, "start", number)
     mark(place, "end", number)
-    return number
+    return number + sum(more.values())
 
 
 def fail(place: str, number: int) -> None:
@@ -78,11 +81,14 @@ def hold(place: str, number: int) -> int:
     return number
 
 
-def iterate(place: str, number: int, items: int, breaks: bool) -> Iterator[int]:
-    """An iterator over 0, 1 ... below ITEMS, which then BREAKS with a `Mishap` or is exhausted."""
+def iterate(place: str, number: int, items: int, breaks: bool, portable: bool = False) -> Iterator[int]:
+    """An iterator over 0, 1 ... below ITEMS, which then BREAKS with a `Mishap` or is exhausted.
+
+    One that is PORTABLE can be pickled, which a generator cannot. It never breaks, and marks nothing.
+    """
     mark(place, "start", number)
     mark(place, "end", number)
-    return _each(place, number, items, breaks)
+    return iter(range(items)) if portable else _each(place, number, items, breaks)
 
 
 def _each(place: str, number: int, items: int, breaks: bool) -> Iterator[int]:

@@ -57,6 +57,8 @@ class Guarantee(enum.Enum):
         "Nothing is left running or held after stop, exhaustion, error, or the loss of either side: stopping runs the "
         "generator's finally"
     )
+    ARGUMENTS = "A call is made with the arguments it was given, those by keyword too, whatever the keyword is called"
+    RAW = "A raw call gives the iterator itself, as it was returned; one that is not raw gives its items"
     ORIGINAL_ERRORS = "Errors arrive as Failures that wrap the original exception type"
     CANCELLATION = (
         "Cancelling a call's Deferred: queued, it never runs; running, its Deferred ends now, and the worker is free"

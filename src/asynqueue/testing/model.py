@@ -22,7 +22,8 @@ import attrs
 from twisted.internet.defer import CancelledError
 
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
-from asynqueue.testing.deeds import Journal, Mishap
+from asynqueue.iteration import Deferator
+from asynqueue.testing.deeds import MORE, Journal, Mishap
 from asynqueue.testing.guarantees import Guarantee
 
 Broken: TypeAlias = tuple[Guarantee, str]
@@ -42,6 +43,8 @@ class Wish:
     items: int = 0  # how many an iterator has
     breaks: bool = False  # it raises after them
     fed: bool = False  # they go to a consumer
+    raw: bool | None = None  # the iterator itself is wanted, or its items, or what the worker gives if nothing is said
+    keyword: str | None = None  # what is given has more added to it, by this name
     series: str | None = None
     niceness: int = 0
     where: str | None = None  # doNext, doLast
@@ -91,7 +94,8 @@ class Call:
     @property
     def iterates(self) -> bool:
         """True when its result is taken item by item."""
-        return self.wish.do == "iterate" and not self.wish.fed and not (self.ends and _isError(self.ends[0]))
+        wish = self.wish
+        return wish.do == "iterate" and not (wish.raw or wish.fed) and not (self.ends and _isError(self.ends[0]))
 
     @property
     def mayBeLost(self) -> bool:
@@ -119,7 +123,7 @@ class Model:
             yield from self._started(call, starts)
             if call.ends:
                 yield from self._end(call, call.ends[0], starts)
-            if call.wish.do == "iterate":
+            if call.wish.do == "iterate" and not call.wish.raw:
                 yield from self._items(call, journal)
 
     def soFar(self, journal: Journal) -> Iterator[Broken]:
@@ -135,6 +139,8 @@ class Model:
         if len(call.ends) != 1:
             times = "never" if not call.ends else f"{len(call.ends)} times"
             yield Guarantee.NOTHING_LOST, f"call {call.number} settled {times}"
+        elif call.iterates and not isinstance(call.ends[0], Deferator):
+            yield Guarantee.RAW, f"call {call.number} is not raw, and gave no items, but {call.ends[0]!r}"
         elif call.iterates and not call.over:
             yield Guarantee.ITERATION_ENDS, f"the iteration of call {call.number} never ended"
 
@@ -171,6 +177,16 @@ class Model:
         elif do == "fail":
             if type(end) is not Mishap or end.args != (number, "in a call"):
                 yield Guarantee.ORIGINAL_ERRORS, f"call {number} raised Mishap({number}) and ended in {end!r}"
+        elif do == "give" and call.wish.keyword:
+            if end == number or isinstance(end, TypeError):
+                said = f"{call.wish.keyword}={MORE}"
+                yield Guarantee.ARGUMENTS, f"call {number} was to be made with {said}, and ended in {end!r}"
+            elif end != number + MORE:
+                yield Guarantee.NOTHING_LOST, f"call {number} returned {number + MORE} and ended in {end!r}"
+        elif do == "iterate" and call.wish.raw:
+            if not isinstance(end, type(iter(range(0)))) or list(end) != list(range(call.wish.items)):
+                how = f"call {number} is raw and returned an iterator of {call.wish.items} items, and ended in {end!r}"
+                yield Guarantee.RAW, how
         elif do in ("give", "hold"):
             if end != number:
                 yield Guarantee.NOTHING_LOST, f"call {number} returned {number} and ended in {end!r}"
@@ -189,6 +205,8 @@ class Model:
         if call.cancelled or isinstance(error, (WorkerLost, QueueRunError)):
             if isinstance(error, WorkerLost) and not call.mayBeLost:
                 yield Guarantee.EXACT_ITEMS, f"the iteration of call {number} was lost, and its worker did not die"
+        elif wish.fed and isinstance(error, TypeError):
+            yield Guarantee.RAW, f"call {number} is not raw, and its consumer got no items ({error})"
         elif error is not None:
             if not wish.breaks or type(error) is not Mishap or error.args != (number, "in an iterator"):
                 yield Guarantee.ERROR_AFTER_ITEMS, f"the iterator of call {number} ended in {error!r}"

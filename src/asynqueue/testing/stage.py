@@ -31,7 +31,7 @@ from asynqueue.testing.guarantees import Guarantee, GuaranteeBroken
 from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, Broken, Call, Model, Wish
 from asynqueue.testing.takers import Feeder, Taker
 from asynqueue.testing.turning import ClockTurner, ReactorTurner, Turner
-from asynqueue.testing.watching import Run, WatchedWorker
+from asynqueue.testing.watching import Run, WatchedWorker, handedBack
 
 ENOUGH = 1 << 30
 """More items than any iterator of the kit has."""
@@ -187,23 +187,29 @@ class Stage(RuleBasedStateMachine):
         call = self.model.make(wish)
         args: tuple[Any, ...] = (self._place, call.number)
         if wish.do == "iterate":
-            args += (wish.items, wish.breaks)
+            args += (wish.items, wish.breaks) if wish.raw is None else (wish.items, False, True)
         elif wish.do == "hold":
             self._holding.append(call)
         f = self._holdInLoop if wish.do == "hold" and not self.blocking else self.callable(wish.do)
-        self._submit(call, CallSpec(f, args), timeout)
+        self._submit(call, CallSpec(f, args, {wish.keyword: deeds.MORE} if wish.keyword else {}), timeout)
         return call
 
     def _submit(self, call: Call, spec: CallSpec[Any], timeout: float | None = None) -> None:
         wish = call.wish
         self._say(f"call {call.number} is made: {wish!r}")
         options: dict[str, Any] = {wish.where: True} if wish.where else {}
-        if wish.do == "iterate":
+        if wish.do == "iterate" and not wish.raw:
             taker = self._takers[call.number] = Feeder(call) if wish.fed else Taker(call)
             if isinstance(taker, Feeder):
                 options["consumer"] = taker
         d = self.queue.submit(
-            spec, series=wish.series, niceness=wish.niceness, retries=wish.retries, timeout=timeout, **options
+            spec,
+            series=wish.series,
+            niceness=wish.niceness,
+            retries=wish.retries,
+            timeout=timeout,
+            raw=wish.raw,
+            **options,
         )
         self._await(call, d)
 
@@ -218,7 +224,11 @@ class Stage(RuleBasedStateMachine):
             self._say(f"call {call.number} ends in {result!r}")
             call.ends.append(result)
             if isinstance(result, Deferator):
-                self._takers[call.number].begin(result)
+                taker = self._takers.get(call.number)
+                if taker is None:  # which is wrong, and found to be so in the end
+                    result.stop()
+                else:
+                    taker.begin(result)
 
         d.addBoth(ended)
 
@@ -266,8 +276,7 @@ class Stage(RuleBasedStateMachine):
 
     def _left(self, unfinished: list[Any], wanted: list[Any]) -> None:
         if unfinished != wanted:
-            numbers = [[task.call.args[1] for task in tasks] for tasks in (unfinished, wanted)]
-            self._report(Guarantee.CRASH, f"a worker left {numbers[0]} unfinished, where it held {numbers[1]}")
+            self._report(Guarantee.CRASH, f"a worker that left {handedBack(unfinished, wanted)}")
 
     def _charge(self, runs: list[Run]) -> None:
         for run in runs:
@@ -374,6 +383,13 @@ class Stage(RuleBasedStateMachine):
                 f"call {call.number} gave {len(call.got)} of {call.wish.items} items, and nothing more was heard of it",
             )
         for worker in self._workers:
+            busy = next(worker.notFreeOf(), None) if worker.stops else None
+            if busy is not None:
+                self._break(
+                    Guarantee.TIMEOUT if self.model.calls[busy.number].expires else Guarantee.CANCELLATION,
+                    f"the worker was told to stop and did not: it was not free of call {busy.number}, which it was to "
+                    "let go of",
+                )
             if worker.stops and not worker.held:
                 self._break(Guarantee.NOTHING_LEFT, "the worker was told to stop and did not")
 

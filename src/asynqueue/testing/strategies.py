@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
 from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, Wish
 
+KEYWORDS = ("more", "f", "self", "task")
+"""Names that calls of the kit have for a keyword: those, too, that a worker may have for something of its own."""
+
 
 def specs() -> st.SearchStrategy[CallSpec[Any]]:
     """Calls of every kind of result: those that return, that raise, and that give an iterator. All can be pickled."""
@@ -63,8 +66,12 @@ def wishes(draw: st.DrawFn) -> Wish:
         return Wish(do, series=draw(st.sampled_from((None, QUALIFIED[0]))), retries=retries)
     if do == "iterate":
         items, breaks, fed = draw(st.sampled_from((0, 1, 2, 5, 20))), draw(st.booleans()), draw(st.booleans())
+        raw = draw(st.sampled_from((None, None, None, True, False)))
+        if raw is not None:  # what it gives is portable, and does not break
+            return Wish(do, items, fed=fed and not raw, raw=raw, retries=retries)
         return Wish(do, items, breaks, fed, retries=retries)
     series = draw(st.sampled_from((None, None, *QUALIFIED, UNQUALIFIED)))
     niceness = draw(st.sampled_from((0, 0, -20, 20)))
     where = draw(st.sampled_from((None, None, "doNext", "doLast")))
-    return Wish(do, series=series, niceness=niceness, where=where, retries=retries)
+    keyword = draw(st.sampled_from((None, None, *KEYWORDS))) if do == "give" else None
+    return Wish(do, series=series, niceness=niceness, where=where, retries=retries, keyword=keyword)

@@ -125,11 +125,7 @@ class WatchedWorker:
         wanted = [run for run in before if run.outcome is None]
         self._tell(f"the worker is made to crash, and gives back {[task.call.args[1] for task in unfinished]}")
         if unfinished != [run.task for run in wanted]:
-            self._report(
-                Guarantee.CRASH,
-                f"it gave back {[task.call.args[1] for task in unfinished]}, where {[r.number for r in wanted]} "
-                "were unfinished, in the order given",
-            )
+            self._report(Guarantee.CRASH, f"the worker {handedBack(unfinished, [run.task for run in wanted])}")
         for run in wanted:
             run.handedBack = True
         self.held = []
@@ -179,6 +175,13 @@ class WatchedWorker:
         return setReport, give, interrupt
 
     # What comes of it.
+
+    def notFreeOf(self) -> Iterator[Run]:
+        """The runs that it was to let go of, and whose calls, as they themselves say, go on."""
+        for run in self.runs:
+            ended = self._journal.count("end", run.number)
+            if run.interrupted and self.started(run) and self._journal.count("start", run.number) > ended:
+                yield run
 
     def wrong(self) -> Iterator[Broken]:
         """What its calls' own words, in the journal, show to be wrong."""
@@ -265,6 +268,16 @@ class WatchedWorker:
         if self.held and not self.gone:
             held = ", ".join(str(run.number) for run in self.held)
             self._report(Guarantee.SHUTDOWN_WAITS, f"the worker had stopped before it had answered for calls {held}")
+
+
+def handedBack(unfinished: Sequence[Task], wanted: Sequence[Task]) -> str:
+    """What is wrong with the UNFINISHED tasks that a worker gave back, where they had to be those WANTED."""
+    gave, held = ([task.call.args[1] for task in tasks] for tasks in (unfinished, wanted))
+    if gave == held:
+        return f"gave back other tasks of calls {held} than it was given: it has to be those very tasks, and no copies"
+    if sorted(gave) == sorted(held):
+        return f"gave back {gave}, where they were given in the order {held}"
+    return f"gave back {gave}, where {held} were unfinished"
 
 
 class _WatchedSource:
