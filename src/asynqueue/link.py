@@ -333,6 +333,8 @@ class Link(Protocol):
         elif isinstance(message, m.Raised):
             self.answer(message.id, Raised(loadError(message.payload), message.seconds))
         elif isinstance(message, m.Opened):
+            if message.id in self._sources or not 0 < message.id <= self._lastNumber:
+                raise FrameError(f"an iterator of call {message.id}, which has one already or was never made")
             source = self._sources[message.id] = LinkSource(self, message.id)
             if not self.answer(message.id, Iterating(source, message.seconds)):
                 source.close()

@@ -232,8 +232,10 @@ class TestCalls:
         assert far.link.open
 
     def test_an_iterator_that_nobody_waits_for_is_closed(self, far: FarSide) -> None:
-        far.say(m.Opened(7, 0.0))
-        assert far.hear() == [m.Close(7)]
+        far.run(iter, []).cancel()
+        far.hear()
+        far.say(m.Opened(1, 0.0))
+        assert far.hear() == [m.Close(1)]
 
     def test_a_call_that_cannot_be_carried_is_not_sent(self, far: FarSide) -> None:
         outcome = resultOf(far.run(abs, far.office.giving))
@@ -441,6 +443,28 @@ class TestNonsense:
             far.link.dataReceived(junk)
         assert "makes no sense" in events[0]["log_format"]
         assert far.transport.disconnecting
+        far.goAway()
+        assert resultOf(run) == Recalled()
+
+    def test_a_second_iterator_of_a_call_ends_the_connection_and_with_it_the_first(self, far: FarSide) -> None:
+        source, sink = opened(far)
+        source.grant(1)
+        with logged() as events:
+            far.say(m.Opened(1, 0.0), m.Items(1, 1, dumpItem("lie")), m.Exhausted(1))
+        assert "call 1, which has one already" in str(events[0]["error"])
+        assert far.transport.disconnecting
+        far.goAway()
+        assert sink.items == []
+        assert [type(error) for error in sink.ended] == [WorkerLost]
+
+    @pytest.mark.parametrize("number", [0, 2, 1 << 40])
+    def test_an_iterator_of_no_call_ends_the_connection(self, number: int, far: FarSide) -> None:
+        run = far.run(abs, 1)
+        with logged() as events:
+            far.say(m.Opened(number, 0.0))
+        assert "or was never made" in str(events[0]["error"])
+        assert far.transport.disconnecting
+        assert far.link.iterations == 0
         far.goAway()
         assert resultOf(run) == Recalled()
 
