@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from asynqueue import TaskQueue, WireQueue, WireWorker
+from asynqueue.core import messages as m
 from asynqueue.core.doubt import ATTEMPTS
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorkerUniverse, keys
+from asynqueue.wire.near import WireLink
 from asynqueue.wire.universe import load, methods
 from tests.unit.helpers import logged
 from tests.wirekit import KEY, KINDS, Certificates, Things, portOf, served, wired
@@ -437,6 +440,9 @@ class TestTrust:
             keys.key(tmp_path / "none")
         with pytest.raises(AuthenticationError, match="no regular file"):
             keys.key("/dev/null")
+        os.mkfifo(tmp_path / "pipe", 0o600)  # which nobody writes to
+        with pytest.raises(AuthenticationError, match="no regular file"):
+            keys.key(tmp_path / "pipe")
 
     def test_a_key_has_a_length(self) -> None:
         with pytest.raises(ValueError, match="at least 16 bytes, got 5"):
@@ -453,6 +459,16 @@ class TestTrust:
         assert keys.key(None) == b"another key of enough bytes"
 
 
+class TestRefusals:
+    def test_what_a_server_says_is_one_line_without_commands_to_a_terminal(self) -> None:
+        link = WireLink(Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None, None)
+        link.hearOther(m.Refused(0, "go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é \udcff".encode(errors="replace")))
+        said = link.reason.removeprefix("there ended the connection: ")
+        assert said == r"go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é ?"
+        link.hearOther(m.Refused(0, b"x" * 1_000_000))
+        assert len(link.reason) < 1_100
+
+
 class TestLimits:
     @inLoop
     async def test_of_connections(self, tmp_path: Path) -> None:
@@ -462,7 +478,9 @@ class TestLimits:
                 with logged() as events:
                     other = WireQueue(description, Things, key=key, reconnect=False)
                     await failureOf(other.call(Things.add, 1))
-                assert any("as many clients as it takes" in str(event.get("why")) for event in events)
+                (refusal,) = [event for event in events if event["log_format"] == "refused {peer}: {why}"]
+                assert refusal["why"] == "the server has as many clients as it takes"
+                assert refusal["peer"] == f"a client of {tmp_path / 'socket'}"
                 await other.shutdown()
                 assert await queue.call(Things.add, 1) == 2
 

@@ -469,4 +469,7 @@ def _describe(transport: Any) -> str:
     """Who is at the other end of TRANSPORT, for people."""
     peer = transport.getPeer()
     host, port = getattr(peer, "host", None), getattr(peer, "port", None)
-    return f"{host}:{port}" if host is not None else f"a client of {getattr(transport.getHost(), 'name', peer)!r}"
+    if host is not None:
+        return f"{host}:{port}"
+    name = getattr(transport.getHost(), "name", None) or peer
+    return f"a client of {os.fsdecode(name) if isinstance(name, bytes) else name}"

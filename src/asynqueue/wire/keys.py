@@ -41,7 +41,7 @@ def key(given: bytes | str | os.PathLike[str] | None) -> bytes | None:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_openedAtOnce) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise AuthenticationError(f"the key file {path} is no regular file")
@@ -52,6 +52,11 @@ def _read(path: Path) -> bytes:
             return _checked(file.read(), f"the key in {path}")
     except OSError as error:
         raise AuthenticationError(f"the key file {path} cannot be read: {error.strerror}") from error
+
+
+def _openedAtOnce(path: str, flags: int) -> int:
+    """The file PATH, opened without waiting: a FIFO would have us wait for somebody to write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _checked(text: bytes, what: str) -> bytes:

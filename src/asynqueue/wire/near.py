@@ -25,6 +25,14 @@ from asynqueue.wire.heart import Heart
 from asynqueue.wire.outbox import Outbox
 from asynqueue.wire.universe import nameOf, pack
 
+MOST = 1000
+"""How many bytes are heard of what a server says when it ends the connection."""
+
+
+def printable(text: str) -> str:
+    """TEXT of a peer's as one line, in which nothing but the text is for a terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
 
 class Ended(WorkerLost):
     """A connection ended before the server had proved itself, and nobody said why."""
@@ -159,7 +167,8 @@ class WireLink(Link):
         elif isinstance(message, m.Ping):
             self.say(m.Pong())
         elif isinstance(message, m.Refused):
-            self.reason = f"{self._server} ended the connection: {bytes(message.payload).decode(errors='replace')}"
+            why = printable(bytes(message.payload[:MOST]).decode(errors="replace"))
+            self.reason = f"{self._server} ended the connection: {why}"
         elif not isinstance(message, m.Pong):
             super().hearOther(message)
 
