@@ -37,6 +37,7 @@ MESSAGES: st.SearchStrategy[m.Message] = st.one_of(
     st.builds(m.Started, NUMBERS),
     st.builds(m.Recalled, NUMBERS),
     st.builds(m.Refused, NUMBERS, PAYLOADS),
+    st.builds(m.Terms, NUMBERS, NUMBERS, NUMBERS),
     st.builds(m.Ping),
     st.builds(m.Pong),
 )

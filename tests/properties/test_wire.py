@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asynqueue.core import messages as m
+from asynqueue.core.allowance import Allowance
 from asynqueue.core.doubt import ATTEMPTS, Doubt
-from asynqueue.core.framing import WIRE_FRAME_LIMIT, Decoder, encode
+from asynqueue.core.framing import PART_COST, WIRE_FRAME_LIMIT, Decoder, encode
 from asynqueue.core.handshake import NONCE, FarShake, NearShake, Proved, Refuse, Say
 from asynqueue.core.outgoing import Outgoing
 from asynqueue.core.pulse import TICKS, Pulse
@@ -220,6 +221,68 @@ class Wire(RuleBasedStateMachine):
 
 
 TestOnlyWhatMayHaveStartedIsCharged = Wire.TestCase
+
+
+@given(st.lists(st.tuples(st.sampled_from(["call", "send", "hear", "end", "cancel"]), st.integers(0, 500))))
+def test_who_keeps_to_its_allowance_is_never_refused_and_nothing_waits_for_ever(steps: list[tuple[str, int]]) -> None:
+    limits = Limits(calls=3, messages=700)
+    serving, allowance = Serving(1, limits), Allowance(limits.calls, limits.messages)
+    sizes: dict[int, int] = {}
+    going: list[m.Call | m.Cancel] = []  # allowed, and in the outbox
+    onWire: list[m.Call | m.Cancel] = []
+    open_: set[int] = set()  # calls of which the near side awaits the end
+    there: list[int] = []
+
+    def go(numbers: list[int]) -> None:
+        going.extend(m.Call(number, False, bytes(sizes[number])) for number in numbers)
+        allowance.validate()
+
+    def step(what: str, size: int) -> None:
+        if what == "call" and allowance.fits(size):
+            number = len(sizes) + 1
+            sizes[number] = size
+            open_.add(number)
+            go(allowance.called(number, size))
+        elif what == "send" and going:
+            onWire.append(going.pop(0))
+            go(allowance.left({message.id for message in going}))
+        elif what == "hear" and onWire:
+            message = onWire.pop(0)
+            if isinstance(message, m.Call):
+                serving.called(message.id, len(message.payload))  # and this raises nothing
+                there.append(message.id)
+            elif message.id in there:
+                serving.cancelled(message.id)
+                there.remove(message.id)
+        elif what == "end" and there:
+            number = there.pop(0)
+            serving.cancelled(number)
+            if number in open_:
+                open_.remove(number)
+                go(allowance.ended(number))
+        elif what == "cancel" and open_:
+            number = sorted(open_)[size % len(open_)]
+            open_.remove(number)
+            sent = number in there or any(message.id == number for message in [*going, *onWire])
+            if sent:
+                going.append(m.Cancel(number))
+            go(allowance.ended(number, leaving=sent))
+
+    for what, size in steps:
+        step(what, size)
+        serving.validate()
+    for _ in range(3 * len(sizes)):
+        for what in "send", "send", "hear", "hear", "end":
+            step(what, 0)
+    assert not open_
+
+
+@given(st.integers(1, 2000), st.integers(0, 2000))
+def test_what_would_never_be_allowed_does_not_fit(messages: int, size: int) -> None:
+    allowance = Allowance(1, messages)
+    assert allowance.fits(size) == (size + PART_COST <= messages)
+    if allowance.fits(size):
+        assert allowance.called(1, size) == [1]
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 10_000)), max_size=30), st.integers(1, 100_000))

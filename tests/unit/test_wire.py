@@ -496,17 +496,70 @@ class TestLimits:
                 for items in open_:
                     items.stop()
 
-    @pytest.mark.parametrize("limits", [Limits(running=1), Limits(messages=10_000)], ids=["running", "messages"])
     @inLoop
-    async def test_whoever_exceeds_others_has_to_go_and_hears_why(self, limits: Limits, tmp_path: Path) -> None:
+    async def test_a_call_that_is_larger_than_all_that_is_taken_fails_alone(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path, limits=Limits(messages=100_000)) as (_, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                calls = [queue.call(Things.add, n) for n in range(5)]
+                error = await failureOf(queue.call(Things.echo, bytes(200_000)))
+                assert isinstance(error, SerializationError)
+                assert "takes no more than 100000 of a client at once" in str(error)
+                assert await gatherResults(calls) == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize(
+        "limits",
+        [Limits(running=4), Limits(messages=300_000), Limits(calls=4)],
+        ids=["running", "messages", "calls"],
+    )
+    @inLoop
+    async def test_a_client_keeps_to_what_the_server_takes(self, limits: Limits, tmp_path: Path) -> None:
         async with served("unix", tmp_path, limits=limits) as (_, description, key):
             with logged() as events:
-                queue = WireQueue(
-                    description, Things, key=key, N_concurrent=2 if limits.running == 1 else 1, reconnect=False
-                )
-                await failureOf(queue.call(Things.echo, bytes(100_000), retries=0))
+                async with WireQueue(description, Things, key=key, N_concurrent=8) as queue:
+                    calls = [queue.call(Things.soon, bytes(100_000), 0.001) for _ in range(40)]
+                    for call in calls[10:20]:
+                        call.addErrback(lambda reason: reason.trap(CancelledError))
+                        call.cancel()
+                    await gatherResults(calls)
+                    assert await drained(await queue.call(Things.count, 300)) == list(range(300))
+            told = [event for event in events if "calls at once for a client" in event["log_format"]]
+            assert len(told) == (limits.running == 4)
+            assert events == told, "nobody was refused"
+
+    @inLoop
+    async def test_what_waited_for_room_comes_back_when_the_connection_is_lost(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with served("unix", tmp_path, limits=Limits(calls=2)) as (server, description, key):
+            queue = WireQueue(description, Things, key=key, reconnect=lambda failures: 0.01)
+            hung = queue.call(Things.hang, path, retries=0)
+            await until(path.exists)
+            calls = [queue.call(Things.add, n, retries=0) for n in range(9)]
+            with logged():
+                next(iter(server._clients)).hangUp()
+                assert isinstance(await failureOf(hung), WorkerLost)
+                assert await gatherResults(calls) == list(range(1, 10))
                 await queue.shutdown()
-            assert any(event.get("log_format") == "refused {peer}: {why}" for event in events)
+
+    @inLoop
+    async def test_whoever_is_one_client_too_many_comes_in_when_another_leaves(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path, limits=Limits(connections=1)) as (_, description, key):
+            with logged() as events:
+                first = WireQueue(description, Things, key=key)
+                assert await first.call(Things.add, 1) == 2
+                failures: list[int] = []
+
+                def soon(failed: int) -> float:
+                    failures.append(failed)
+                    return 0.01
+
+                second = WireQueue(description, Things, key=key, reconnect=soon)
+                call = second.call(Things.add, 2)
+                await until(lambda: len(failures) > 3)
+                assert failures[:4] == [1, 2, 3, 4], "each attempt that is refused has failed"
+                await first.shutdown()
+                assert await call == 3
+                await second.shutdown()
+            assert any("as many clients as it takes" in str(event.get("error")) for event in events)
 
     @inLoop
     async def test_of_the_time_in_which_to_prove_oneself(self, tmp_path: Path) -> None:

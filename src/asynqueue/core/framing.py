@@ -59,6 +59,7 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
     (23, m.Started, "<Q", False),
     (24, m.Recalled, "<Q", False),
     (25, m.Refused, "<Q", True),
+    (26, m.Terms, "<QQQ", False),
 )
 _BY_TYPE: dict[type[m.Message], tuple[int, Struct, bool]] = {
     cls: (kind, Struct(form), payload) for kind, cls, form, payload in _KINDS

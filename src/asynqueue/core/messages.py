@@ -12,6 +12,7 @@ The far side takes calls in the order of their numbers.
                     Recall       give back what you have not started
                     Cancel       that call is not wanted any more
     far -> near     Ready        I am here
+                    Terms        no more than so much may be asked of me (a wire only)
                     Returned     the call returned this
                     Raised       the call raised this
                     Opened       the call returned an iterator, which I keep
@@ -80,6 +81,14 @@ class Ready(NamedTuple):
     """The far side runs, as process PID."""
 
     pid: int
+
+
+class Terms(NamedTuple):
+    """No more than CALLS may be unfinished, of MESSAGES bytes in all, and RUNNING at once."""
+
+    calls: int
+    messages: int
+    running: int
 
 
 class Returned(NamedTuple):
@@ -154,5 +163,7 @@ class Pong(NamedTuple):
 
 
 ToFar = Call | Grant | Close | Goodbye | Begin | Recall | Cancel | Ping | Pong
-ToNear = Ready | Returned | Raised | Opened | Items | Exhausted | Failed | Started | Recalled | Refused | Ping | Pong
+ToNear = (
+    Ready | Terms | Returned | Raised | Opened | Items | Exhausted | Failed | Started | Recalled | Refused | Ping | Pong
+)
 Message = ToFar | ToNear

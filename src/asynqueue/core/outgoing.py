@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from asynqueue.core import messages as m
 from asynqueue.core.framing import FRAME_LIMIT, PART_COST, encode, frames
 
-_FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready)
+_FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready, m.Terms)
 
 
 class _Large:

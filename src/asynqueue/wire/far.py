@@ -122,6 +122,14 @@ class Client(Protocol):
             self._outbox.flush()
         self.hangUp()
 
+    def _turnAway(self, why: str) -> None:
+        """End the connection for the reason WHY, which the client, that has done nothing wrong, has time to hear."""
+        self._log.warn("refused {peer}: {why}", peer=self.peer, why=why)
+        self._over = True
+        self._hurry = self._reactor.callLater(self._limits.patience, self.hangUp)
+        self._outbox.add(m.Refused(0, why.encode()))
+        self._outbox.close()
+
     def hangUp(self) -> None:
         """End the connection now."""
         self._over = True
@@ -177,9 +185,11 @@ class Client(Protocol):
                 self._outbox.open(transport)
                 self._heart.start()
                 if self._server.proved(self):
+                    limits = self._limits
+                    self._say(m.Terms(limits.calls, limits.messages, limits.running))
                     self._say(m.Ready(os.getpid()))
                 else:
-                    self.refuse("the server has as many clients as it takes")
+                    self._turnAway("the server has as many clients as it takes")
 
     def _tooLate(self) -> None:
         self._hurry = None

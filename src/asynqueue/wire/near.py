@@ -13,10 +13,12 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core import messages as m
+from asynqueue.core.allowance import Allowance
+from asynqueue.core.framing import FrameError
 from asynqueue.core.handshake import NONCE, Command, NearShake, Proved, Refuse, Say
 from asynqueue.core.records import Interrupted, Recalled, RunOutcome, Task
 from asynqueue.core.starts import Starts
-from asynqueue.errors import AuthenticationError, WorkerLost
+from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.link import Link
 from asynqueue.serialization import dumpCall
@@ -56,8 +58,9 @@ class WireLink(Link):
     """Speaks to a server, which SERVER names for people, and which has to prove KEY or is CERTIFIED by TLS.
 
     RUNNING calls are to run there at once, in threads if THREAD, each a method of UNIVERSE (or of any, with None). The
-    server has PATIENCE seconds to prove itself; then, silence of SILENCE seconds ends the connection. `proved` fires
-    when it has, or fails. ONLOST is called when there is nobody to speak to any more, if it had; REPORT as by `Link`.
+    server has PATIENCE seconds to prove itself and to tell its terms, to which this side keeps; then, silence of
+    SILENCE seconds ends the connection. `proved` fires when it has, or fails. ONLOST is called when there is nobody to
+    speak to any more, if it had; REPORT as by `Link`.
     """
 
     def __init__(
@@ -88,8 +91,11 @@ class WireLink(Link):
         self._shake: NearShake | None = NearShake(os.urandom(NONCE), key, certified)
         self._hurry: IDelayedCall | None = None
         self._heart = Heart(reactor, silence, self._ask, self._silent)
-        self._outbox = Outbox(lambda: None)
+        self._outbox = Outbox(self._cleared)
         self._starts = Starts()
+        self._terms: m.Terms | None = None  # they come when the server has proved itself
+        self._allowance = Allowance(1, 1)  # by those
+        self._held: dict[int, m.Call] = {}  # what may not be sent yet
         self._cut = False
 
     # What the worker wants.
@@ -106,10 +112,15 @@ class WireLink(Link):
 
     def say(self, message: m.ToFar) -> None:
         """Send MESSAGE when its turn has come, if there is anybody to hear it."""
-        if self.open:
+        if not self.open:
+            return
+        if isinstance(message, m.Call):
+            self._held[message.id] = message
+            self._go(self._allowance.called(message.id, len(message.payload)))
+        else:
             self._outbox.add(message)
-            if not self._hearing:
-                self.send()
+        if not self._hearing:
+            self.send()
 
     def recall(self) -> None:
         """Have the server give back what it has not started; what was not sent is back now.
@@ -119,6 +130,8 @@ class WireLink(Link):
         if not self.open:
             super().recall()
             return
+        for number in list(self._held):
+            self.answer(number, Recalled())
         for number in self.numbers:
             if self._outbox.withdraw(number):
                 self.answer(number, Recalled())
@@ -136,11 +149,12 @@ class WireLink(Link):
         """The calls that, the connection being lost, did not start and never will."""
         if self.open:
             return []
-        return self._starts.unstarted(self.numbers, self._outbox.unsent(), not self._cut)
+        unsent = self._outbox.unsent() | self._held.keys()
+        return self._starts.unstarted(self.numbers, unsent, not self._cut)
 
     def interrupt(self, number: int) -> None:
         """A call is not wanted any more: the server lets go of it, and of nothing else."""
-        if self._outbox.withdraw(number):
+        if number in self._held or self._outbox.withdraw(number):
             self.answer(number, Recalled())
         else:
             self.say(m.Cancel(number))
@@ -149,6 +163,13 @@ class WireLink(Link):
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. False if it was not pending."""
         self._starts.answered(number)
+        self._held.pop(number, None)
+        if self.open:
+            leaving = isinstance(outcome, Interrupted) and number in self._outbox.unsent()
+            going = self._allowance.ended(number, leaving)
+            self._go(going)
+            if going and not self._hearing:
+                self.send()
         return super().answer(number, outcome)
 
     def payloadOf(self, task: Task) -> tuple[bytes, object]:
@@ -156,7 +177,14 @@ class WireLink(Link):
         call = task.call
         name = nameOf(call.f, self._universe)
         arguments = dumpCall(None, call.args, call.kw, describe=call.__str__)
-        return pack(name, self._thread, arguments), None
+        payload = pack(name, self._thread, arguments)
+        if not self._allowance.fits(len(payload)):
+            most = 0 if self._terms is None else self._terms.messages
+            raise SerializationError(
+                f"{call} takes {len(payload)} bytes, and {self._server} takes no more than {most} of a client at once: "
+                "send less, or serve with a higher limit messages"
+            )
+        return payload, None
 
     def hearOther(self, message: m.Message) -> None:
         """Hear what only a server says."""
@@ -164,6 +192,8 @@ class WireLink(Link):
             self._starts.started(message.id)
         elif isinstance(message, m.Recalled):
             self.answer(message.id, Recalled())
+        elif isinstance(message, m.Terms):
+            self._agree(message)
         elif isinstance(message, m.Ping):
             self.say(m.Pong())
         elif isinstance(message, m.Refused):
@@ -196,7 +226,7 @@ class WireLink(Link):
         self._cut = self._cut or reason.check(ConnectionAborted) is not None
         self._heart.stop()
         self._calm()
-        if self._shake is None:
+        if self._terms is not None:
             super().connectionLost(reason)
             if self.shadow is not None:
                 self.shadow.connectionLost(reason)
@@ -205,7 +235,9 @@ class WireLink(Link):
         if not self.proved.called:
             self.proved.errback(self._unproved(reason))
 
-    def _unproved(self, reason: Failure) -> AuthenticationError | Ended:
+    def _unproved(self, reason: Failure) -> AuthenticationError | WorkerLost:
+        if self._shake is None:
+            return WorkerLost(self.reason)
         why = distrust(reason)
         if why is not None:
             return AuthenticationError(f"{self._server} and this client do not trust one another: {why}")
@@ -222,12 +254,38 @@ class WireLink(Link):
                 self.hangUp()
             elif isinstance(command, Proved):
                 self._shake = None
-                self._calm()
                 self._heart.start()
                 self._outbox.open(transport)
-                self.say(m.Begin(self._running))
-                self.proved.callback(None)
                 self.dataReceived(command.rest)
+
+    def _agree(self, terms: m.Terms) -> None:
+        """Keep to TERMS."""
+        if self._terms is not None or min(terms) < 1:
+            raise FrameError("terms that are none")
+        if self._cut:
+            return
+        self._calm()
+        self._terms = terms
+        self._allowance = Allowance(terms.calls, terms.messages)
+        if self._running > terms.running:
+            self._log.warn(
+                "{server} runs {most} calls at once for a client, and not {wanted}",
+                server=self._server, most=terms.running, wanted=self._running,
+            )  # fmt: skip
+        self.say(m.Begin(min(self._running, terms.running)))
+        self.proved.callback(None)
+
+    def _go(self, numbers: list[int]) -> None:
+        """The calls of NUMBERS may be sent."""
+        for number in numbers:
+            self._outbox.add(self._held.pop(number))
+
+    def _cleared(self) -> None:
+        """What had been said has left."""
+        going = self._allowance.left(self._outbox.unsent())
+        if going:
+            self._go(going)
+            self._outbox.flush()
 
     def _calm(self) -> None:
         if self._hurry is not None and self._hurry.active():

@@ -57,7 +57,8 @@ class WireWorker:
 
     It is qualified for the series ``wire`` and ``remote``, and those in SERIES. With RAW, an iterator is a result
     like any other (and will not cross the wire). With THREAD, the methods run in threads over there, and may block.
-    N_CONCURRENT of them run at once.
+    N_CONCURRENT of them run at once, or as many as the server allows. What it does not take yet waits here; a call that
+    is larger than all it takes fails with `asynqueue.errors.SerializationError`.
 
     The server proves that it has KEY (bytes, or the name of a file; else the environment says, see
     `asynqueue.wire.keys.key`), and so does this worker. With a ``tls:`` description, and without a key, certificates
