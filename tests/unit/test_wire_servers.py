@@ -18,11 +18,13 @@ from asynqueue import WireQueue
 from asynqueue.errors import ProcessError
 from asynqueue.wire import ServerManager, WireServer, keys
 from tests.unit.helpers import logged
-from tests.wirekit import Things, portOf
+from tests.wirekit import Certificates, Things, portOf
 from tests.workerkit import failureOf, inLoop, isAbsent, isAlive, until
 
 THINGS = "tests.wirekit.Things"
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join(filter(None, [str(ROOT / "dropin"), str(ROOT), *sys.path]))
+"""Where interpreters find `twist`'s plugin, too."""
 
 
 class TestManager:
@@ -123,6 +125,40 @@ class TestCommandLine:
         assert why in said.stderr
         assert "Traceback" not in said.stderr
 
+    @pytest.mark.parametrize(
+        ("arguments", "why"),
+        [
+            (("--key-file", "/nowhere", "tcp:0", THINGS), "Error: the key file /nowhere cannot be read"),
+            (("--limit", "wishes=3", "tcp:0", THINGS), "Error: there is no limit 'wishes'"),
+            (("tcp:99999", THINGS), "'99999' is none"),
+            (("unix:/nowhere/at/all", THINGS), "/nowhere/at/all"),
+        ],
+        ids=["key file", "limit", "description", "no place"],
+    )
+    def test_twist_says_what_is_wrong_and_ends(self, arguments: tuple[str, ...], why: str, tmp_path: Path) -> None:
+        said = subprocess.run(
+            [sys.executable, "-m", "twisted", "asynqueue-wire", *arguments],
+            capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": PATH},
+        )  # fmt: skip
+        assert said.returncode != 0
+        assert why in said.stderr
+        assert "Traceback" not in said.stderr + said.stdout
+
+    @inLoop
+    async def test_it_says_that_tls_is_spoken(self, tmp_path: Path) -> None:
+        certificates = Certificates(tmp_path)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "asynqueue.wire", certificates.listen(), THINGS],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert server.stdout is not None
+        with server, server.stdout:
+            place = server.stdout.readline().split()[-1]
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+        assert place.startswith("tls:127.0.0.1:")
+
     @pytest.mark.parametrize("runner", ["module", "twist"])
     @inLoop
     async def test_it_serves_until_it_is_told_to_end(self, runner: str, tmp_path: Path) -> None:
@@ -131,10 +167,9 @@ class TestCommandLine:
         subprocess.run(made, shell=True, check=True)
         place = f"unix:{tmp_path / 'socket'}"
         words = ["asynqueue.wire"] if runner == "module" else ["twisted", "asynqueue-wire"]
-        path = os.pathsep.join(filter(None, [str(ROOT / "dropin"), str(ROOT), *sys.path]))
         server = subprocess.Popen(
-            [sys.executable, "-m", *words, "--key-file", str(key), place, THINGS],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path,
+            [sys.executable, "-m", *words, "--key-file", str(key), "--silence=9", "--limit", "calls=99", place, THINGS],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": PATH}, cwd=tmp_path,
         )  # fmt: skip
         with server:
             await until((tmp_path / "socket").exists)

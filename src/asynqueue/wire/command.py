@@ -54,6 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     raise AssertionError("it has exited")
 
 
+def limit(text: str) -> tuple[str, float]:
+    """The limit that TEXT, NAME=NUMBER, names, and what it is to be. Raises `ArgumentTypeError`."""
+    name, _, number = text.partition("=")
+    if name not in _LIMITS:
+        raise ArgumentTypeError(f"there is no limit {name!r}, but {', '.join(_LIMITS)}")
+    try:
+        return name, float(number) if name == "patience" else int(number)
+    except ValueError:
+        raise ArgumentTypeError(f"the limit {name} is a number, and {number!r} is none") from None
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m asynqueue.wire",
@@ -76,7 +87,7 @@ def _parser() -> ArgumentParser:
         "--limit",
         action="append",
         default=[],
-        type=_limit,
+        type=limit,
         metavar="NAME=NUMBER",
         help=f"a limit on what clients may do, as often as need be: {', '.join(_LIMITS)}",
     )
@@ -86,17 +97,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--with-parent", action="store_true", help="exit when standard input, a pipe, is hung up")
     parser.add_argument("--ready", type=int, help=SUPPRESS)  # a descriptor in which to write when it listens
     return parser
-
-
-def _limit(text: str) -> tuple[str, float]:
-    """The limit that TEXT names, and what it is to be."""
-    name, _, number = text.partition("=")
-    if name not in _LIMITS:
-        raise ArgumentTypeError(f"there is no limit {name!r}, but {', '.join(_LIMITS)}")
-    try:
-        return name, float(number) if name == "patience" else int(number)
-    except ValueError:
-        raise ArgumentTypeError(f"the limit {name} is a number, and {number!r} is none") from None
 
 
 async def _listen(reactor: Any, options: Namespace) -> Any:
@@ -122,7 +122,8 @@ def _serve(reactor: Any, options: Namespace) -> Any:
 
     def listens(server: Any) -> None:
         reactor.addSystemEventTrigger("before", "shutdown", server.stop)
-        print(f"serving {options.universe} at {_described(server.address)}", flush=True)
+        place = _described(server.address, options.description)
+        print(f"serving {options.universe} at {place}", flush=True)
         if options.ready is not None:
             os.write(options.ready, b"\n")
             os.close(options.ready)
@@ -136,10 +137,14 @@ def _serve(reactor: Any, options: Namespace) -> Any:
     return forever
 
 
-def _described(address: Any) -> str:
-    """ADDRESS as the description that a client on this machine would use, of whatever type it is."""
+def _described(address: Any, description: str) -> str:
+    """ADDRESS, of whatever type it is, as a client on this machine would begin to describe it.
+
+    The server listens there by its DESCRIPTION.
+    """
     if hasattr(address, "port"):
-        return f"tcp:{address.host}:{address.port}"
+        kind = "tls" if description.startswith(("tls:", "ssl:")) else "tcp"
+        return f"{kind}:{address.host}:{address.port}"
     name = address.name
     return f"unix:{name if isinstance(name, str) else name.decode(errors='replace')}"
 
