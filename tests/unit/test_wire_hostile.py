@@ -245,7 +245,9 @@ class TestWithTheKey:
             with target.admitted() as connection:
                 for number, name in enumerate(names):
                     connection.sendall(encode(m.Call(number, False, pack(name, False, arguments))))
-                await until(lambda: len(target.refusals()) == len(names))
+                notUTF8 = struct.pack("<BH", 0, 3) + b"\xffab" + arguments
+                connection.sendall(encode(m.Call(len(names), False, notUTF8)))
+                await until(lambda: len(target.refusals()) == len(names) + 1)
             assert all("no public method" in why for why in target.refusals())
 
     @inLoop
@@ -294,6 +296,35 @@ class TestWithTheKey:
                 await deferToThread(flood, connection, pieces())
                 await until(target.refusals)
             assert "limit" in target.refusals()[0] or "no more than" in target.refusals()[0]
+
+    @pytest.mark.parametrize("what", ["pings", "recalls"])
+    @inLoop
+    async def test_who_asks_and_does_not_read_is_told_no_more_than_is_kept(self, what: str, tmp_path: Path) -> None:
+        payload = pack("add", False, dumps((None, (1,), {})))
+        some = {"pings": encode(m.Ping()) * 80_000, "recalls": b""}[what]
+
+        def pieces() -> Iterator[bytes]:
+            yield encode(m.Call(0, False, pack("soon", False, dumps((None, (1, 60), {})))))
+            for n in range(20):
+                yield some or b"".join(
+                    encode(m.Call(k, False, payload)) + encode(m.Recall())
+                    for k in range(1 + n * 50_000, (n + 1) * 50_000)
+                )
+
+        async with attacked(tmp_path) as target:
+            with target.admitted() as connection:
+                await deferToThread(flood, connection, pieces())
+
+    @inLoop
+    async def test_who_leaves_in_the_middle_of_a_large_answer_leaves_nothing(self, tmp_path: Path) -> None:
+        large = encode(m.Call(1, False, pack("big", False, dumps((None, (20 * MEGABYTE,), {})))))
+        async with attacked(tmp_path) as target:
+            for _ in range(8):
+                with target.admitted() as connection:
+                    connection.sendall(large)
+                    received = 0
+                    while received < MEGABYTE:
+                        received += len(await deferToThread(connection.recv, MEGABYTE))
 
     @inLoop
     async def test_who_reads_nothing_costs_no_memory(self, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ class Client(Protocol):
         self._lanes: list[ThreadWorker] = []  # those that run nothing
         self._busyLanes: dict[int, ThreadWorker] = {}
         self._leaving = False
+        self._recalling = False
         self._hearing = False
         self._proceeding = False
         self._later: IDelayedCall | None = None
@@ -146,6 +147,8 @@ class Client(Protocol):
             if call is not None and call.active():
                 call.cancel()
         self._calls.clear()
+        self._outbox.drop()
+        self._decoder = Decoder()  # with none of what was on its way
         running, self._running = self._running, {}
         for number, ending in running.items():
             if number not in self._busyLanes:
@@ -211,7 +214,8 @@ class Client(Protocol):
             self._serving.called(message.id, len(message.payload))
             self._calls[message.id] = message
         elif isinstance(message, m.Ping):
-            self._say(m.Pong())
+            if self._outbox.clear:  # else there is something to be heard of this side, for who reads at all
+                self._say(m.Pong())
         elif isinstance(message, m.Pong):
             pass
         elif isinstance(message, m.Begin):
@@ -227,15 +231,22 @@ class Client(Protocol):
             if message.id in self._iterations:
                 self._iterations[message.id].close()
         elif isinstance(message, m.Recall):
-            for number in self._serving.recalled():
-                del self._calls[number]
-                self._say(m.Recalled(number))
+            self._recalling = True
+            self._giveBack(self._serving)
         elif isinstance(message, m.Cancel):
             self._letGo(self._serving, message.id)
         elif isinstance(message, m.Goodbye):
             self._leaving = True
         else:
             raise FrameError(f"a {type(message).__name__} from a client")
+
+    def _giveBack(self, serving: Serving) -> None:
+        """Give back what was recalled: soon, when the client is in the way of reading it."""
+        if self._recalling and self._outbox.small < self._limits.backlog:
+            self._recalling = False
+            for number in serving.recalled():
+                del self._calls[number]
+                self._say(m.Recalled(number))
 
     def _letGo(self, serving: Serving, number: int) -> None:
         """Call NUMBER is not wanted."""
@@ -291,6 +302,7 @@ class Client(Protocol):
 
     def _next(self, serving: Serving) -> int | None:
         """The call to be announced now, if any."""
+        self._giveBack(serving)
         number = serving.next(self._outbox.small, self._outbox.large)
         if number is None and self._outbox.size:
             self._outbox.flush()  # what leaves at once makes room

@@ -228,6 +228,7 @@ class WireLink(Link):
         self._calm()
         if self._terms is not None:
             super().connectionLost(reason)
+            self._outbox.drop()
             if self.shadow is not None:
                 self.shadow.connectionLost(reason)
             return

@@ -101,6 +101,10 @@ class Outbox:
         self._closing = True
         self.flush()
 
+    def drop(self) -> None:
+        """Hold nothing more: nobody is there to be sent anything, or to ask what was not."""
+        self._outgoing = Outgoing(WIRE_FRAME_LIMIT)
+
     def pauseProducing(self) -> None:
         """The transport has something to pass on."""
         self.clear = False

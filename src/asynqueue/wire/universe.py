@@ -127,7 +127,8 @@ def unpack(payload: bytes | bytearray) -> tuple[str, bool, bytes | bytearray]:
     end = _HEAD.size + length
     if len(payload) < end or flags > _THREAD:
         raise ValueError("a call with a bad head")
-    return payload[_HEAD.size : end].decode(), flags == _THREAD, payload[end:]
+    name = payload[_HEAD.size : end].decode(errors="backslashreplace")  # which no method has
+    return name, flags == _THREAD, payload[end:]
 
 
 def bound(descriptor: Any, universe: WireWorkerUniverse) -> Callable[..., Any]:
