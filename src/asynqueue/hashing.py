@@ -49,6 +49,8 @@ def _hashOfMany(x: Any, known: dict[int, int], depth: int) -> int:
 
 def _hashOfOne(x: object) -> int:
     try:
+        if isA(x, str, bytes) and not x:  # the hash of its own is that of 0
+            return hash("an empty str" if isA(x, str) else "empty bytes")
         return hash(x)
     except Exception:  # a user's __hash__ may raise anything
         pass

@@ -616,4 +616,5 @@ class TestHashIt:
 
     def test_takes_any_number(self) -> None:
         assert len({hashIt(), hashIt(1), hashIt(1, 2), hashIt([1, 2]), hashIt((1, 2))}) == 5
+        assert len({hashIt(0), hashIt(""), hashIt(b"")}) == 3
         assert hashIt(succeed) == hashIt(succeed)

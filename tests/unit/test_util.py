@@ -232,7 +232,7 @@ class TestKillProcess:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
 
-    @pytest.mark.parametrize("pid", [0, -1, os.getpid()])
+    @pytest.mark.parametrize("pid", [0, -1, pytest.param(os.getpid(), id="ours")])
     def test_many_processes_or_ourselves_are_refused(self, pid: int) -> None:
         with pytest.raises(ValueError, match=f"pid must be that of one other process, got {pid}"):
             killProcess(pid)
