@@ -64,6 +64,17 @@ def test_only_a_server_never_trusted_is_given_up_for_its_silence(rows: list[tupl
         assert doubt.failed(happening == "ended") == ("proved" in happenings[:n] or row < ATTEMPTS)
 
 
+@given(st.lists(st.sampled_from([m.Ping(), m.Pong(), m.Started(1)]), max_size=9))
+def test_no_two_pongs_wait(said: list[m.Message]) -> None:
+    outgoing, decoder = Outgoing(WIRE_FRAME_LIMIT), Decoder(WIRE_FRAME_LIMIT)
+    for _ in range(2):
+        for message in said:
+            outgoing.add(message)
+        kinds, heard = [*map(type, said)], [*map(type, decoder.feed(outgoing.take(1)))]
+        assert heard.count(m.Pong) == (m.Pong in kinds)
+        assert [kind for kind in heard if kind is not m.Pong] == [kind for kind in kinds if kind is not m.Pong]
+
+
 MESSAGES = st.one_of(
     st.builds(m.Returned, st.integers(1, 4), st.just(0.0), st.integers(0, 4).map(lambda n: bytes(n * 50_000))),
     st.builds(m.Items, st.integers(1, 4), st.integers(0, 9), st.integers(0, 3).map(lambda n: b"i" * (n * 40_000))),

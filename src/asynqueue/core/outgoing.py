@@ -3,7 +3,7 @@
 Theory of operation. Messages of one call, and of the iterator that it returned, leave in the order in which they were
 said. Those of different calls take turns, a frame each: so a large result does not keep small ones waiting, and a
 frame is made only when its turn has come. What belongs to no call, a `Ping` say, goes before all; so does `Started`,
-before which nothing is said of its call.
+before which nothing is said of its call. One `Pong` answers every `Ping` before it, so no two of them wait.
 
 While nothing else waits, small messages need no turns: they leave as they came, before whatever is said later.
 
@@ -44,11 +44,12 @@ class _Large:
 class Outgoing:
     """Messages, until they are taken as frames with a body of at most FRAMELIMIT bytes."""
 
-    __slots__ = ("_alone", "_first", "_frameLimit", "_queues", "_size", "_turns", "large", "small")
+    __slots__ = ("_alone", "_first", "_frameLimit", "_pong", "_queues", "_size", "_turns", "large", "small")
 
     def __init__(self, frameLimit: int = FRAME_LIMIT) -> None:
         self._frameLimit = frameLimit
         self._first: deque[bytes] = deque()
+        self._pong = False  # whether one waits
         self._alone: deque[bytes] = deque()  # what was said while nothing had to wait for its turn
         self._queues: dict[int, deque[bytes | _Large]] = {}  # by call
         self._turns: deque[int] = deque()  # the calls of which there is something, each once
@@ -64,7 +65,9 @@ class Outgoing:
     def add(self, message: m.Message) -> None:
         """Send MESSAGE when its turn has come."""
         if isinstance(message, _FIRST):
-            self._first.append(encode(message))
+            if not isinstance(message, m.Pong) or not self._pong:
+                self._first.append(encode(message))
+            self._pong = self._pong or isinstance(message, m.Pong)
             return
         number = message[0]
         payload = message[-1]
@@ -91,6 +94,7 @@ class Outgoing:
         """The frames to be sent next: about ROOM bytes, but one frame at least if there is any."""
         taken: list[bytes] = []
         length = 0
+        self._pong = False
         while self._first:
             taken.append(self._first.popleft())
             length += len(taken[-1])

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.core import messages as m
 from asynqueue.core.allowance import Allowance
-from asynqueue.core.framing import FrameError
+from asynqueue.core.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.handshake import NONCE, Command, NearShake, Proved, Refuse, Say
 from asynqueue.core.records import Interrupted, Recalled, RunOutcome, Task
 from asynqueue.core.starts import Starts
@@ -78,6 +78,7 @@ class WireLink(Link):
         report: Report | None,
     ) -> None:
         super().__init__(_NoPermits(), onLost, lambda: None, report)
+        self._decoder = Decoder(WIRE_FRAME_LIMIT)
         self.proved: Deferred[None] = Deferred(lambda _: self.hangUp())
         self.shadow: Protocol | None = None  # what is told, too, that the connection is lost
         self.reason: str = f"the connection to {server} was lost"
