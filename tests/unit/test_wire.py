@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -467,6 +468,19 @@ class TestRefusals:
         assert said == r"go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é ?"
         link.hearOther(m.Refused(0, b"x" * 1_000_000))
         assert len(link.reason) < 1_100
+
+    @inLoop
+    async def test_a_frame_that_no_wire_has_ends_the_connection(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (server, description, key):
+            with logged() as events:
+                queue = WireQueue(description, Things, key=key, reconnect=False)
+                assert await queue.call(Things.add, 1) == 2
+                (client,) = server._clients
+                transport: Any = client.transport
+                transport.write(struct.pack("<IB", 1 << 17, 20))
+                await until(lambda: not server._clients)
+                await queue.shutdown()
+            assert any("exceeds the limit of 65536" in str(event.get("error")) for event in events)
 
 
 class TestLimits:
