@@ -191,7 +191,7 @@ class Model:
     def hire(
         self,
         qualifications: Iterable[Hashable] = (),
-        window: Window = Window(),  # noqa: B008
+        window: Window = Window(),  # noqa: B008  # it is frozen
         workerID: int | None = None,
     ) -> int:
         """A new worker, or a lost one that is there again."""
