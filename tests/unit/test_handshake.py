@@ -63,16 +63,19 @@ def test_another_key_is_refused_and_both_know_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "why"),
+    ("nearHas", "farHas", "why"),
     [
-        (near(None), far(), "there is no key here, and no certificate of the server's to trust"),
-        (near(None, True), far(), "it asks for a key, and there is none here"),
-        (near(), far(None, True), "it has no key to prove, and there is one here that it should have"),
-        (near(), far(None), f"it refuses this client: {WHY[Reason.NO_TRUST]}"),
+        ((None, False), (KEY, False), "there is no key here, and no certificate of the server's to trust"),
+        ((None, True), (KEY, False), "it asks for a key, and there is none here"),
+        ((KEY, False), (None, True), "it has no key to prove, and there is one here that it should have"),
+        ((KEY, False), (None, False), f"it refuses this client: {WHY[Reason.NO_TRUST]}"),
     ],
     ids=["no proof at all", "no key here", "no key there", "nothing there"],
 )
-def test_a_side_that_cannot_be_satisfied_ends_it(one: NearShake, other: FarShake, why: str) -> None:
+def test_a_side_that_cannot_be_satisfied_ends_it(
+    nearHas: tuple[bytes | None, bool], farHas: tuple[bytes | None, bool], why: str
+) -> None:
+    one, other = near(*nearHas), far(*farHas)
     nearDoes, farDoes = shake(one, other)
     assert refusal(nearDoes) == why
     assert Proved(b"") not in nearDoes

@@ -1,4 +1,4 @@
-"""When a process is worn out, and real processes that are."""
+"""Real processes that are worn out."""
 
 from __future__ import annotations
 
@@ -11,58 +11,13 @@ import pytest
 from twisted.internet.defer import gatherResults
 
 from asynqueue import workerprocess
-from asynqueue.core.wear import Condition, Wear, WearLimits
 from asynqueue.errors import ProcessError, WorkerLost
 from asynqueue.process import ProcessQueue, ProcessWorker
 from tests import workerkit as kit
 from tests.workerkit import failureOf, inLoop, isAbsent, marks, until
 
 
-def conditions(maxTasks: int, calls: int) -> list[str]:
-    """How a process of MAXTASKS is after each of so many CALLS."""
-    wear = Wear(WearLimits(maxTasks))
-    seen: list[str] = []
-    for _ in range(calls):
-        wear.given()
-        wear.validate()
-        seen.append(wear.condition.name)
-    return seen
-
-
-class TestWear:
-    def test_without_limits_nothing_wears_out(self) -> None:
-        wear = Wear(WearLimits())
-        for _ in range(10_000):
-            wear.given()
-        wear.measured(1 << 40)
-        assert wear.condition is Condition.FIT
-
-    def test_calls_make_it_age_and_wear_out(self) -> None:
-        assert conditions(1, 1) == ["WORN"]
-        assert conditions(3, 3) == ["FIT", "AGEING", "WORN"]
-        assert Counter(conditions(800, 800)) == {"FIT": 699, "AGEING": 100, "WORN": 1}
-
-    def test_one_that_may_have_a_single_call_wants_its_successor_from_the_first(self) -> None:
-        assert Wear(WearLimits(1)).condition is Condition.AGEING
-
-    def test_what_was_recalled_does_not_count(self) -> None:
-        wear = Wear(WearLimits(2))
-        wear.given()
-        wear.recalled()
-        wear.given()
-        assert wear.condition is Condition.AGEING
-        wear.recalled()
-        with pytest.raises(ValueError, match="no call was given"):
-            wear.recalled()
-
-    def test_memory_makes_it_age_and_wear_out(self) -> None:
-        wear = Wear(WearLimits(maxMemory=80))
-        seen = []
-        for memory in (70, 71, 80, 81, 10):
-            wear.measured(memory)
-            seen.append(wear.condition.name)
-        assert seen == ["FIT", "AGEING", "AGEING", "WORN", "FIT"]
-
+class TestLimits:
     @pytest.mark.parametrize("name", ["maxTasks", "maxMemory"])
     @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
     def test_a_limit_that_is_none_is_named(self, name: str, value: Any) -> None:
