@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from asynqueue.core.commands import Assign, Settle
+from asynqueue.core.commands import Assign, Command, Settle, Stop, Tick
 from asynqueue.core.fairness import weight
 from asynqueue.core.records import (
     Interrupted,
@@ -527,6 +527,12 @@ def test_cost(window: Window) -> None:
     assert many <= 1.1 * few
 
 
+def test_cost_does_not_grow_with_the_workers() -> None:
+    """What a task costs, with all that happens on the way, is the same in a small crew and in a large one."""
+    few, many = callsPerTaskOf(20), callsPerTaskOf(400)
+    assert many <= 1.2 * few
+
+
 def test_cost_is_no_recursion() -> None:
     """A hundred thousand queued tasks, in a stack with little more room than this test needs."""
     depth = 0
@@ -568,6 +574,47 @@ def runAll(n: int, window: Window) -> int:
 
 def callsPerTask(n: int, window: Window) -> float:
     return countCalls(lambda: runAll(n, window)) / n
+
+
+def callsPerTaskOf(workers: int) -> float:
+    """The calls that a task takes of so many WORKERS: with ticks, calls that go next, iterators, and a shutdown."""
+    scheduler = Scheduler()
+    tasks = 30 * workers
+    tickets: list[tuple[int, int]] = []
+    ticks: list[Tick] = []
+    ticked = 0
+
+    def obey(commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Assign):
+                tickets.append((command.ticket, command.task.id))
+            elif isinstance(command, Stop):
+                obey(scheduler.stopped(command.worker))
+            elif isinstance(command, Tick):
+                ticks.append(command)
+
+    def run() -> None:
+        nonlocal ticked
+        for worker in range(1, workers + 1):
+            obey(scheduler.hire(worker, ("a",) if worker % 2 else (), Window(1, 8)))
+        for n in range(1, tasks + 1):
+            obey(scheduler.submit(Task(n, CALL, ("a", None)[n % 2], doNext=n % 5 == 0)))
+        for done, (ticket, task) in enumerate(tickets):  # which grows
+            if task % 20 == 0:
+                worker, _ = scheduler.assigned(ticket) or (0, None)
+                obey(scheduler.finished(ticket, Iterating(task, 1e-5)))
+                obey(scheduler.iterationEnded(worker, task))
+            else:
+                obey(scheduler.finished(ticket, Returned(None, 1e-5)))
+            if done % workers == 0 and len(ticks) > ticked:
+                ticked += 1
+                obey(scheduler.tick())
+        obey(scheduler.shutdown())
+        assert scheduler.closed
+
+    calls = countCalls(run)
+    assert ticked >= 10
+    return calls / tasks
 
 
 def countCalls(f: Callable[[], object]) -> int:

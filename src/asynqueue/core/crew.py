@@ -16,7 +16,7 @@ Rules: O(log n) a task with n queued, times the number of classes and groups, wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 
 from asynqueue.core.fairness import FAIR, FairQueue, Place
@@ -96,16 +96,19 @@ class Member:
 class Class:
     """The workers of one set of qualifications, and the groups of tasks they may run."""
 
-    __slots__ = ("groups", "members", "qualifications", "room")
+    __slots__ = ("_idle", "groups", "members", "qualifications", "room")
 
     def __init__(self, qualifications: frozenset[Hashable]) -> None:
         self.qualifications: frozenset[Hashable] = qualifications
         self.members: set[int] = set()
         self.groups: list[Group] = []
+        self._idle: dict[int, Member] = {}  # who had nothing to do when it last had room
         self.room: list[tuple[int, int, Member]] = []  # a heap; an entry counts while its stamp is its worker's
 
     def enter(self, worker: Member) -> None:
         """WORKER has room."""
+        if not worker.held:
+            self._idle[worker.id] = worker
         if len(self.room) > 2 * len(self.members) + 16:
             self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
             heapify(self.room)
@@ -123,6 +126,20 @@ class Class:
                 return worker
             heappop(self.room)
         return None
+
+    def idle(self, but: Collection[int] = ()) -> bool:
+        """Whether a worker, and not one of BUT, has nothing to do. O(1) amortised, times BUT."""
+        stale: list[int] = []
+        found = False
+        for worker in self._idle.values():
+            if worker.held or worker.state is not WorkerState.OPEN or worker.cls is not self:
+                stale.append(worker.id)
+            elif worker.id not in but:
+                found = True
+                break
+        for workerID in stale:
+            del self._idle[workerID]
+        return found
 
     def _counts(self, stamp: int, worker: Member) -> bool:
         return stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self
@@ -217,6 +234,14 @@ class Crew:
         self._lastStamp += 1
         worker.stamp = self._lastStamp
         worker.cls.enter(worker)
+
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return any(cls.idle() for cls in self._classes.values())
+
+    def idleFor(self, task: Task, but: Collection[int]) -> bool:
+        """Whether a worker that may run TASK, and not one of BUT, has nothing to do."""
+        return any(cls.idle(but) for cls in self._groupFor(task.series).classes)
 
     # What meets.
 

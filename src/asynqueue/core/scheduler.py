@@ -30,8 +30,8 @@ back then it has started; and a task that a worker gave back is not taken from a
 A call that returned an iterator is settled, but its worker holds an open *iteration*; a queue that shuts down,
 and a worker that leaves, wait for those to end.
 
-Rules: O(log n) an event with n tasks queued; no recursion; nothing is decided elsewhere. `validate` asserts every
-invariant.
+Rules: O(log n) an event with n tasks queued, and the same with many workers, but for `look`; no recursion; nothing is
+decided elsewhere. `validate` asserts every invariant.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class Scheduler:
         self._tickets: dict[int, Assignment] = {}  # by ticket, the abandoned and the updates too
         self._workers: dict[int, Member] = {}
         self._saved: dict[int, Task] = {}  # the updates for workers to come
+        self._ahead: dict[int, Member] = {}  # the workers that hold more than they run, and some that did
+        self._iterating: dict[int, Member] = {}  # those that have iterations
         self._open = 0  # iterations
         self._gaveBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
         self._deaths: dict[int, int] = {}  # of workers, by update
@@ -100,6 +102,7 @@ class Scheduler:
         self._lastTicket = 0
         self._ticking = False
         self._closing = False
+        self._emptied = False  # closing, and nothing is left to be done
         self._closed = False
         self._stranded: str | None = None
         self._commands: list[Command] = []
@@ -233,6 +236,8 @@ class Scheduler:
         worker = self._workers.get(workerID)
         if worker is not None and taskID in worker.iterations:
             worker.iterations.discard(taskID)
+            if not worker.iterations:
+                del self._iterating[workerID]
             self._open -= 1
             self._review(worker)
         return self._dispatch()
@@ -306,6 +311,8 @@ class Scheduler:
         worker = self._workers.get(workerID)
         if worker is not None:
             worker.window.resized(limits)
+            if worker.ahead > 0:
+                self._ahead[workerID] = worker
             self._review(worker)
         return self._dispatch()
 
@@ -334,28 +341,27 @@ class Scheduler:
     def tick(self) -> list[Command]:
         """One `window.BUDGET` has passed since `Tick` was ordered."""
         self._ticking = False
-        idle = self._idle()
-        for worker in self._workers.values():
-            if worker.ahead <= 0:
-                if worker.iterations:
-                    self._askFor(worker, idle)
+        idle = self._crew.idle()
+        for worker in self._waitingAhead():
+            worker.silent = worker.silent + 1 if worker.answered == worker.ticked else 0
+            worker.ticked = worker.answered
+            if worker.silent >= (1 if idle else worker.window.patience):
+                worker.window.stalled()
+                self._commands.append(Recall(worker.id))
+                self._review(worker)
             else:
-                worker.silent = worker.silent + 1 if worker.answered == worker.ticked else 0
-                worker.ticked = worker.answered
-                if worker.silent >= (1 if self._idles else worker.window.patience):
-                    worker.window.stalled()
-                    self._commands.append(Recall(worker.id))
-                    self._review(worker)
-                else:
-                    self._wantTick()
+                self._wantTick()
+        if idle:
+            for worker in self._iterating.values():
+                if worker.ahead <= 0:
+                    self._askFor(worker)
         return self._dispatch()
 
     def look(self) -> list[Command]:
-        """One `window.LOOK` has passed while it was `watching`."""
-        idle = self._idle()
-        if idle:
+        """One `window.LOOK` has passed while it was `watching`. O(workers)."""
+        if self._crew.idle():
             for worker in self._workers.values():
-                self._askFor(worker, idle)
+                self._askFor(worker)
         return self._dispatch()
 
     def shutdown(self) -> list[Command]:
@@ -377,27 +383,29 @@ class Scheduler:
         """Let TASK, for which there is no room, go before what has not started and is more than a budget of work."""
         return [
             Recall(worker.id)
-            for worker in self._workers.values()
-            if worker.ahead > 0 and worker.window.slow and (task.series is None or task.series in worker.qualifications)
+            for worker in self._waitingAhead()
+            if worker.window.slow and (task.series is None or task.series in worker.qualifications)
         ]
 
-    def _idle(self) -> list[Member]:
-        """The workers that have nothing to do."""
-        return [w for w in self._workers.values() if w.state is WorkerState.OPEN and not w.held]
+    def _waitingAhead(self) -> list[Member]:
+        """The workers that hold more than they run."""
+        for worker in [worker for worker in self._ahead.values() if worker.ahead <= 0]:
+            del self._ahead[worker.id]
+        return list(self._ahead.values())
 
-    def _askFor(self, worker: Member, idle: list[Member]) -> None:
-        """Ask WORKER, unless it was, for what it has not started, if one of those IDLE may run that."""
+    def _askFor(self, worker: Member) -> None:
+        """Ask WORKER, unless it was, for what it has not started, if another that has nothing to do may run that."""
         if worker.held and next(reversed(worker.held)) > worker.asked:
             for ticket, assignment in worker.held.items():
-                if ticket > worker.asked and not assignment.task.update and self._helped(assignment.task, idle):
+                task = assignment.task
+                if (
+                    ticket > worker.asked
+                    and not task.update
+                    and self._crew.idleFor(task, self._gaveBack.get(task.id, ()))
+                ):
                     worker.asked = self._lastTicket
                     self._commands.append(Recall(worker.id))
                     break
-
-    def _helped(self, task: Task, idle: list[Member]) -> bool:
-        """Whether one of those IDLE may run TASK, and has not given it back."""
-        gave = self._gaveBack.get(task.id, ())
-        return any((task.series is None or task.series in w.qualifications) and w.id not in gave for w in idle)
 
     def _putBack(self, task: Task, place: Place) -> None:
         if self._stranded:
@@ -430,6 +438,7 @@ class Scheduler:
                 self._commands.append(Discard(outcome.source))
             else:
                 worker.iterations.add(assignment.task.id)
+                self._iterating[worker.id] = worker
                 self._open += 1
         if assignment.task.update:
             self._updateEnded(worker, assignment.task, outcome)
@@ -468,13 +477,11 @@ class Scheduler:
         self._commands.append(Assign(worker.id, assignment.ticket, task))
         if place is not None:
             self._assigned[task.id] = assignment
-            if worker.ahead > 0 or (worker.iterations and len(self._workers) > 1):
+            if worker.ahead > 0:
+                self._ahead[worker.id] = worker
                 self._wantTick()
-
-    @property
-    def _idles(self) -> bool:
-        """True while a worker has nothing to do."""
-        return any(worker.state is WorkerState.OPEN and not worker.held for worker in self._workers.values())
+            elif worker.iterations and len(self._workers) > 1:
+                self._wantTick()
 
     def _wantTick(self) -> None:
         if not self._ticking:
@@ -515,6 +522,8 @@ class Scheduler:
             self._crew.hasRoom(worker)
             if self._open > len(worker.iterations) and not worker.held:
                 self._wantTick()  # what another has not started, it may start
+        if self._emptied and not worker.held:
+            self._leave(worker)
 
     def _armRunning(self, worker: Member) -> None:
         """Start the clocks of what WORKER can have started."""
@@ -533,6 +542,8 @@ class Scheduler:
     def _bury(self, worker: Member, reassign: bool, lost: Lost) -> None:
         """WORKER is gone: what it held goes elsewhere, or settles."""
         del self._workers[worker.id]
+        self._ahead.pop(worker.id, None)
+        self._iterating.pop(worker.id, None)
         self._open -= len(worker.iterations)
         for n, assignment in enumerate(worker.held.values()):
             del self._tickets[assignment.ticket]
@@ -603,12 +614,12 @@ class Scheduler:
         for task in self._crew.stranded():
             self._crew.remove(task.id)
             self._settle(task.id, Refused(f"the queue shut down with no worker for series {task.series!r}"))
-        if self.unfinished or self._sequences:
-            return
-        for worker in list(self._workers.values()):
-            if worker.state is not WorkerState.LEAVING and not worker.held and not worker.updates:
-                self._leave(worker)
-        if not self._workers and not self._closed:
+        emptied, self._emptied = self._emptied, not self.unfinished and not self._sequences
+        if self._emptied and not emptied:
+            for worker in list(self._workers.values()):
+                if worker.state is not WorkerState.LEAVING:
+                    self._review(worker)
+        if self._emptied and not self._workers and not self._closed:
             self._closed = True
             self._commands.append(Closed())
 
@@ -625,6 +636,10 @@ class Scheduler:
             assert not assignment.abandoned
         assert self._gaveBack.keys() <= set(self._crew) | self._assigned.keys(), "only of what is not settled"
         assert self._open == sum(len(worker.iterations) for worker in self._workers.values())
+        assert self._iterating == {worker.id: worker for worker in self._workers.values() if worker.iterations}
+        assert {worker.id for worker in self._workers.values() if worker.ahead > 0} <= self._ahead.keys()
+        idle = [w for w in self._workers.values() if w.state is WorkerState.OPEN and not w.held]
+        assert self._crew.idle() == bool(idle), "who has nothing to do is known"
         for worker in self._workers.values():
             worker.window.validate()
             self._validateWorker(worker)
