@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from asynqueue.testing import deeds
-from asynqueue.wire import WireQueue, WireServer, WireWorkerUniverse
+from asynqueue.wire import ServerManager, WireQueue, WireServer, WireWorkerUniverse
 from tests.workerkit import die, mark, markAndHang, markedItems
 
 if TYPE_CHECKING:
@@ -72,6 +73,18 @@ class Things(WireWorkerUniverse):
     def big(self, size: int) -> bytes:
         """So many bytes."""
         return bytes(size)
+
+    def full(self, size: int) -> bytes:
+        """So many bytes, each of which is somewhere in memory."""
+        return b"f" * size
+
+    def size(self, value: bytes) -> int:
+        """How many bytes VALUE has."""
+        return len(value)
+
+    def peak(self) -> int:
+        """The most bytes that the server has had in memory since this was asked last."""
+        return peak()
 
     def count(self, number: int) -> Iterator[int]:
         """0, 1 ... below NUMBER."""
@@ -137,6 +150,13 @@ class Things(WireWorkerUniverse):
         mark(Path("never"))
 
 
+def peak() -> int:
+    """The most bytes that this process has had in memory since this was asked last."""
+    most = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+    Path("/proc/self/clear_refs").write_text("5")  # and now it begins anew
+    return int(most) * 1024
+
+
 class Deeds(WireWorkerUniverse):
     """What the conformance kit has done."""
 
@@ -170,15 +190,28 @@ class Certificates:
         """The part of a description that names a certificate and its key."""
         return f"certificate={self.directory / name}.pem:privateKey={self.directory / name}.key"
 
-    def listen(self, authenticate: bool = True) -> str:
+    def listen(self, authenticate: bool = True, port: int = 0) -> str:
         """A server's description."""
         roots = f":trustRoots={self.roots}" if authenticate else ""
-        return f"tls:0:interface=127.0.0.1:{self.pair('server')}{roots}"
+        return f"tls:{port}:interface=127.0.0.1:{self.pair('server')}{roots}"
 
     def connect(self, port: int, name: str | None = "client") -> str:
         """A client's description."""
         own = "" if name is None else f":{self.pair(name)}"
         return f"tls:127.0.0.1:{port}:trustRoots={self.roots}{own}"
+
+
+def places(kind: str, manager: ServerManager, directory: Path) -> tuple[str, str]:
+    """Descriptions for a server of MANAGER and for its clients, of a connection of KIND."""
+    if kind == "unix":
+        return (manager.newSocket(),) * 2
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    if kind == "tcp":
+        return f"tcp:{port}:interface=127.0.0.1", f"tcp:127.0.0.1:{port}"
+    certificates = Certificates(directory)
+    return certificates.listen(port=port), certificates.connect(port)
 
 
 @asynccontextmanager

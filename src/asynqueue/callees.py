@@ -19,6 +19,8 @@ from struct import Struct
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from asynqueue.core.messages import Payload
+from asynqueue.core.pieces import whole
 from asynqueue.parcels import Parcels, areLarge, slipLength
 from asynqueue.serialization import dumpCall, dumps, loads
 
@@ -74,8 +76,9 @@ class FarCallees:
         self._parcels = parcels
         self._known: dict[bytes, Any] = {}
 
-    def load(self, payload: bytes | bytearray) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
+    def load(self, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
         """The callable, arguments and keywords of a call, and what else came along. Raises `SerializationError`."""
+        payload = whole(payload)
         (length,) = _LENGTH.unpack_from(payload)
         if not length:
             f, args, kw, *more = loads(memoryview(payload)[2:], "the call", self._parcels)
@@ -92,8 +95,9 @@ class FarCallees:
             return known, *passed, []
         return known, passed, {}, []
 
-    def drop(self, payload: bytes | bytearray) -> None:
+    def drop(self, payload: Payload) -> None:
         """The call is not made."""
+        payload = whole(payload)
         (length,) = _LENGTH.unpack_from(payload)
         passed = memoryview(payload)[2 + (length & ~_KEYWORDS) :]
         if self._parcels is not None and slipLength(passed):

@@ -28,6 +28,7 @@ from asynqueue.closings import Closings
 from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, FrameError, encode
 from asynqueue.core.overdue import neverStarts
+from asynqueue.core.pieces import Pieces
 from asynqueue.core.records import (
     Interrupted,
     Iterating,
@@ -348,7 +349,7 @@ class Link(Protocol):
         else:
             self.hearOther(message)
 
-    def payloadOf(self, task: Task) -> tuple[bytes, object]:
+    def payloadOf(self, task: Task) -> tuple[bytes | Pieces, object]:
         """The call of TASK as bytes, and the object that becomes resident by it, if any. Raises an
         `AsynQueueError`, with which the call fails."""
         return self._residents.payload(task, self._lastNumber + 1)

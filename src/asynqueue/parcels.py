@@ -47,7 +47,7 @@ class Parcels:
 
     def send(self, obj: Any) -> bytes | None:
         """Send OBJ, and give the slip; None if it cannot go like this. Raises whatever pickle raises."""
-        chunks = _Chunks()
+        chunks = Chunks()
         buffers: list[memoryview] = []
 
         def take(buffer: pickle.PickleBuffer) -> bool:
@@ -120,8 +120,8 @@ def slipLength(payload: bytes | bytearray | memoryview) -> int:
     return _SLIP.size + int(_SLIP.unpack_from(payload)[2]) * _SIZE.size
 
 
-class _Chunks:
-    """What pickle writes, as it comes: large bytes are the objects that they were."""
+class Chunks:
+    """What pickle writes, as it comes: large bytes, and what has a buffer, are the objects that they were."""
 
     def __init__(self) -> None:
         self.parts: list[Any] = []  # bytes and views of them

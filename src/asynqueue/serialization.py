@@ -14,11 +14,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from asynqueue.core.messages import Payload
+from asynqueue.core.pieces import Pieces
 from asynqueue.errors import SerializationError
-from asynqueue.parcels import LARGE, Parcels, areLarge, slipLength
+from asynqueue.parcels import LARGE, Chunks, Parcels, areLarge, slipLength
 
 PROTOCOL = 5
 
+_SMALL = (bool, float, int, type(None))
 _CAUSE: Any = BaseException.__dict__["__cause__"]  # to a type checker an attribute, and no descriptor
 
 
@@ -76,12 +79,33 @@ def _dumpsByValue(obj: Any) -> bytes:
     return payload
 
 
-def loads(payload: bytes | bytearray | memoryview, what: str, parcels: Parcels | None = None) -> Any:
+def dumpsInPieces(obj: Any) -> bytes | Pieces:
+    """OBJ as bytes; in pieces when it is large, and then large bytes in it are not copied. What may change is.
+
+    Raises whatever the picklers raise.
+    """
+    if type(obj) in _SMALL:
+        return pickle.dumps(obj, PROTOCOL)
+    chunks = Chunks()
+    try:
+        pickle.Pickler(chunks, PROTOCOL).dump(obj)
+        chunks.parts = [bytes(part) for part in chunks.parts]  # those that are bytes are the same
+        byValue = chunks.tellOfMain()
+    except BaseException:  # as by `_dumpsInline`
+        byValue = True
+    if byValue:
+        return _dumpsByValue(obj)
+    return Pieces(chunks.parts) if sum(map(len, chunks.parts)) >= LARGE else b"".join(chunks.parts)
+
+
+def loads(payload: Payload | memoryview, what: str, parcels: Parcels | None = None) -> Any:
     """The object in PAYLOAD, which is WHAT, or in the one of PARCELS that it is a slip for.
 
     Raises `SerializationError`.
     """
     try:
+        if isinstance(payload, Pieces):
+            return pickle.Unpickler(payload).load()
         if parcels is not None and slipLength(payload):
             return parcels.open(payload)
         return pickle.loads(payload)
@@ -102,14 +126,29 @@ def dumpCall(
     try:
         return dumps((f, args, dict(kw), *more), parcels)
     except BaseException as error:  # SystemExit too: it is the call that ends, not whoever makes it
-        parts: list[tuple[str, Any]] = [("the callable", f)]
-        parts += [(f"argument {n}", x) for n, x in enumerate(args, 1)]
-        parts += [(f"argument {name}", x) for name, x in kw.items()]
-        for what, part in parts:
-            culprit = _refusal(part)
-            if culprit is not None:
-                raise SerializationError(f"{what} of {describe()} cannot be pickled: {culprit}") from error
-        raise SerializationError(f"{describe()} cannot be pickled: {_reason(error)}") from error
+        raise _refusedCall(f, args, kw, describe, error) from error
+
+
+def dumpCallInPieces(args: Sequence[Any], kw: Mapping[str, Any], *, describe: Callable[[], str]) -> bytes | Pieces:
+    """What a call is passed as by `dumpsInPieces`. DESCRIBE is as for `dumpCall`."""
+    try:
+        return dumpsInPieces((args, dict(kw)))
+    except BaseException as error:  # as above
+        raise _refusedCall(None, args, kw, describe, error) from error
+
+
+def _refusedCall(
+    f: object, args: Sequence[Any], kw: Mapping[str, Any], describe: Callable[[], str], error: BaseException
+) -> SerializationError:
+    """What is wrong with a call, of which nothing but ERROR is known."""
+    parts: list[tuple[str, Any]] = [("the callable", f)]
+    parts += [(f"argument {n}", x) for n, x in enumerate(args, 1)]
+    parts += [(f"argument {name}", x) for name, x in kw.items()]
+    for what, part in parts:
+        culprit = _refusal(part)
+        if culprit is not None:
+            return SerializationError(f"{what} of {describe()} cannot be pickled: {culprit}")
+    return SerializationError(f"{describe()} cannot be pickled: {_reason(error)}")
 
 
 def dumpResult(result: Any, parcels: Parcels | None = None) -> bytes:
@@ -117,8 +156,15 @@ def dumpResult(result: Any, parcels: Parcels | None = None) -> bytes:
     try:
         return dumps(result, parcels, parcels is not None and areLarge((result,)))
     except BaseException as error:  # as above
-        name = type(result).__name__
-        raise SerializationError(f"the result, of type {name}, cannot be pickled: {_reason(error)}") from error
+        raise _refused("the result", result, error) from error
+
+
+def dumpResultInPieces(result: Any) -> bytes | Pieces:
+    """A call's RESULT as by `dumpsInPieces`. Raises `SerializationError`."""
+    try:
+        return dumpsInPieces(result)
+    except BaseException as error:  # as above
+        raise _refused("the result", result, error) from error
 
 
 def dumpError(error: BaseException) -> bytes:
@@ -134,7 +180,7 @@ def dumpError(error: BaseException) -> bytes:
     return payload
 
 
-def loadError(payload: bytes | bytearray) -> BaseException:
+def loadError(payload: Payload) -> BaseException:
     """The error in PAYLOAD, caused by its traceback as text; what does not come out is a SerializationError."""
     try:
         match loads(payload, "the exception"):
@@ -157,22 +203,34 @@ def dumpItem(item: Any, parcels: Parcels | None = None) -> bytes:
     try:
         return dumps(item, parcels, parcels is not None and areLarge((item,)))
     except BaseException as error:  # SystemExit too: it is the iteration that ends, not the worker
-        name = type(item).__name__
-        raise SerializationError(f"an item, of type {name}, cannot be pickled: {_reason(error)}") from error
+        raise _refused("an item", item, error) from error
+
+
+def dumpItemInPieces(item: Any) -> bytes | Pieces:
+    """An iterator's ITEM as by `dumpsInPieces`. Raises `SerializationError`."""
+    try:
+        return dumpsInPieces(item)
+    except BaseException as error:  # as above
+        raise _refused("an item", item, error) from error
+
+
+def _refused(what: str, obj: object, error: BaseException) -> SerializationError:
+    return SerializationError(f"{what}, of type {type(obj).__name__}, cannot be pickled: {_reason(error)}")
 
 
 def loadItems(
-    number: int, payload: bytes | bytearray, parcels: Parcels | None = None
+    number: int, payload: Payload, parcels: Parcels | None = None
 ) -> tuple[list[Any], SerializationError | None]:
     """The NUMBER items in PAYLOAD, or in PARCELS, as far as they come out, and why not the next."""
-    stream = io.BytesIO(payload)
     items: list[Any] = []
+    stream = payload if isinstance(payload, Pieces) else io.BytesIO(payload)
     for _ in range(number):
         try:
-            slip = 0 if parcels is None else slipLength(payload[stream.tell() : stream.tell() + 16])
-            if parcels is not None and slip:
-                items.append(parcels.open(stream.read(slip)))
-                continue
+            if parcels is not None and isinstance(stream, io.BytesIO):
+                slip = slipLength(stream.getbuffer()[stream.tell() :])
+                if slip:
+                    items.append(parcels.open(stream.read(slip)))
+                    continue
             items.append(pickle.load(stream))  # an unpickler each: what one remembers is nothing to the next
         except BaseException as error:
             return items, SerializationError(f"an item cannot be unpickled: {_reason(error)}")

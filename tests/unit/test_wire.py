@@ -23,7 +23,7 @@ from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorker
 from asynqueue.wire.near import WireLink
 from asynqueue.wire.universe import load, methods
 from tests.unit.helpers import logged
-from tests.wirekit import KEY, KINDS, Certificates, Things, portOf, served, wired
+from tests.wirekit import KEY, KINDS, Certificates, Things, peak, places, portOf, served, wired
 from tests.workerkit import Collector, drained, failureOf, inLoop, marks, until
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -128,6 +128,38 @@ class TestWhatASocketTakesAtOnce:
             for size in (70_000, 150_000, 300_000):
                 results = await gatherResults([queue.call(Things.big, size) for _ in range(60)])
                 assert {len(result) for result in results} == {size}
+        await manager.shutdown()
+
+
+@kinds
+class TestWhatALargeValueTakes:
+    """Beside the value itself: nothing worth mention on either side, however it is carried."""
+
+    @inLoop
+    async def test_a_result_an_item_and_an_argument_are_in_memory_once_on_each_side(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        size, little = 64 << 20, 16 << 20
+        manager = ServerManager("tests.wirekit.Things")
+        there, here = places(kind, manager, tmp_path)
+        await manager.spawn(there)
+        async with WireQueue(here, Things, key=manager.key) as queue:
+
+            async def taken() -> tuple[int, int]:
+                now = await queue.call(Things.peak), peak()
+                return now[0] - before[0], now[1] - before[1]
+
+            before = 0, 0
+            await taken()
+            before = await taken()
+            result = await queue.call(Things.full, size)
+            assert max(await taken()) < size + little
+            assert await queue.call(Things.size, result) == size
+            assert max(await taken()) < size + little
+            del result
+            (item,) = await drained(await queue.call(Things.chunks, 1, size))
+            assert len(item) == size
+            assert max(await taken()) < size + little
         await manager.shutdown()
 
 

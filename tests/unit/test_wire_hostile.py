@@ -241,7 +241,7 @@ class TestWithTheKey:
     async def test_nothing_but_public_methods_is_called_or_its_arguments_unpickled(self, tmp_path: Path) -> None:
         names = ("_private", "__init__", "__class__", "__reduce_ex__", "kept", "prop", "Nested", "secret", "")
         async with attacked(tmp_path) as target:
-            arguments = dumps((None, (Bomb(target.crater),), {}))
+            arguments = dumps(((Bomb(target.crater),), {}))
             with target.admitted() as connection:
                 for number, name in enumerate(names):
                     connection.sendall(encode(m.Call(number, False, pack(name, False, arguments))))
@@ -252,7 +252,7 @@ class TestWithTheKey:
 
     @inLoop
     async def test_whoever_breaks_the_rules_has_to_go(self, tmp_path: Path) -> None:
-        slow = encode(m.Call(1, False, pack("soon", False, dumps((None, (1, 60), {})))))
+        slow = encode(m.Call(1, False, pack("soon", False, dumps(((1, 60), {})))))
         breaches = {
             "exceeds the limit": struct.pack("<IB", 1 << 30, 1),
             "no message of kind 99": struct.pack("<IB", 4, 99) + bytes(4),
@@ -279,7 +279,7 @@ class TestWithTheKey:
     @inLoop
     async def test_endless_messages_end_with_the_limit(self, kind: str, tmp_path: Path) -> None:
         part = struct.pack("<IB", 8 + 60_000, 0)
-        hang = encode(m.Call(0, False, pack("soon", False, dumps((None, (1, 60), {})))))
+        hang = encode(m.Call(0, False, pack("soon", False, dumps(((1, 60), {})))))
 
         def pieces() -> Iterator[bytes]:
             yield hang
@@ -300,11 +300,11 @@ class TestWithTheKey:
     @pytest.mark.parametrize("what", ["pings", "recalls"])
     @inLoop
     async def test_who_asks_and_does_not_read_is_told_no_more_than_is_kept(self, what: str, tmp_path: Path) -> None:
-        payload = pack("add", False, dumps((None, (1,), {})))
+        payload = pack("add", False, dumps(((1,), {})))
         some = {"pings": encode(m.Ping()) * 80_000, "recalls": b""}[what]
 
         def pieces() -> Iterator[bytes]:
-            yield encode(m.Call(0, False, pack("soon", False, dumps((None, (1, 60), {})))))
+            yield encode(m.Call(0, False, pack("soon", False, dumps(((1, 60), {})))))
             for n in range(20):
                 yield some or b"".join(
                     encode(m.Call(k, False, payload)) + encode(m.Recall())
@@ -317,7 +317,7 @@ class TestWithTheKey:
 
     @inLoop
     async def test_who_leaves_in_the_middle_of_a_large_answer_leaves_nothing(self, tmp_path: Path) -> None:
-        large = encode(m.Call(1, False, pack("big", False, dumps((None, (20 * MEGABYTE,), {})))))
+        large = encode(m.Call(1, False, pack("big", False, dumps(((20 * MEGABYTE,), {})))))
         async with attacked(tmp_path) as target:
             for _ in range(8):
                 with target.admitted() as connection:
@@ -331,8 +331,8 @@ class TestWithTheKey:
         async with attacked(tmp_path) as target:
             with target.admitted() as connection:
                 for n in range(1, 200):
-                    connection.sendall(encode(m.Call(n, False, pack("big", False, dumps((None, (MEGABYTE,), {}))))))
-                connection.sendall(encode(m.Call(200, False, pack("chunks", False, dumps((None, (9999, 99_999), {}))))))
+                    connection.sendall(encode(m.Call(n, False, pack("big", False, dumps(((MEGABYTE,), {}))))))
+                connection.sendall(encode(m.Call(200, False, pack("chunks", False, dumps(((9999, 99_999), {}))))))
                 connection.sendall(encode(m.Grant(200, 1 << 30)))
                 async with WireQueue(target.place, Things, key=target.manager.key) as queue:
                     for _ in range(50):

@@ -20,7 +20,7 @@ from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.errors import WorkerLost
 from asynqueue.wire import ServerManager
 from tests.unit.helpers import logged
-from tests.wirekit import Things, portOf, served
+from tests.wirekit import KINDS, Things, places, portOf, served
 from tests.workerkit import drained, failureOf, inLoop, marks, until
 
 THINGS = "tests.wirekit.Things"
@@ -29,18 +29,6 @@ THINGS = "tests.wirekit.Things"
 def soon(failures: int) -> float:
     """The seconds before a connection is tried again, here."""
     return 0.02
-
-
-def place(manager: ServerManager, kind: str) -> tuple[str, str]:
-    """Descriptions for a server of MANAGER and for its clients."""
-    if kind == "unix":
-        return (manager.newSocket(),) * 2
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return f"tcp:{port}:interface=127.0.0.1", f"tcp:127.0.0.1:{port}"
 
 
 @asynccontextmanager
@@ -52,13 +40,13 @@ async def managed() -> AsyncIterator[ServerManager]:
         await manager.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
+@pytest.mark.parametrize("kind", KINDS)
 class TestAServerThatIsKilled:
     @inLoop
     async def test_under_load_loses_nothing_and_doubles_nothing(self, kind: str, tmp_path: Path) -> None:
         path = tmp_path / "starts"
         async with managed() as manager:
-            there, here = place(manager, kind)
+            there, here = places(kind, manager, tmp_path)
             pid = await manager.spawn(there)
             with logged():
                 queue = WireQueue(here, Things, key=manager.key, reconnect=soon)
@@ -78,7 +66,7 @@ class TestAServerThatIsKilled:
     async def test_by_a_poisonous_call_charges_no_neighbour(self, kind: str, tmp_path: Path) -> None:
         path = tmp_path / "starts"
         async with managed() as manager:
-            there, here = place(manager, kind)
+            there, here = places(kind, manager, tmp_path)
             await manager.spawn(there)
             with logged():
                 queue = WireQueue(here, Things, key=manager.key, reconnect=soon)

@@ -13,7 +13,10 @@ A `Decoder` is fed the stream in pieces of any size, and gives the messages that
 than one frame that is not complete, plus the parts of unfinished messages, up to a limit of their own. Whatever
 does not follow the rules is a `FrameError`, after which the stream is worth nothing.
 
-Cost: O(bytes), each byte copied once on its way in, and once more for each part.
+A payload may be in `asynqueue.core.pieces`, of which frames are cut as they are asked for; and a decoder may give what
+is larger than a block of those like this.
+
+Cost: O(bytes), each byte copied once on its way in, and once or twice more for each part.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from struct import Struct
 from typing import Any
 
 from asynqueue.core import messages as m
+from asynqueue.core.pieces import BLOCK, Pieces, putBy, whole
 from asynqueue.errors import SerializationError
 
 FRAME_LIMIT = 1 << 20
@@ -83,7 +87,7 @@ def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
     payload: m.Payload = fields[-1]
     length = fixed.size + len(payload)
     if length <= frameLimit:
-        return _WHOLE[type(message)].pack(length, kind, *fields[:-1]) + payload
+        return _WHOLE[type(message)].pack(length, kind, *fields[:-1]) + whole(payload)
     return b"".join(frames(message, frameLimit))
 
 
@@ -97,14 +101,11 @@ def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]
     head = fixed.pack(*fields[:-1])
     number = _NUMBER.pack(fields[0])  # every message with a payload has its call's number first
     room = frameLimit - max(len(head), len(number))
-    with memoryview(fields[-1]) as payload:
-        start = 0
-        if len(head) + len(payload) > frameLimit:
-            while len(payload) - start > room:
-                yield b"".join((_HEADER.pack(len(number) + room, PART), number, payload[start : start + room]))
-                start += room
-        rest = payload[start:]
-        yield b"".join((_HEADER.pack(len(head) + len(rest), kind), head, rest))
+    payload = fields[-1] if isinstance(fields[-1], Pieces) else Pieces([bytes(fields[-1])])
+    if len(head) + len(payload) > frameLimit:
+        while len(payload) > room:
+            yield b"".join((_HEADER.pack(len(number) + room, PART), number, *payload.take(room)))
+    yield b"".join((_HEADER.pack(len(head) + len(payload), kind), head, *payload.take(len(payload))))
 
 
 class Decoder:
@@ -112,17 +113,29 @@ class Decoder:
 
     FRAME_LIMIT is the most bytes in a frame's body. PARTS_LIMIT is the most bytes of unfinished messages held,
     each counted as `PART_COST` more than was sent of it; None for no limit: on a link to our own worker process,
-    say.
+    say. PIECEMEAL, a payload that is larger than a `BLOCK` is `Pieces`, and else never.
     """
 
-    __slots__ = ("_broken", "_buffer", "_frameLimit", "_held", "_parts", "_partsLimit", "_wanted")
+    __slots__ = (
+        "_broken",
+        "_buffer",
+        "_frameLimit",
+        "_held",
+        "_parts",
+        "_partsLimit",
+        "_piecemeal",
+        "_pieces",
+        "_wanted",
+    )
 
-    def __init__(self, frameLimit: int = FRAME_LIMIT, partsLimit: int | None = None) -> None:
+    def __init__(self, frameLimit: int = FRAME_LIMIT, partsLimit: int | None = None, piecemeal: bool = False) -> None:
         self._frameLimit = frameLimit
         self._partsLimit = partsLimit
+        self._piecemeal = piecemeal
         self._buffer = bytearray()
         self._wanted = 0  # how long the buffer has to be before anything is made of it
         self._parts: dict[int, bytearray] = {}
+        self._pieces: dict[int, Pieces] = {}  # what came before those
         self._held = 0
         self._broken = False
 
@@ -136,13 +149,17 @@ class Decoder:
             self._broken = True
             self._buffer = bytearray()
             self._parts.clear()
+            self._pieces.clear()
             self._held = 0
             raise error.with_traceback(None) from None  # or its frames would keep views of the buffer
 
     def validate(self) -> None:
         """Assert that no more is held than the limits allow."""
         assert len(self._buffer) < _HEADER.size + self._frameLimit
-        assert self._held == sum(PART_COST + len(part) for part in self._parts.values())
+        parts = self._parts.values()
+        assert self._held == sum(PART_COST + len(part) for part in parts) + sum(map(len, self._pieces.values()))
+        assert self._pieces.keys() <= self._parts.keys()
+        assert not self._piecemeal or all(len(part) < BLOCK for part in parts)
         assert self._partsLimit is None or self._held <= self._partsLimit
 
     def _read(self, received: bytes) -> list[m.Message]:
@@ -186,12 +203,18 @@ class Decoder:
         fields = fixed.unpack_from(received, start)
         if not hasPayload:
             return cls(*fields)
-        payload: m.Payload = received[rest:end]
+        payload = received[rest:end]
         if self._parts:
             begun = self._parts.pop(fields[0], None)
             if begun is not None:
                 self._held -= PART_COST + len(begun)
-                payload = begun + payload
+                begun += payload
+                pieces = self._pieces.pop(fields[0], None)
+                if pieces is None:
+                    return cls(*fields, begun)
+                self._held -= len(pieces)
+                pieces.append(bytes(begun))
+                return cls(*fields, pieces)
         return cls(*fields, payload)
 
     def _part(self, body: memoryview) -> None:
@@ -203,3 +226,6 @@ class Decoder:
             raise FrameError(f"unfinished messages exceed the limit of {self._partsLimit} bytes")
         part = self._parts.setdefault(number, bytearray())
         part += body[_NUMBER.size :]
+        if self._piecemeal and len(part) >= BLOCK:
+            self._pieces.setdefault(number, Pieces()).append(putBy(part))
+            self._parts[number] = bytearray()

@@ -33,7 +33,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-Payload = bytes | bytearray
+from asynqueue.core.pieces import Pieces
+
+Payload = bytes | bytearray | Pieces
 
 
 class Call(NamedTuple):

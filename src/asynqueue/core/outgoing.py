@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from asynqueue.core import messages as m
 from asynqueue.core.framing import FRAME_LIMIT, PART_COST, encode, frames
+from asynqueue.core.pieces import Pieces
 
 _FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready, m.Terms)
 
@@ -72,7 +73,7 @@ class Outgoing:
         number = message[0]
         payload = message[-1]
         item: bytes | _Large
-        if isinstance(payload, (bytes, bytearray)) and len(payload) + PART_COST > self._frameLimit:
+        if isinstance(payload, (bytes, bytearray, Pieces)) and len(payload) + PART_COST > self._frameLimit:
             item = _Large(frames(message, self._frameLimit), len(payload))
             self._size += item.size
             self.large += 1

@@ -21,11 +21,12 @@ from twisted.python.failure import Failure
 from asynqueue.core import messages as m
 from asynqueue.core.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.handshake import NONCE, Command, FarShake, Proved, Refuse, Say
+from asynqueue.core.pieces import Pieces, joined
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, Task
 from asynqueue.core.serving import Excess, Limits, Serving, Tap
 from asynqueue.errors import ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.interfaces import ItemSource
-from asynqueue.serialization import dumpError, dumpItem, dumpResult, loads
+from asynqueue.serialization import dumpError, dumpItemInPieces, dumpResultInPieces, loads
 from asynqueue.sources import LocalSource
 from asynqueue.threads import ThreadWorker
 from asynqueue.universe import SLICE, isIterator
@@ -63,7 +64,7 @@ class Client(Protocol):
         self._over = False
         self._hurry: IDelayedCall | None = None
         self._heart = Heart(reactor, silence, lambda: self._say(m.Ping()), self._silent)
-        self._decoder = Decoder(WIRE_FRAME_LIMIT, limits.messages)
+        self._decoder = Decoder(WIRE_FRAME_LIMIT, limits.messages, piecemeal=True)
         self._outbox = Outbox(self._cleared)
         self._serving: Serving | None = None
         self._calls: dict[int, m.Call] = {}  # those that have not started
@@ -338,7 +339,7 @@ class Client(Protocol):
                 peer=self.peer, universe=universe, name=name,
             )  # fmt: skip
             raise ImplementationError(f"{universe} has no public method {name!r}")
-        _, args, kw = loads(arguments, "the call")
+        args, kw = loads(arguments, "the call")
         return method, args, kw, thread
 
     def _runInThread(self, call: m.Call, spec: CallSpec[Any]) -> None:
@@ -393,7 +394,7 @@ class Client(Protocol):
             outcome = Raised(WorkerError(why), outcome.seconds)
         if isinstance(outcome, Returned):
             try:
-                answer: m.ToNear = m.Returned(number, outcome.seconds, dumpResult(outcome.value))
+                answer: m.ToNear = m.Returned(number, outcome.seconds, dumpResultInPieces(outcome.value))
             except SerializationError as error:
                 answer = m.Raised(number, outcome.seconds, dumpError(error))
         elif isinstance(outcome, Iterating):
@@ -455,15 +456,15 @@ class _Iteration:
         """ITEMS have come from the iterator."""
         if self._over:
             return
-        dumped: list[bytes] = []
+        dumped: list[bytes | Pieces] = []
         refusal: SerializationError | None = None
         for item in items:
             try:
-                dumped.append(dumpItem(item))
+                dumped.append(dumpItemInPieces(item))
             except SerializationError as error:
                 refusal = error
                 break
-        payload = b"".join(dumped)
+        payload = joined(dumped)
         self._tap.arrived(len(items), len(payload))
         if dumped:
             self._client.tell(m.Items(self._number, len(dumped), payload))

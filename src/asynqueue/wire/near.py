@@ -16,12 +16,13 @@ from asynqueue.core import messages as m
 from asynqueue.core.allowance import Allowance
 from asynqueue.core.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.handshake import NONCE, Command, NearShake, Proved, Refuse, Say
+from asynqueue.core.pieces import Pieces, whole
 from asynqueue.core.records import Interrupted, Recalled, RunOutcome, Task
 from asynqueue.core.starts import Starts
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.link import Link
-from asynqueue.serialization import dumpCall
+from asynqueue.serialization import dumpCallInPieces
 from asynqueue.wire.distrust import distrust
 from asynqueue.wire.heart import Heart
 from asynqueue.wire.outbox import Outbox
@@ -78,7 +79,7 @@ class WireLink(Link):
         report: Report | None,
     ) -> None:
         super().__init__(_NoPermits(), onLost, lambda: None, report)
-        self._decoder = Decoder(WIRE_FRAME_LIMIT)
+        self._decoder = Decoder(WIRE_FRAME_LIMIT, piecemeal=True)
         self.proved: Deferred[None] = Deferred(lambda _: self.hangUp())
         self.shadow: Protocol | None = None  # what is told, too, that the connection is lost
         self.reason: str = f"the connection to {server} was lost"
@@ -173,11 +174,11 @@ class WireLink(Link):
                 self.send()
         return super().answer(number, outcome)
 
-    def payloadOf(self, task: Task) -> tuple[bytes, object]:
+    def payloadOf(self, task: Task) -> tuple[bytes | Pieces, object]:
         """The call of TASK as bytes: the name of a method, and what it is passed."""
         call = task.call
         name = nameOf(call.f, self._universe)
-        arguments = dumpCall(None, call.args, call.kw, describe=call.__str__)
+        arguments = dumpCallInPieces(call.args, call.kw, describe=call.__str__)
         payload = pack(name, self._thread, arguments)
         if not self._allowance.fits(len(payload)):
             most = 0 if self._terms is None else self._terms.messages
@@ -198,7 +199,7 @@ class WireLink(Link):
         elif isinstance(message, m.Ping):
             self.say(m.Pong())
         elif isinstance(message, m.Refused):
-            why = printable(bytes(message.payload[:MOST]).decode(errors="replace"))
+            why = printable(bytes(whole(message.payload)[:MOST]).decode(errors="replace"))
             self.reason = f"{self._server} ended the connection: {why}"
         elif not isinstance(message, m.Pong):
             super().hearOther(message)

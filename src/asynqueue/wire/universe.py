@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 import attrs
 from twisted.python.reflect import namedAny
 
+from asynqueue.core.messages import Payload
+from asynqueue.core.pieces import Pieces
 from asynqueue.errors import ImplementationError
 
 _HEAD = Struct("<BH")
@@ -113,22 +115,31 @@ def load(universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str) ->
     return found
 
 
-def pack(name: str, thread: bool, arguments: bytes) -> bytes:
+def pack(name: str, thread: bool, arguments: bytes | Pieces) -> bytes | Pieces:
     """A call of the method NAME, to be run in a THREAD or not, with pickled ARGUMENTS."""
     encoded = name.encode()
-    return b"".join((_HEAD.pack(_THREAD if thread else 0, len(encoded)), encoded, arguments))
+    head = _HEAD.pack(_THREAD if thread else 0, len(encoded)) + encoded
+    if isinstance(arguments, Pieces):
+        arguments.begin(head)
+        return arguments
+    return head + arguments
 
 
-def unpack(payload: bytes | bytearray) -> tuple[str, bool, bytes | bytearray]:
+def unpack(payload: Payload) -> tuple[str, bool, Payload]:
     """The contrary of `pack`. Raises `ValueError` for what is none."""
     if len(payload) < _HEAD.size:
         raise ValueError("a call without a head")
-    flags, length = _HEAD.unpack_from(payload)
-    end = _HEAD.size + length
-    if len(payload) < end or flags > _THREAD:
+    arguments: Payload
+    if isinstance(payload, Pieces):
+        flags, length = _HEAD.unpack(payload.read(_HEAD.size))
+        encoded, arguments = payload.read(length), payload
+    else:
+        flags, length = _HEAD.unpack_from(payload)
+        end = _HEAD.size + length
+        encoded, arguments = bytes(payload[_HEAD.size : end]), payload[end:]
+    if len(encoded) < length or flags > _THREAD:
         raise ValueError("a call with a bad head")
-    name = payload[_HEAD.size : end].decode(errors="backslashreplace")  # which no method has
-    return name, flags == _THREAD, payload[end:]
+    return encoded.decode(errors="backslashreplace"), flags == _THREAD, arguments  # what is no UTF-8 no method has
 
 
 def bound(descriptor: Any, universe: WireWorkerUniverse) -> Callable[..., Any]:
