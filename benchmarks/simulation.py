@@ -7,8 +7,9 @@ same seed gives the same run, event by event: its *digest*, a hash of everything
 
 Theory of operation. A `Simulation` is what is around a `Scheduler`: it turns commands into events that happen later,
 in the order of a heap. Workers run what they are given, one call after another, and are slow, die, die and come back,
-leave in the midst of an update, or say everything twice. What a worker says takes its time, and is lost with it. Each
-start and each settlement is counted, and `check` says what is not as the design guarantees.
+leave in the midst of an update, or say everything twice. What a worker says takes its time, and is heard before the
+worker's end, as on a link; or it is lost, and so is the worker, later. Each start and each settlement is counted, and
+`check` says what is not as the design guarantees.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Virtual:
     id: int
     held: dict[int, Task] = attrs.field(factory=dict)
     running: int | None = None  # the ticket of what it runs
+    said: dict[int, RunOutcome] = attrs.field(factory=dict)  # by ticket: what is on its way, in order
     dead: bool = False
 
 
@@ -197,6 +199,7 @@ class Simulation:
             worker.running = ticket
             self._later(draw.random() * 0.1, self._die, worker, False)
             return
+        worker.said[ticket] = outcome
         self._later(draw.random() * 1e-4, self._hear, worker, ticket, outcome)
         if draw.random() < faults.doubled:
             self._later(draw.random() * 0.1, self._hear, worker, ticket, outcome)
@@ -204,6 +207,7 @@ class Simulation:
 
     def _hear(self, worker: Virtual, ticket: int, outcome: RunOutcome) -> None:
         if not worker.dead:
+            worker.said.pop(ticket, None)
             self._obey(self._scheduler.finished(ticket, outcome))
 
     def _die(self, worker: Virtual, returning: bool) -> None:
@@ -219,6 +223,8 @@ class Simulation:
                     self._charge(ticket)
                 self._obey(self._scheduler.finished(ticket, Lost() if ticket == ran else Recalled()))
             return
+        for ticket, outcome in list(worker.said.items()):  # a link is at its end when all that was said is heard
+            self._hear(worker, ticket, outcome)
         worker.dead = True
         del self._workers[worker.id]
         for task in self._scheduler.held(worker.id)[:1]:

@@ -390,8 +390,28 @@ def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> N
 def test_a_call_that_goes_next_goes_before_what_a_slow_worker_has_not_started() -> None:
     s = slowly()
     assert s.submit(Task(5, CALL, doNext=True)) == [Recall(1)]
-    assert assigned(s.finished(3, Recalled())) == [(1, 5)]
+    assert assigned(s.finished(3, Recalled())) == []
+    assert assigned(s.finished(2, Returned(None, 2 * BUDGET))) == [(1, 5), (1, 3)]
     s.validate()
+
+
+def test_a_call_that_goes_next_waits_behind_no_slow_call_for_another_worker_may_be_there_sooner() -> None:
+    s = slowly()
+    s.cancel(4)
+    s.hire(2, (), ONE)
+    s.submit(task(5))
+    s.submit(Task(6, CALL, doNext=True))
+    s.finished(3, Recalled())
+    assert assigned(s.finished(4, Returned(None))) == [(2, 6)]
+
+
+def test_a_worker_that_holds_more_than_its_window_has_become_gives_back_what_it_has_not_started() -> None:
+    s = grown()
+    for number in range(7, 12):
+        s.submit(task(number))
+    assert len(s.held(1)) > 3
+    assert [type(command) for command in s.finished(4, Returned(None, 0.9 * BUDGET))] == [Settle]
+    assert s.tick() == [Recall(1), Tick()]
 
 
 def test_a_call_that_goes_next_calls_nothing_back_from_a_worker_that_has_done_it_in_no_time() -> None:

@@ -19,8 +19,10 @@ Which workers may run which tasks, and which task goes next, is `asynqueue.core.
 
 What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, one
 `window.BUDGET` later; a worker that has answered nothing for longer than its calls take, or from one tick to the next
-while another has nothing to do, is stalled: its window falls
-to what it runs, and what it has not started is recalled.
+while another has nothing to do, is stalled: its window falls to what it runs, and what it has not started is
+recalled. So is what a worker holds beyond its window, when that has shrunk. A task that goes next is not put behind a
+slow call: it waits in the queue, since another worker may be there for it sooner, and the slow ones are given nothing
+ahead meanwhile.
 
 A worker may have started nothing of what it holds: it makes an item of an iterator that takes long, or was halted. So
 when another that may run that has nothing to do, it is *asked*: what it has not started is recalled, and goes there. It
@@ -57,7 +59,7 @@ from asynqueue.core.commands import (
     Updated,
 )
 from asynqueue.core.crew import Assignment, Crew, Member
-from asynqueue.core.fairness import FAIR, FRONT, RETURNED, Place
+from asynqueue.core.fairness import FAIR, FRONT, NEXT, RETURNED, Place
 from asynqueue.core.records import (
     Cancelled,
     Interrupted,
@@ -350,6 +352,8 @@ class Scheduler:
                 self._commands.append(Recall(worker.id))
                 self._review(worker)
             else:
+                if len(worker.held) > worker.window.size:
+                    self._commands.append(Recall(worker.id))
                 self._wantTick()
         if idle:
             for worker in self._iterating.values():
@@ -597,6 +601,10 @@ class Scheduler:
         """Give every worker with room what it may run; then close, if it is time. The commands so far."""
         while (meeting := self._crew.next()) is not None:
             worker, place, task = meeting
+            if place.band == NEXT and worker.window.slow and worker.ahead >= 0:
+                self._crew.putBack(task, place)  # another may be there for it sooner
+                self._move(worker, "fill")
+                continue
             self._assign(worker, task, place)
             if task.timeout is not None:
                 self._armRunning(worker)
@@ -653,7 +661,7 @@ class Scheduler:
             assert task.attempt <= task.retries, "no task is started more often than it may be"
         assert len(worker.held) <= worker.granted, "a worker is given no more than its window"
         if worker.state is WorkerState.FULL:
-            assert len(worker.held) >= worker.window.size
+            assert len(worker.held) >= worker.window.size or (worker.window.slow and worker.ahead >= 0)
         if worker.state is WorkerState.OPEN:
             assert len(worker.held) < worker.window.size
             assert not worker.updates, "an update goes before any task"

@@ -43,6 +43,13 @@ class Guarantee(enum.Enum):
     WINDOW_BUDGET = (
         "The window grows while calls return faster than a millisecond and shrinks at once when one does not"
     )
+    WINDOW_NEXT = (
+        "A doNext call starts within about a millisecond of where a window of 1 would have started it, if "
+        "calls take what those before them took"
+    )
+    WINDOW_IDLE = (
+        "No worker sits idle beside another that holds unstarted tasks it may run for longer than about a millisecond"
+    )
     DEATH_NOTICED = "A dead worker is noticed at once, is replaced, and loses nothing"
     ONE_CALL_FAILS = (
         "What cannot be carried fails that one call with an error that says which object and why; the worker lives on"
