@@ -22,6 +22,9 @@ from mcmandelbrot.explorer.server import Server
 from mcmandelbrot.kernel import rowLevels
 from mcmandelbrot.picture import Picture
 
+HERE, THERE = "127.0.0.1", "127.0.0.2"
+"""Two addresses of this machine: of two visitors who are strangers to one another."""
+
 CHEAP = "/tile/2/-2/0?limit=100"
 DEEP = "/tile/8/-48/-9?limit=50000"  # at the edge of the set: hundreds of bands, none of them cheap
 
@@ -46,20 +49,27 @@ class Site:
         self.queue = queue
         self.port = int(re.findall(r"\d+", server.url)[-1])
 
-    async def connect(self) -> Line:
+    @property
+    def tiles(self) -> int:
+        """How many tiles are being answered."""
+        return sum(visitor.tiles for visitor in self.explorer.visitors)
+
+    async def connect(self, source: str = HERE) -> Line:
+        """A connection from the address SOURCE."""
         assert IReactorTCP.providedBy(reactor)
         line = Line()
-        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), line)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port, bindAddress=(source, 0))
+        await connectProtocol(endpoint, line)
         return line
 
-    async def begin(self, path: str, *headers: str, method: str = "GET") -> Line:
+    async def begin(self, path: str, *headers: str, method: str = "GET", source: str = HERE) -> Line:
         """Ask for PATH, and go on."""
-        line = await self.connect()
+        line = await self.connect(source)
         line.send(method + " " + path + " HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", "")
         return line
 
-    async def get(self, path: str, *headers: str, method: str = "GET") -> Answer:
-        return (await (await self.begin(path, *headers, method=method)).lost).answer()
+    async def get(self, path: str, *headers: str, method: str = "GET", source: str = HERE) -> Answer:
+        return (await (await self.begin(path, *headers, method=method, source=source)).lost).answer()
 
     async def visitor(self) -> str:
         """The header of a new visitor."""

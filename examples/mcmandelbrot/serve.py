@@ -26,6 +26,13 @@ from mcmandelbrot.errors import ServingError
     help="Listen at this address of the machine; 0.0.0.0 lets everybody in who can reach it.",
 )
 @click.option(
+    "--host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Answer to this name, too; several may be given. An address and this machine's own name always will do.",
+)
+@click.option(
     "-d",
     "machines",
     multiple=True,
@@ -45,7 +52,14 @@ from mcmandelbrot.errors import ServingError
     metavar="WORKERS",
     help="Use so many processes, rather than one for each core.",
 )
-def serve(port: int, interface: str, machines: tuple[str, ...], key_file: str | None, workers: int | None) -> None:
+def serve(
+    port: int,
+    interface: str,
+    names: tuple[str, ...],
+    machines: tuple[str, ...],
+    key_file: str | None,
+    workers: int | None,
+) -> None:
     """Explore the Mandelbrot set in a browser, and watch the queue at work.
 
     The address to open is said when the workers are ready. Ctrl-C ends it.
@@ -78,7 +92,7 @@ def serve(port: int, interface: str, machines: tuple[str, ...], key_file: str | 
         await queue.update(prepare)  # saved: a worker that replaces one that died draws its first tile as fast
         for description, processes in zip(machines, await found(machines, key_file), strict=True):
             queue.enlist(description, processes, key_file)
-        server = await Server.listen(queue, port, interface, reactor)
+        server = await Server.listen(queue, port, interface, reactor, names=names)
         number = sum(presence.processes for presence in queue.presences())
         where = f" on {len(machines)} machine{'s' if len(machines) > 1 else ''}" if machines else ""
         click.echo(f"{server.url} with {number} worker{'s' if number > 1 else ''}{where}; Ctrl-C ends it")

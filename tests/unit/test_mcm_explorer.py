@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
+from socket import gethostname
 from typing import Any
 from typing import Protocol as Typing
 
@@ -25,13 +26,21 @@ from twisted.internet.task import LoopingCall
 from asynqueue import ProcessWorker
 from mcmandelbrot.colour import colourMap, paint
 from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.pages import PICTURES_AT_ONCE, STREAMS_AT_ONCE, TILES_AT_ONCE
+from mcmandelbrot.explorer.door import OUTSIDE
+from mcmandelbrot.explorer.pages import (
+    PICTURES_AT_ONCE,
+    PICTURES_PER_ADDRESS,
+    STREAMS_AT_ONCE,
+    STREAMS_PER_ADDRESS,
+    TILES_AT_ONCE,
+)
 from mcmandelbrot.explorer.query import MAX_PICTURE
 from mcmandelbrot.explorer.server import Server
 from mcmandelbrot.explorer.tile import Tile
+from mcmandelbrot.explorer.visitor import PER_ADDRESS
 from mcmandelbrot.picture import PALETTES, Picture, View
 from mcmandelbrot.worker import prepare
-from tests.explorerkit import CHEAP, DEEP, PICTURE, Line, Site, levelsOf, readings
+from tests.explorerkit import CHEAP, DEEP, PICTURE, THERE, Line, Site, levelsOf, readings
 from tests.workerkit import inLoop, until
 
 
@@ -58,7 +67,15 @@ async def _listenOnce() -> None:
 class Opening(Typing):
     """How a test opens a site of its own kind."""
 
-    async def __call__(self, *, patience: float = ..., stall: float = ..., connections: int = ...) -> Site: ...
+    async def __call__(
+        self,
+        *,
+        patience: float = ...,
+        stall: float = ...,
+        connections: int = ...,
+        perAddress: int = ...,
+        names: Iterable[str] = ...,
+    ) -> Site: ...
 
 
 @pytest.fixture
@@ -67,9 +84,24 @@ def opening(queue: TileQueue) -> Iterator[Opening]:
     servers: list[Server] = []
     clock: Any = reactor  # its type says nothing of time
 
-    async def opened(*, patience: float = 30.0, stall: float = 20.0, connections: int = 100) -> Site:
+    async def opened(
+        *,
+        patience: float = 30.0,
+        stall: float = 20.0,
+        connections: int = 100,
+        perAddress: int = 100,
+        names: Iterable[str] = (),
+    ) -> Site:
         server = await Server.listen(
-            queue, 0, "127.0.0.1", reactor, patience=patience, stall=stall, connections=connections
+            queue,
+            0,
+            "127.0.0.1",
+            reactor,
+            patience=patience,
+            stall=stall,
+            connections=connections,
+            perAddress=perAddress,
+            names=names,
         )
         servers.append(server)
         return Site(server, queue)
@@ -171,6 +203,20 @@ class TestATile:
         assert len({visitor.series for visitor in site.explorer.visitors}) == 2
 
     @inLoop
+    async def test_all_who_come_from_one_address_cannot_have_another_refused_or_wait_for_long(self, site: Site) -> None:
+        flooding = [await site.visitor() for _ in range(PER_ADDRESS)]
+        flood = [await site.begin(DEEP, visitor) for visitor in flooding for _ in range(6)]
+        await until(lambda: site.tiles == len(flood))
+        before = site.queue.stats().done
+        assert (await site.get(CHEAP, source=THERE)).status == 200  # one call
+        assert site.queue.stats().done - before < 20
+        answer = await site.get("/tile/9/-381/-68?limit=4000", source=THERE)
+        bands = len(Tile(9, -381, -68, 4000).bands())
+        assert answer.status == 200
+        assert site.queue.stats().done - before < 3 * bands + 10  # half of the workers, though it is 16 visitors to one
+        assert all(line.isOpen for line in flood)
+
+    @inLoop
     async def test_one_visitor_has_so_many_at_once_and_others_are_served(self, site: Site) -> None:
         flooding, looking = await site.visitor(), await site.visitor()
         flood = [await site.begin(DEEP, flooding) for _ in range(TILES_AT_ONCE)]
@@ -205,8 +251,11 @@ class TestHostileInput:
             ("/tile/0/0/0?limit=-5", "limit must be from 10 to 50,000"),
             ("/tile/0/0/0?limit=100&ring=-20", "ring must be from 0 to 4, got -20"),
             ("/picture.png", "re must be given, once"),
-            (PICTURE.format(re="nan"), "re, im, across and down must be numbers"),
-            (PICTURE.format(re="inf"), "re, im, across and down must be numbers"),
+            (PICTURE.format(re="nan"), "re must be a number, got 'nan'"),
+            (PICTURE.format(re="inf"), "re must be a number, got 'inf'"),
+            (PICTURE.format(re="1_0"), "re must be a number, got '1_0'"),
+            (PICTURE.format(re="%D9%A1"), "re must be a number"),
+            (PICTURE.format(re="1" * 61), "re must be a number"),
             (PICTURE.format(re="x" * 5000), "re must be a number"),
             (PICTURE.format(across=0), "across and down must be more than 0"),
             (PICTURE.format(across=-1), "across and down must be more than 0"),
@@ -214,7 +263,7 @@ class TestHostileInput:
             (PICTURE.format(across=1e-15, down=1e-15), "double precision cannot tell these pixels apart"),
             (PICTURE.format(down="1e300"), "re, im, across and down must be numbers within ±1,000,000"),
             (PICTURE.format(down=1000), "the image would be more than 16,384 pixels high"),
-            (PICTURE.format(down="nan"), "re, im, across and down must be numbers"),
+            (PICTURE.format(down="nan"), "down must be a number, got 'nan'"),
             (PICTURE.format(width=10**9), "width must be from 1 to 16,384 pixels"),
             (PICTURE.format(limit=10**9), "limit must be from 10 to 50,000 iterations"),
             (PICTURE.format(palette="mauve"), "the palette must be one of ember, ocean"),
@@ -246,8 +295,62 @@ class TestHostileInput:
 
     @inLoop
     async def test_headers_without_end_are_cut_short(self, site: Site) -> None:
-        line = await site.begin("/", *(f"X-{n}: {'x' * 1000}" for n in range(30)))
-        assert (await line.lost).answer().status == 400
+        for headers in [f"X: {'x' * 5_000_000}"], [f"X-{n}: {'x' * 1000}" for n in range(30)]:
+            answer = (await (await site.begin("/", *headers)).lost).answer()
+            assert (answer.status, answer.text) == (431, "a request's headers may have 16,384 bytes in all")
+        assert (await site.get("/", *(f"X-{n}: x" for n in range(600)))).status == 400
+
+    @inLoop
+    async def test_an_address_without_end_is_cut_short(self, site: Site) -> None:
+        for length in 20_000, 200_000:
+            answer = await site.get("/" + "x" * length)
+            assert (answer.status, answer.text) == (414, "an address may have 16,384 bytes")
+        line = await site.connect()
+        for _ in range(2):  # what is short of that is read to its end, as often as it comes
+            line.send(f"GET /{'x' * 16_000} HTTP/1.1", "Host: localhost", "", "")
+            await until(lambda: line.received.endswith(b"there is nothing here\n"))
+            line.received = b""
+
+    @inLoop
+    async def test_who_is_turned_away_and_talks_on_is_cut_off(self, site: Site) -> None:
+        with site.socket() as client:
+
+            def isCutOff() -> bool:
+                try:
+                    client.send(b"x" * 1000)
+                except OSError:
+                    return True
+                return False
+
+            client.sendall(b"GET /" + b"x" * 20_000)
+            await until(isCutOff)
+
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            ("localhost", 200),
+            ("LOCALHOST:8080", 200),
+            ("me.localhost", 200),
+            ("127.0.0.1:1", 200),
+            ("192.0.2.1", 200),
+            ("[::1]:8080", 200),
+            (gethostname(), 200),
+            ("fractals.example:8080", 200),
+            ("fractals.example.", 200),
+            ("rebound.example", 421),
+            ("127.0.0.1.rebound.example", 421),
+            ("localhost.rebound.example:80", 421),
+            ("", 421),
+        ],
+    )
+    @inLoop
+    async def test_it_goes_by_its_names_and_no_other(self, opening: Opening, host: str, status: int) -> None:
+        site = await opening(names=["Fractals.example"])
+        line = await site.connect()
+        line.send("GET /static/icon.svg HTTP/1.1", f"Host: {host}", "Connection: close", "", "")
+        answer = (await line.lost).answer()
+        assert answer.status == status
+        assert status == 200 or "does not go by that name" in answer.text
 
     @inLoop
     async def test_bytes_that_trickle_in_buy_no_time(self, opening: Opening) -> None:
@@ -274,9 +377,49 @@ class TestHostileInput:
         assert (await site.get(CHEAP)).status == 200
         assert not idle.isOpen
         busy.append(await site.begin(DEEP))
-        await until(lambda: sum(visitor.tiles for visitor in site.explorer.visitors) == 3)
-        assert (await (await site.connect()).lost).received == b""
+        await until(lambda: site.tiles == 3)
+        refusal = await site.get(CHEAP)
+        assert (refusal.status, refusal.text) == (503, "there are too many visitors")
+        assert refusal.headers["retry-after"] == "1"
         assert all(line.isOpen for line in busy)
+
+    @inLoop
+    async def test_a_connection_from_an_address_with_fewer_takes_the_place_of_a_stream_then_of_an_answer(
+        self, opening: Opening
+    ) -> None:
+        site = await opening(connections=4)
+        stream = await site.begin("/events")
+        busy = [await site.begin(DEEP, await site.visitor()) for _ in range(3)]
+        await until(lambda: readings(stream) and site.tiles == 3)
+        for kept in (3, 2):
+            busy.append(await site.begin(DEEP, source=THERE))
+            await until(lambda: site.tiles == len([line for line in busy if line.isOpen]))
+            assert not stream.isOpen
+            assert len([line for line in busy[:3] if line.isOpen]) == kept
+        refusal = await site.get(CHEAP, source=THERE)  # which has its half now
+        assert refusal.status == 503
+
+    @inLoop
+    async def test_an_address_has_so_many_connections_and_others_are_let_in(self, opening: Opening) -> None:
+        site = await opening(perAddress=2)
+        busy = [await site.begin(DEEP) for _ in range(2)]
+        await until(lambda: site.tiles == 2)
+        refusal = await site.get(CHEAP)
+        assert (refusal.status, refusal.text) == (429, "2 connections from one address are enough")
+        assert (await site.get(CHEAP, source=THERE)).status == 200
+        assert all(line.isOpen for line in busy)
+
+    @inLoop
+    async def test_of_those_who_are_turned_away_only_so_many_are_told(self, opening: Opening) -> None:
+        site = await opening(perAddress=1)
+        busy = await site.begin(DEEP)
+        await until(lambda: site.tiles == 1)
+        outside = [await site.connect() for _ in range(OUTSIDE + 5)]
+        await until(lambda: len([line for line in outside if line.isOpen]) == OUTSIDE)
+        outside[0].send("GET / HTTP/1.1", "", "")
+        assert (await outside[0].lost).answer().status == 429
+        assert busy.isOpen
+        await gatherResults([line.lost for line in outside])  # however long they say nothing
 
     @inLoop
     async def test_a_reader_who_reads_nothing_is_hung_up_on_and_nothing_piles_up(self, opening: Opening) -> None:
@@ -347,6 +490,17 @@ class TestAPicture:
         await until(lambda: site.explorer.pictures == 0)
 
     @inLoop
+    async def test_an_address_has_so_many_and_another_is_served(self, site: Site) -> None:
+        large = PICTURE.format(width=MAX_PICTURE)
+        lines = [await site.begin(large, await site.visitor()) for _ in range(PICTURES_PER_ADDRESS)]
+        await until(lambda: site.explorer.pictures == PICTURES_PER_ADDRESS)
+        assert (await site.get(PICTURE.format(width=64), await site.visitor())).status == 429
+        assert (await site.get(PICTURE.format(width=64), source=THERE)).status == 200
+        for line in lines:
+            line.leave()
+        await until(lambda: site.explorer.pictures == 0)
+
+    @inLoop
     async def test_it_stops_when_the_browser_leaves(self, site: Site) -> None:
         line = await site.begin(PICTURE.format(width=MAX_PICTURE))
         await until(lambda: line.received)
@@ -393,6 +547,16 @@ class TestTheReadings:
         await until(lambda: sum(visitor.streams for visitor in site.explorer.visitors) == STREAMS_AT_ONCE - 1)
         again = await site.begin("/events")
         await until(lambda: readings(again))
+
+    @inLoop
+    async def test_an_address_has_so_many_streams_and_another_is_served(self, site: Site) -> None:
+        visitors = [await site.visitor() for _ in range(STREAMS_PER_ADDRESS + 1)][-STREAMS_PER_ADDRESS // 4 :]
+        streams = [await site.begin("/events", visitor) for visitor in visitors * STREAMS_AT_ONCE]
+        await until(lambda: all(readings(stream) for stream in streams))
+        assert len(streams) == STREAMS_PER_ADDRESS
+        assert (await site.get("/events", await site.visitor())).status == 429
+        elsewhere = await site.begin("/events", source=THERE)
+        await until(lambda: readings(elsewhere))
 
     @inLoop
     async def test_who_does_not_read_them_misses_some_and_holds_up_nobody(self, opening: Opening) -> None:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from mcmandelbrot.explorer.visitor import ABSENCE, MOST, PER_ADDRESS, SEATS, SERIES, Visitors
+import pytest
+
+from asynqueue.core.fairness import weight
+from mcmandelbrot.explorer.visitor import (
+    ABSENCE,
+    MOST,
+    PER_ADDRESS,
+    RING_WEIGHTS,
+    RINGS,
+    SEATS,
+    SEATS_PER_ADDRESS,
+    SERIES,
+    Visitors,
+    nicenessOf,
+)
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -68,3 +82,41 @@ def test_there_are_never_more_than_so_many() -> None:
     for n in range(2 * MOST):
         visitors.find(None, str(n), 0.0)
     assert len(visitors) <= MOST
+
+
+def test_a_network_of_version_6_is_one_address() -> None:
+    visitors = Visitors()
+    assert visitors.find(None, "2001:db8::1", 0.0) is visitors.find(None, "2001:db8::ffff:2", 0.0)
+    assert visitors.find(None, "2001:db8:1::1", 0.0) is not visitors.find(None, "2001:db8::1", 0.0)
+    assert visitors.find(None, "::ffff:192.0.2.1", 0.0) is visitors.find(None, HERE, 0.0)
+    assert visitors.find(None, "", 0.0).address.host == ""
+
+
+def test_an_address_has_so_many_seats_and_its_visitors_share_them_evenly() -> None:
+    visitors = Visitors()
+    known = [visitors.greet(HERE, 0.0).series for _ in range(PER_ADDRESS)]
+    assert set(known) == set(known[:SEATS_PER_ADDRESS])
+    assert {known.count(series) for series in known} == {PER_ADDRESS // SEATS_PER_ADDRESS}
+    assert visitors.greet(THERE, 0.0).series not in known
+
+
+def test_all_visitors_from_one_address_together_get_what_one_alone_does() -> None:
+    def share(number: int, ring: int) -> float:
+        visitors = Visitors()
+        here = [visitors.greet(HERE, 0.0) for _ in range(number)]
+        flows = {(visitor.series, visitor.niceness(ring)) for visitor in here}
+        return sum(100 / weight(niceness) for _, niceness in flows)
+
+    for ring in range(RINGS):
+        alone = share(1, ring)
+        assert alone == pytest.approx(1 / RING_WEIGHTS[ring])
+        for number in (2, 3, 4, PER_ADDRESS):
+            assert share(number, ring) == pytest.approx(alone, rel=0.2)
+
+
+def test_the_furthest_ring_is_the_nicest_and_none_is_too_nice_for_a_queue() -> None:
+    for sharers in range(1, SEATS_PER_ADDRESS + 1):
+        each = [nicenessOf(ring, sharers) for ring in range(RINGS)]
+        assert each == sorted(set(each))
+        assert min(each) >= -20
+        assert max(each) <= 20

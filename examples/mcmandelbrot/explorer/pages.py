@@ -11,6 +11,8 @@
 | `/events` | readings of the queue, as server-sent events |
 
 What cannot be is answered with 400 and the reason, what is too much with 429, what nobody could do now with 503.
+How much one visitor or one address may have is counted here. How much that makes in all follows from it, and from how
+many connections there are: nobody is refused because somebody else asks for much.
 """
 
 from __future__ import annotations
@@ -32,33 +34,41 @@ from asynqueue.errors import AsynQueueError
 from mcmandelbrot.errors import PictureError
 from mcmandelbrot.explorer import tile as tiles
 from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.door import refuse
+from mcmandelbrot.explorer.door import hasNoEnd, refuse
 from mcmandelbrot.explorer.meter import Meter
 from mcmandelbrot.explorer.outlet import STALL, Outlet
-from mcmandelbrot.explorer.query import RINGS, pictureOf, tileOf
+from mcmandelbrot.explorer.query import pictureOf, tileOf
 from mcmandelbrot.explorer.strips import stream
-from mcmandelbrot.explorer.visitor import Visitor, Visitors
+from mcmandelbrot.explorer.visitor import RINGS, Visitor, Visitors
 from mcmandelbrot.picture import PALETTES
 from mcmandelbrot.worker import drawBand
 
 TOKEN = "mcm"
 """The cookie that has a visitor's token."""
 
-NICER = 5
-"""How much nicer a tile is that is a ring further from the centre of its view."""
-
 TILES_AT_ONCE = 16
 STREAMS_AT_ONCE = 4
 PICTURES_AT_ONCE = 1
 """What one visitor may have answered at once."""
 
-PICTURES_IN_ALL = 4
-CALLS_IN_ALL = 50_000
-"""What the server does at once, at most."""
+STREAMS_PER_ADDRESS = 16
+PICTURES_PER_ADDRESS = 2
+"""What all visitors from one address may have answered at once."""
+
+PICTURES_IN_ALL = 16
+"""How many images are drawn at once, each of which takes a thread."""
 
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 T = TypeVar("T")
+
+
+class Refused(Exception):
+    """What is asked for is not given; the message says why, and STATUS in the words of HTTP."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class Page(Resource):
@@ -69,14 +79,21 @@ class Page(Resource):
 
     def render(self, request: Request) -> Any:  # bytes, or NOT_DONE_YET
         """The answer to REQUEST."""
-        if request.method in (b"GET", b"HEAD"):
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader("Allow", "GET, HEAD")
+            return refuse(request, 405, "this can be got, and nothing else")
+        try:
             return Resource.render(self, request)
-        request.setHeader("Allow", "GET, HEAD")
-        return refuse(request, 405, "this can be got, and nothing else")
+        except PictureError as error:
+            return refuse(request, 400, str(error))
+        except Refused as error:
+            return refuse(request, error.status, str(error))
+        except AsynQueueError:
+            return refuse(request, 503, "this cannot be drawn now")
 
     def render_GET(self, request: Request) -> bytes | int:
         """That there is nothing."""
-        return refuse(request, 404, "there is nothing here")
+        raise Refused(404, "there is nothing here")
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         """What is below, where nothing was put."""
@@ -95,7 +112,6 @@ class Explorer(Page):
         self.stall = stall
         self.visitors = Visitors()
         self.meter = Meter(queue, self.visitors, reactor)
-        self.pictures = 0
         self.putChild(b"", _Home(self, _asset("index.html")))
         self.putChild(b"static", _branch({**_assets(), "about.js": _File(_about(), ".js")}))
         self.putChild(b"palette", _branch({name: _File(colours, "") for name, colours in palettes.items()}))
@@ -108,17 +124,17 @@ class Explorer(Page):
         """Who asks."""
         return self.visitors.find(_token(request), _address(request), self.reactor.seconds())
 
-    def overloaded(self) -> bool:
-        """True while there is more to do than should ever be."""
-        return self.meter.unfinished >= CALLS_IN_ALL
+    def letDraw(self, visitor: Visitor) -> None:
+        """Raise `Refused` if no image can be drawn for VISITOR now."""
+        if visitor.pictures >= PICTURES_AT_ONCE or visitor.address.pictures >= PICTURES_PER_ADDRESS:
+            raise Refused(429, "another image is being drawn; let it end first")
+        if self.pictures >= PICTURES_IN_ALL or not self.queue.isRunning():
+            raise Refused(503, "there is too much to do")
 
-    def refusal(self, request: Request, visitor: Visitor) -> bytes | None:
-        """The answer to REQUEST of VISITOR if no image can be drawn now."""
-        if visitor.pictures >= PICTURES_AT_ONCE or self.pictures >= PICTURES_IN_ALL:
-            return refuse(request, 429, "another image is being drawn; let it end first")
-        if not self.queue.isRunning() or self.overloaded():
-            return refuse(request, 503, "there is too much to do")
-        return None
+    @property
+    def pictures(self) -> int:
+        """How many images are being drawn."""
+        return sum(visitor.pictures for visitor in self.visitors)
 
     def failed(self, reason: Failure, request: Request) -> None:
         """Answer REQUEST, of which nothing was written, after its calls failed for REASON."""
@@ -163,7 +179,7 @@ class _File(Page):
     def render_GET(self, request: Request) -> bytes:
         """The content, unless the browser has it."""
         if request.postpath:
-            return refuse(request, 404, "there is nothing here")
+            raise Refused(404, "there is nothing here")
         request.setHeader("Cache-Control", "no-cache")
         if request.setETag(self._tag) is CACHED:
             return b""
@@ -171,8 +187,8 @@ class _File(Page):
         return self._content
 
 
-class _Tiles(Page):
-    """The tiles."""
+class _Service(Page):
+    """What EXPLORER does for who asks; all that is below it is its own."""
 
     isLeaf = True
 
@@ -180,25 +196,19 @@ class _Tiles(Page):
         super().__init__()
         self._explorer = explorer
 
+
+class _Tiles(_Service):
+    """The tiles."""
+
     def render_GET(self, request: Request) -> bytes | int:
         """A tile, when it is drawn; if the browser leaves before, no more of it is."""
         explorer = self._explorer
-        try:
-            tile, ring = tileOf(request)
-        except PictureError as error:
-            return refuse(request, 400, str(error))
+        tile, ring = tileOf(request)
         visitor = explorer.visitorOf(request)
         if visitor.tiles >= TILES_AT_ONCE:
-            return refuse(request, 429, f"{TILES_AT_ONCE} tiles at once are enough")
-        if explorer.overloaded():
-            return refuse(request, 503, "there is too much to do")
-        try:
-            calls = [
-                explorer.queue.call(drawBand, band, niceness=NICER * ring, series=visitor.series)
-                for band in tile.bands()
-            ]
-        except AsynQueueError:
-            return refuse(request, 503, "this cannot be drawn now")
+            raise Refused(429, f"{TILES_AT_ONCE} tiles at once are enough")
+        niceness = visitor.niceness(ring)
+        calls = [explorer.queue.call(drawBand, band, niceness=niceness, series=visitor.series) for band in tile.bands()]
         visitor.tiles += 1
         request.notifyFinish().addErrback(lambda _: _cancel(calls))
         gatherResults(calls, consumeErrors=True).addBoth(self._drawn, request, visitor)
@@ -221,55 +231,33 @@ class _Tiles(Page):
             explorer.failed(reason, request)
 
 
-class _Permission(Page):
+class _Permission(_Service):
     """Whether there would be an image. A browser that is refused a file to save does not tell anybody why."""
-
-    isLeaf = True
-
-    def __init__(self, explorer: Explorer) -> None:
-        super().__init__()
-        self._explorer = explorer
 
     def render_GET(self, request: Request) -> bytes:
         """Nothing, or what the image would be refused with."""
-        try:
-            pictureOf(request)
-        except PictureError as error:
-            return refuse(request, 400, str(error))
-        refusal = self._explorer.refusal(request, self._explorer.visitorOf(request))
-        if refusal is None:
-            request.setResponseCode(204)
-            request.setHeader("Cache-Control", "no-store")
-        return refusal or b""
+        pictureOf(request)
+        self._explorer.letDraw(self._explorer.visitorOf(request))
+        request.setResponseCode(204)
+        request.setHeader("Cache-Control", "no-store")
+        return b""
 
 
-class _Pictures(Page):
+class _Pictures(_Service):
     """Images to save."""
-
-    isLeaf = True
-
-    def __init__(self, explorer: Explorer) -> None:
-        super().__init__()
-        self._explorer = explorer
 
     def render_GET(self, request: Request) -> bytes | int:
         """An image, row by row as it is drawn."""
         explorer = self._explorer
-        try:
-            picture = pictureOf(request)
-        except PictureError as error:
-            return refuse(request, 400, str(error))
+        picture = pictureOf(request)
         visitor = explorer.visitorOf(request)
-        refusal = explorer.refusal(request, visitor)
-        if refusal is not None:
-            return refusal
+        explorer.letDraw(visitor)
         visitor.pictures += 1
-        explorer.pictures += 1
         request.setHeader("Content-Type", "image/png")
         request.setHeader("Content-Disposition", 'attachment; filename="mandelbrot.png"')
         request.setHeader("Cache-Control", "no-store")
         outlet = Outlet(request, explorer.reactor, explorer.stall)
-        streaming = Deferred.fromCoroutine(stream(picture, explorer.queue, visitor.series, outlet, explorer.reactor))
+        streaming = Deferred.fromCoroutine(stream(picture, explorer.queue, visitor, outlet, explorer.reactor))
         request.notifyFinish().addErrback(lambda _: streaming.cancel())
         streaming.addCallbacks(lambda _: outlet.finish(), lambda _: outlet.abort())
         streaming.addBoth(self._ended, visitor)
@@ -277,23 +265,19 @@ class _Pictures(Page):
 
     def _ended(self, _: None, visitor: Visitor) -> None:
         visitor.pictures -= 1
-        self._explorer.pictures -= 1
 
 
-class _Events(Page):
+class _Events(_Service):
     """The readings of the queue."""
-
-    isLeaf = True
-
-    def __init__(self, explorer: Explorer) -> None:
-        super().__init__()
-        self._explorer = explorer
 
     def render_GET(self, request: Request) -> bytes | int:
         """Readings, until the browser has enough."""
         visitor = self._explorer.visitorOf(request)
         if visitor.streams >= STREAMS_AT_ONCE:
-            return refuse(request, 429, f"{STREAMS_AT_ONCE} streams of events at once are enough")
+            raise Refused(429, f"{STREAMS_AT_ONCE} streams of events at once are enough")
+        if visitor.address.streams >= STREAMS_PER_ADDRESS:
+            raise Refused(429, f"{STREAMS_PER_ADDRESS} streams of events to one address are enough")
+        hasNoEnd(request)
         request.setHeader("Content-Type", "text/event-stream")
         request.setHeader("Cache-Control", "no-store")
         visitor.streams += 1

@@ -9,13 +9,14 @@ from twisted.web.server import Request
 from mcmandelbrot.errors import PictureError
 from mcmandelbrot.explorer import tile as tiles
 from mcmandelbrot.explorer.tile import Tile
+from mcmandelbrot.explorer.visitor import RINGS
 from mcmandelbrot.picture import MAX_COORDINATE, PALETTES, Picture, View
-
-RINGS = 5
-"""How far from the centre of its view a tile may be said to be."""
 
 MAX_PICTURE = 16_384
 """The most pixels across or down an image that is saved."""
+
+NUMBER = 60
+"""The most characters a number has."""
 
 
 def tileOf(request: Request) -> tuple[Tile, int]:
@@ -66,7 +67,6 @@ def _integer(name: str, text: str) -> int:
 
 
 def _number(name: str, text: str) -> float:
-    try:
-        return float(text[:60])
-    except ValueError:
-        raise PictureError(f"{name} must be a number, got {text[:30]!r}") from None
+    if len(text) > NUMBER or fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) is None:
+        raise PictureError(f"{name} must be a number, got {text[:30]!r}")
+    return float(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
 from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.door import MOST, PATIENCE, Door
+from mcmandelbrot.explorer.door import MOST, PATIENCE, PER_ADDRESS, Door
 from mcmandelbrot.explorer.outlet import STALL
 from mcmandelbrot.explorer.pages import Explorer
 from mcmandelbrot.worker import palettes
@@ -35,10 +36,22 @@ class Server:
         patience: float = PATIENCE,
         stall: float = STALL,
         connections: int = MOST,
+        perAddress: int = PER_ADDRESS,
+        names: Iterable[str] = (),
     ) -> Server:
-        """Begin; PORT 0 is any that is free. Raises `twisted.internet.error.CannotListenError`."""
+        """Begin; PORT 0 is any that is free. It goes by NAMES and the interface's, besides what a `Door` goes by.
+
+        Raises `twisted.internet.error.CannotListenError`.
+        """
         explorer = Explorer(queue, await queue.call(palettes), reactor, stall=stall)
-        door = Door(explorer, reactor, patience=patience, most=connections)
+        door = Door(
+            explorer,
+            reactor,
+            patience=patience,
+            most=connections,
+            perAddress=perAddress,
+            names=[*names, interface],
+        )
         try:
             listening = reactor.listenTCP(port, door, interface=interface)
         except BaseException:

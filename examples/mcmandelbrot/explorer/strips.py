@@ -18,11 +18,12 @@ from asynqueue.bridges import Filerator
 from mcmandelbrot.drawing import Drawing
 from mcmandelbrot.explorer.outlet import Outlet
 from mcmandelbrot.explorer.tile import BAND_WORK
+from mcmandelbrot.explorer.visitor import RINGS, Visitor
 from mcmandelbrot.picture import Picture
 from mcmandelbrot.worker import Row
 
-NICENESS = 20
-"""An image can wait for the tiles that somebody looks at."""
+RING = RINGS - 1
+"""An image can wait for the tiles that somebody looks at, as the furthest of those can."""
 
 AHEAD = 32
 """How many rows may be under way."""
@@ -44,16 +45,17 @@ def strips(picture: Picture) -> list[Picture]:
 
 
 class StripQueue:
-    """Draws rows through QUEUE, for a visitor's SERIES, strip by strip."""
+    """Draws rows through QUEUE, for VISITOR, strip by strip."""
 
-    def __init__(self, queue: TaskQueue, picture: Picture, series: str) -> None:
+    def __init__(self, queue: TaskQueue, picture: Picture, visitor: Visitor) -> None:
         self._queue = queue
         self._strips = strips(picture)
-        self._series = series
+        self._visitor = visitor
 
     def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
         """Have row number ROW drawn by F."""
-        calls = [self._queue.call(f, strip, row, series=self._series, niceness=NICENESS) for strip in self._strips]
+        series, niceness = self._visitor.series, self._visitor.niceness(RING)
+        calls = [self._queue.call(f, strip, row, series=series, niceness=niceness) for strip in self._strips]
         return gatherResults(calls, consumeErrors=True).addCallback(_joined)
 
 
@@ -62,12 +64,12 @@ def _joined(parts: list[Row]) -> Row:
     return Row(pixels, parts[0].pid, sum(part.seconds for part in parts))
 
 
-async def stream(picture: Picture, queue: TaskQueue, series: str, outlet: Outlet, reactor: Any) -> None:
-    """Write PICTURE to OUTLET, as a PNG. Ends when all of it has been written, or nobody wants it any more."""
+async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, outlet: Outlet, reactor: Any) -> None:
+    """Write PICTURE to OUTLET, as a PNG for VISITOR. Ends when all of it has been written, or nobody wants any more."""
     file = Filerator[bytes](limit=WRITES, reactor=reactor)
     drawing = Drawing(
         picture,
-        StripQueue(queue, picture, series),
+        StripQueue(queue, picture, visitor),
         cast(BinaryIO, file),  # it has all of a file that a writer of PNGs uses
         ahead=AHEAD,
         drawn=lambda row: None,

@@ -1,0 +1,96 @@
+"""Who gives way to whom: connections by number, from addresses by letter."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+
+from mcmandelbrot.explorer import crowd as module
+from mcmandelbrot.explorer import visitor
+from mcmandelbrot.explorer.crowd import Crowd, Doing, Full
+
+
+def crowd(*here: tuple[str, Doing], most: int, perAddress: int = 100) -> Crowd[int]:
+    """Those who are HERE, numbered from 1 in the order in which they began to do what they do."""
+    crowd = Crowd[int](most, perAddress)
+    for number, (address, doing) in enumerate(here, 1):
+        crowd.enter(number, address)
+        crowd.now(number, doing)
+    return crowd
+
+
+W, A, S = Doing.WAITING, Doing.ANSWERED, Doing.STREAMING
+
+
+@pytest.mark.parametrize(
+    ("here", "leaving"),
+    [
+        ([("a", A), ("b", A)], None),
+        ([("a", A), ("b", W), ("a", W)], 2),
+        ([("a", A), ("a", S), ("a", A)], 2),
+        ([("a", A), ("a", A), ("a", A)], 3),
+        ([("a", A), ("a", A), ("b", S)], 2),
+        ([("a", S), ("b", S), ("d", A)], 1),
+        ([("a", A), ("b", S), ("d", A)], 2),
+    ],
+    ids=[
+        "none, while there is room",
+        "who has waited longest",
+        "a stream of the address that has most",
+        "what the address that has most asked for last",
+        "that address before a stream of another",
+        "a stream, where all have the same",
+        "any stream, where all have the same",
+    ],
+)
+def test_where_all_places_are_taken_one_gives_way(here: list[tuple[str, Doing]], leaving: int | None) -> None:
+    assert crowd(*here, most=3).enter(9, "c") == leaving
+
+
+def test_where_all_are_answered_and_have_their_share_nobody_gives_way() -> None:
+    full = crowd(("a", A), ("a", A), ("b", A), most=3)
+    assert full.enter(4, "c") == 2
+    full.now(4, A)
+    for address in "abcd":
+        with pytest.raises(Full, match="too many visitors") as refusal:
+            full.enter(5, address)
+        assert refusal.value.status == 503
+
+
+def test_an_address_has_so_many_and_only_its_own_give_way_to_it() -> None:
+    full = crowd(("b", W), ("a", S), ("a", W), ("a", A), most=9, perAddress=3)
+    assert full.enter(5, "a") == 3
+    full.now(5, A)
+    assert full.enter(6, "a") == 2
+    full.now(6, A)
+    with pytest.raises(Full, match="3 connections from one address are enough") as refusal:
+        full.enter(7, "a")
+    assert refusal.value.status == 429
+    assert full.enter(8, "b") is None
+
+
+def test_who_has_left_leaves_room_and_does_nothing_any_more() -> None:
+    full = crowd(("a", A), most=1)
+    full.leave(1)
+    full.now(1, W)
+    assert full.enter(2, "b") is None
+
+
+def test_an_address_that_comes_again_and_again_never_costs_another_its_share() -> None:
+    full = crowd(*[("b", A)] * 3, most=6, perAddress=6)
+    for number in range(10, 30):
+        try:
+            leaving = full.enter(number, "a")
+        except Full:
+            continue
+        full.now(number, A)
+        assert leaving is None
+    assert full.enter(40, "c") is not None
+
+
+def test_the_examples_of_the_docstrings_hold() -> None:
+    for each in module, visitor:
+        results = doctest.testmod(each)
+        assert results.attempted
+        assert not results.failed
