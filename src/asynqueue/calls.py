@@ -45,7 +45,8 @@ class Pending(Deferred[Any]):  # calls of every type are pending in one queue
     def forget(self) -> None:
         """It has fired: whoever keeps it keeps no more than a Deferred."""
         del self.task, self.calls
-        self.consumer = None
+        if self.consumer is not None:
+            self.consumer = None
 
 
 def _cancelled(pending: Deferred[Any]) -> None:

@@ -141,7 +141,10 @@ def _read(memory: BinaryIO, size: int) -> bytearray:
 
 def areLarge(values: Sequence[Any]) -> bool:
     """Whether one of VALUES is so many bytes that there is no doubt."""
-    return any(type(value) in _PLAIN and len(value) >= LARGE for value in values)
+    for value in values:  # noqa: SIM110  # `any` would make a generator for each call
+        if type(value) in _PLAIN and len(value) >= LARGE:
+            return True
+    return False
 
 
 _PLAIN = (bytes, bytearray, str)

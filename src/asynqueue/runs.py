@@ -105,8 +105,9 @@ class Runs:
         self._reported([(ticket, outcome)])
 
     def _reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        if self._runs or any(type(outcome) is not Returned for _, outcome in outcomes):
-            outcomes = [self._ended(*ended) for ended in outcomes]
+        outcomes = [
+            ended if type(ended[1]) is Returned and not self._runs else self._ended(*ended) for ended in outcomes
+        ]
         self._engine.happened(self._scheduler.reported(outcomes))
 
     def _ended(self, ticket: int, outcome: RunOutcome) -> tuple[int, RunOutcome]:

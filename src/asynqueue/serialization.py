@@ -52,7 +52,7 @@ def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> byte
         return _dumpsInline(obj)
     if not large:
         payload = _dumpsInline(obj, parcels.isSmall)
-        if len(payload) < LARGE and not parcels.sawLarge:
+        if not (parcels.sawLarge or len(payload) >= LARGE):
             return payload
         parcels.sawLarge = False
     try:

@@ -226,6 +226,7 @@ def main(
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # and what came before that is forgotten
+    _giveWay()
     _dieWithParent()
     keepLinesWhole()
     with stream:  # it ends here, though what a call left running may keep the process from exiting
@@ -233,6 +234,18 @@ def main(
             universe(stream, permits, parcels).serve()
         finally:
             finish()
+
+
+def _giveWay() -> None:
+    """Have the kernel not put aside whoever wakes this process, which is its parent, to have it run at once.
+
+    Its share of the processors is the same. But a parent that has just sent it a call goes on with what it was at.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        try:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        except OSError:
+            pass  # a sandbox that does not allow it: so it is as it was
 
 
 def _dieWithParent() -> None:

@@ -328,6 +328,12 @@ class TestTheProcess:
         with pytest.raises(ValueError, match="at least one worker, got N="):
             ProcessQueue(number)
 
+    @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no such policy")
+    @inLoop
+    async def test_it_does_not_interrupt_the_program_that_wakes_it(self) -> None:
+        async with ProcessQueue(1) as queue:
+            assert await queue.call(os.sched_getscheduler, 0) == os.SCHED_BATCH
+
     @inLoop
     async def test_it_has_a_pid_and_says_whether_it_is_alive(self) -> None:
         queue = ProcessQueue(1)

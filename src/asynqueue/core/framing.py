@@ -21,7 +21,7 @@ Cost: O(bytes), each byte copied once on its way in, and once or twice more for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any
 
@@ -65,13 +65,14 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
     (25, m.Refused, "<Q", True),
     (26, m.Terms, "<QQQ", False),
 )
-_BY_TYPE: dict[type[m.Message], tuple[int, Struct, bool]] = {
-    cls: (kind, Struct(form), payload) for kind, cls, form, payload in _KINDS
-}
-_WHOLE: dict[type[m.Message], Struct] = {cls: Struct("<IB" + form[1:]) for _, cls, form, _ in _KINDS}
-_BY_KIND: dict[int, tuple[Callable[..., m.Message], Struct, bool]] = {
+_BY_TYPE: dict[type[m.Message], tuple[int, Struct, Struct, bool]] = {
+    cls: (kind, Struct(form), Struct("<IB" + form[1:]), payload) for kind, cls, form, payload in _KINDS
+}  # the second is the first after a header
+_BY_KIND: dict[int, tuple[type[m.Message], Struct, bool]] = {
     kind: (cls, Struct(form), payload) for kind, cls, form, payload in _KINDS
 }
+_made = tuple.__new__
+"""Makes a message of its type and fields, without the Python function that a named tuple has for that."""
 
 
 class FrameError(SerializationError):
@@ -80,20 +81,21 @@ class FrameError(SerializationError):
 
 def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
     """The frames of MESSAGE, none with a body of more than FRAME_LIMIT bytes (at least 64)."""
-    kind, fixed, hasPayload = _BY_TYPE[type(message)]
+    kind, fixed, prefixed, hasPayload = _BY_TYPE[type(message)]
     fields: tuple[Any, ...] = message  # the table says what they are, field by field
     if not hasPayload:
-        return _WHOLE[type(message)].pack(fixed.size, kind, *fields)
+        return prefixed.pack(fixed.size, kind, *fields)
     payload: m.Payload = fields[-1]
     length = fixed.size + len(payload)
     if length <= frameLimit:
-        return _WHOLE[type(message)].pack(length, kind, *fields[:-1]) + whole(payload)
+        header = prefixed.pack(length, kind, *fields[:-1])
+        return header + (payload if type(payload) is bytes else whole(payload))
     return b"".join(frames(message, frameLimit))
 
 
 def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]:
     """The frames of MESSAGE one by one, as `encode` has them: each is made when it is asked for."""
-    kind, fixed, hasPayload = _BY_TYPE[type(message)]
+    kind, fixed, _, hasPayload = _BY_TYPE[type(message)]
     fields: tuple[Any, ...] = message  # as above
     if not hasPayload:
         yield _HEADER.pack(fixed.size, kind) + fixed.pack(*fields)
@@ -202,7 +204,7 @@ class Decoder:
             raise FrameError(f"a message of kind {kind} cannot have {end - start} bytes")
         fields = fixed.unpack_from(received, start)
         if not hasPayload:
-            return cls(*fields)
+            return _made(cls, fields)
         payload = received[rest:end]
         if self._parts:
             begun = self._parts.pop(fields[0], None)
@@ -211,11 +213,11 @@ class Decoder:
                 begun += payload
                 pieces = self._pieces.pop(fields[0], None)
                 if pieces is None:
-                    return cls(*fields, begun)
+                    return _made(cls, (*fields, begun))
                 self._held -= len(pieces)
                 pieces.append(bytes(begun))
-                return cls(*fields, pieces)
-        return cls(*fields, payload)
+                return _made(cls, (*fields, pieces))
+        return _made(cls, (*fields, payload))
 
     def _part(self, body: memoryview) -> None:
         if len(body) <= _NUMBER.size:

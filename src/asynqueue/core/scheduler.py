@@ -418,7 +418,8 @@ class Scheduler:
         self._crew.putBack(task, place)
 
     def _settle(self, taskID: int, settlement: Settlement) -> None:
-        self._gaveBack.pop(taskID, None)
+        if self._gaveBack:
+            self._gaveBack.pop(taskID, None)
         self._commands.append(Settle(taskID, settlement))
 
     def _cancelQueued(self, taskIDs: list[int]) -> list[Command]:
