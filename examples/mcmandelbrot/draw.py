@@ -86,6 +86,9 @@ def draw(
     The picture is Nx pixels wide. It reaches CRPM to the left and to the right of the point, and CIPM up and
     down; without CIPM it is square.
 
+    With -d, a machine that cannot be reached, or is lost, is named, and the others go on. One that says nothing for
+    half a minute is lost. When none is left, that ends it.
+
     \b
     The whole set:  mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
     A deeper look:  mcm -N 100000 -o valley.png 2000 -0.7436 0.1318 0.006
@@ -135,7 +138,7 @@ def _run(picture: Picture, file: BinaryIO, workers: int | None, elsewhere: Elsew
     assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
 
     def hands() -> Hands:
-        return Processes(workers) if elsewhere is None else Machines(elsewhere.machines, elsewhere.key)
+        return Processes(workers) if elsewhere is None else Machines(elsewhere.machines, elsewhere.key, progress.note)
 
     async def work(queue: Hands) -> list[str]:
         opened = perf_counter()

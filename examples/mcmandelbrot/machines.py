@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from asynqueue import ProcessQueue, Task, TaskQueue
 from asynqueue.core.records import RunOutcome
+from asynqueue.errors import AsynQueueError, WorkerLost
 from asynqueue.interfaces import Resignator
 from asynqueue.wire import Method, WireWorker, WireWorkerUniverse
 from mcmandelbrot import worker
@@ -53,21 +54,32 @@ class Painter(WireWorkerUniverse):
 class Machine(WireWorker):
     """Has the functions of `mcmandelbrot.worker` called by the `Painter` at DESCRIPTION, so many at once.
 
-    PROCESSES is how many that is. SERIES, KEY and RECONNECT are those of every `WireWorker`.
+    PROCESSES is how many that is. SERIES, KEY and RECONNECT are those of every `WireWorker`. ONGONE is called with the
+    reason when it is gone for good.
     """
 
     def __init__(
-        self, description: str, processes: int, series: Iterable[Hashable] = (), *, key: str | None, reconnect: bool
+        self,
+        description: str,
+        processes: int,
+        series: Iterable[Hashable] = (),
+        *,
+        key: str | None,
+        reconnect: bool,
+        onGone: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         super().__init__(Painter, description, series, N_concurrent=processes, key=key, reconnect=reconnect)
         self.processes: int = processes
         self.there: bool = False
+        self._onGone = onGone
 
     def setResignator(self, resign: Resignator) -> None:
         """Know whether there is a connection, too."""
 
         def told(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
             self.there = returning
+            if error is not None:
+                self._onGone(error)
             resign(returning, away, error)
 
         super().setResignator(told)
@@ -108,43 +120,88 @@ class Processes:
         return self._queue.shutdown()
 
 
+class _Fleet(TaskQueue):
+    """A queue that lets nothing wait for a worker when it has none left."""
+
+    def workerLeft(self) -> None:
+        """A worker has gone by itself."""
+        if not len(self):
+            self.strand("no machine is left")
+
+
 class Machines:
     """A queue whose workers are the machines at DESCRIPTIONS, which have the key in the file KEY, or the
-    environment's."""
+    environment's. NOTE is called with a line when one is gone while others draw."""
 
-    def __init__(self, descriptions: Sequence[str], key: str | None) -> None:
-        self._queue = TaskQueue()
-        self._machines = [Machine(description, CONCURRENT, key=key, reconnect=False) for description in descriptions]
+    def __init__(self, descriptions: Sequence[str], key: str | None, note: Callable[[str], None]) -> None:
+        self._queue = _Fleet()
+        self._note = note
+        self._gone: list[BaseException] = []
+        self._machines = [
+            Machine(description, CONCURRENT, key=key, reconnect=False, onGone=self._lost)
+            for description in descriptions
+        ]
 
     async def prepare(self) -> list[Ready]:
-        """Connect with every machine, and have it get ready; what it says of each of its processes.
+        """Connect with the machines, and have them get ready; what they say of each of their processes.
 
-        Fails with `asynqueue.errors.AuthenticationError` or `WorkerLost` when one cannot be had.
+        Those that cannot be reached are noted. Fails with `asynqueue.errors.AuthenticationError` when one has another
+        key, and with `WorkerLost` when there is none.
         """
-        return [one for processes in await self.prepareEach() for one in processes]
+        for failure in await self._attach():
+            if not failure.check(WorkerLost):
+                failure.raiseException()
+        while len(self._queue):
+            try:
+                return [one for processes in await self._prepare() for one in processes]
+            except WorkerLost:  # one was lost meanwhile
+                continue
+        raise self._none()
 
     async def prepareEach(self) -> list[list[Ready]]:
-        """The same, machine by machine."""
-        for attached in [self._queue.attachWorker(machine).addBoth(_kept) for machine in self._machines]:
-            (result,) = await attached
-            if isinstance(result, Failure):
-                result.raiseException()
-        preparing: Deferred[Any] = self._queue.update(worker.prepare, ephemeral=True)
-        ready: list[list[Ready]] = await preparing  # not what the function gives, but a `Painter`'s list of that
-        return ready
+        """The same, machine by machine; fails when one of them cannot be had."""
+        for failure in await self._attach():
+            failure.raiseException()
+        return await self._prepare()
 
     def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
-        """Have one of them draw a row."""
-        return self._queue.call(f, picture, row)
+        """Have one of them draw a row. Fails with `asynqueue.errors.WorkerLost` when there is none left."""
+        drawn = self._queue.call(f, picture, row, retries=len(self._machines))  # as often as one may be lost
+        return drawn.addErrback(self._explain)
 
     def shutdown(self) -> Deferred[None]:
         """Let them go when they have drawn what they were asked for."""
         return self._queue.shutdown()
 
+    async def _attach(self) -> list[Failure]:
+        """Connect with every machine; why it could not be done, of those with which it could not."""
+        attaching = [self._queue.attachWorker(machine).addBoth(_kept) for machine in self._machines]
+        results = [result for attached in attaching for result in await attached]
+        return [result for result in results if isinstance(result, Failure)]
+
+    async def _prepare(self) -> list[list[Ready]]:
+        preparing: Deferred[Any] = self._queue.update(worker.prepare, ephemeral=True)
+        ready: list[list[Ready]] = await preparing  # not what the function gives, but a `Painter`'s list of that
+        return ready
+
+    def _lost(self, reason: BaseException) -> None:
+        self._gone.append(reason)
+        left = len(self._machines) - len(self._gone)
+        if left and isinstance(reason, WorkerLost):
+            self._note(f"{reason}; {'another draws' if left == 1 else f'{left} others draw'} on")
+
+    def _explain(self, failure: Failure) -> Failure:
+        isOver = len(self._gone) == len(self._machines) and failure.check(AsynQueueError)
+        return Failure(self._none()) if isOver else failure
+
+    def _none(self) -> WorkerLost:
+        each = "; ".join(map(str, self._gone))
+        return WorkerLost(each if len(self._gone) == 1 else f"no machine is left: {each}")
+
 
 async def found(descriptions: Sequence[str], key: str | None) -> list[int]:
     """How many processes each of the machines at DESCRIPTIONS has ready. Fails as `Machines.prepare` does."""
-    machines = Machines(descriptions, key)
+    machines = Machines(descriptions, key, note=lambda _: None)
     try:
         return [len(ready) for ready in await machines.prepareEach()]
     finally:

@@ -3,8 +3,9 @@
 A first argument that is a command's name calls for that command. All others belong to `draw`, so that a picture
 needs no word but its numbers.
 
-It ends with status 0, or 2 after one line on a bad argument, 1 on what went wrong later, 128 and a signal's number
-when that signal ended it (130 for Ctrl-C, 141 when the reader of its standard output has gone).
+It ends with status 0, or 2 after one line on a bad argument (a few, where there is none at all), 1 on what went wrong
+later, 128 and a signal's number when that signal ended it (130 for Ctrl-C, 141 when the reader of its standard output
+has gone).
 
 What is slow to import (Twisted, and in the workers numba) is imported once the arguments are known to be good.
 """
@@ -25,6 +26,14 @@ from mcmandelbrot.serve import serve
 COMMANDS: dict[str, click.Command] = {"serve": serve, "worker": lend}
 """The commands that are called by name, in the order in which the help lists them."""
 
+HINT = """\
+Usage: mcm [OPTIONS] Nx CR CI CRPM [CIPM]
+
+  The whole set:         mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
+  In a browser:          mcm serve
+  All that there is:     mcm --help"""
+"""What is said to who says nothing."""
+
 draw.epilog = "\b\nCommands, each with a --help of its own:\n" + "\n".join(
     f"  mcm {name}  {command.get_short_help_str(100)}" for name, command in COMMANDS.items()
 )
@@ -33,6 +42,9 @@ draw.epilog = "\b\nCommands, each with a --help of its own:\n" + "\n".join(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mcm` with ARGUMENTS, else those of the command line; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        click.echo(HINT, err=True)
+        return 2
     command, name = draw, "mcm"
     if given and given[0] in COMMANDS:
         command, name = COMMANDS[given[0]], f"mcm {given.pop(0)}"

@@ -72,6 +72,11 @@ class ProgressBar:
         """One more row is done."""
         self._bar.update()
 
+    def note(self, what: str) -> None:
+        """Say something, be this quiet or not, that stays to be read."""
+        if sys.stderr:
+            self._bar.write(f"mcm: {what}", file=sys.stderr)
+
     def close(self) -> None:
         """Clear it away."""
         self._bar.close()

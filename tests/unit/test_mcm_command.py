@@ -12,7 +12,8 @@ import struct
 import subprocess
 import sys
 import termios
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -211,6 +212,19 @@ class TestServing:
         assert done.stdout == ""
 
 
+@contextmanager
+def lending(key: Path, place: str, scratch: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """An `mcm worker` at PLACE; one that is to be killed leaves behind what it has in the directory SCRATCH."""
+    environment = os.environ if scratch is None else {**os.environ, "TMPDIR": str(scratch)}
+    command = [*MCM, "worker", "-w", "1", "-k", str(key), place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as machine:
+        assert machine.stdout is not None
+        assert select.select([machine.stdout], [], [], PATIENCE)[0]
+        assert machine.stdout.readline().startswith(b"1 worker at unix:")
+        yield machine
+        machine.send_signal(signal.SIGINT)
+
+
 class TestOtherMachines:
     @pytest.fixture
     def key(self, tmp_path: Path) -> Path:
@@ -244,6 +258,40 @@ class TestOtherMachines:
         assert "with 2 workers" in done.stderr
         assert decoded(file.read_bytes()) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2)))
         assert [machine.returncode for machine in machines] == [130, 130]
+
+    def test_one_that_cannot_be_reached_is_named_and_the_other_draws(self, key: Path, tmp_path: Path) -> None:
+        there, nobody = f"unix:{tmp_path / 'one'}", f"unix:{tmp_path / 'nobody'}"
+        with lending(key, there):
+            done = subprocess.run(
+                [*MCM, "-d", nobody, "-d", there, "-k", str(key), *SMALL[2:]], capture_output=True, timeout=PATIENCE
+            )
+        assert done.returncode == 0, done.stderr
+        assert decoded(done.stdout) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2)))
+        assert re.fullmatch(rf"mcm: {nobody} cannot be reached: .*; another draws on\n".encode(), done.stderr)
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_one_that_is_lost_is_named_and_the_others_draw_if_there_are_any(
+        self, key: Path, tmp_path: Path, number: int
+    ) -> None:
+        places = [f"unix:{tmp_path / str(n)}" for n in range(number)]
+        with ExitStack() as stack:
+            machines = [stack.enter_context(lending(key, place, scratch=tmp_path)) for place in places]
+            named: list[str] = [word for place in places for word in ("-d", place)]
+            command = [*MCM, *named, "-k", str(key), "-N", "100", "1000", "-0.63", "0", "1.4", "1.2"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as drawing:
+                assert drawing.stdout is not None
+                assert drawing.stderr is not None
+                begun = drawing.stdout.read(1000)  # the rest has no room in the pipe
+                machines[0].kill()
+                rest = drawing.stdout.read()
+                said = drawing.stderr.read().decode()
+        lost = f"the connection to {places[0]} was lost"
+        if number == 1:
+            assert drawing.returncode == 1
+            assert said == f"mcm: cannot draw the picture: {lost}\n"
+        else:
+            assert (drawing.returncode, said) == (0, f"mcm: {lost}; another draws on\n")
+            assert decoded(begun + rest) == expected(Picture(View.around(1000, -0.63, 0.0, 1.4, 1.2), 100))
 
     def test_they_draw_the_tiles_of_an_explorer(self, key: Path, tmp_path: Path) -> None:
         place = f"unix:{tmp_path / 'one'}"

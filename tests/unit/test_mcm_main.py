@@ -15,7 +15,6 @@ from mcmandelbrot.main import COMMANDS, main
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("", "Missing argument 'Nx'."),
         ("100 0 0", "Missing argument 'CRPM'."),
         ("100 0 0 1 1 1", "unexpected extra argument (1)"),
         ("1e3 0 0 1", "'1e3' is not a valid integer"),
@@ -57,6 +56,14 @@ def test_a_bad_argument_is_one_clear_line_and_status_2(
     assert err.startswith("mcm: ")
     assert reason in err
     assert err.count("\n") == 1
+
+
+def test_without_arguments_it_says_how_to_go_on(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: mcm [OPTIONS] Nx CR CI CRPM [CIPM]\n")
+    assert all(way in err for way in ("mcm -o mandelbrot.png 2000", "mcm serve", "mcm --help"))
 
 
 def test_a_first_argument_that_names_a_command_calls_for_it(
