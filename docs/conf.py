@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from sphinx.application import Sphinx
-
 import asynqueue
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import diagrams
 
 project = "AsynQueue"
 author = "the AsynQueue maintainers"
@@ -34,8 +25,3 @@ autodoc_preserve_defaults = True
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-
-
-def setup(app: Sphinx) -> None:
-    """Have the diagrams drawn before anything is read."""
-    app.connect("builder-inited", lambda app: diagrams.write(Path(app.srcdir) / "_diagrams"))

@@ -1,4 +1,7 @@
-"""Draws the machines of the core as SVG, from the tables that are the machines.
+"""Draws the machines of the core as SVG, from the tables that are the machines: `python docs/diagrams.py`.
+
+They are kept beside the pages that show them, where a page can be read without being built. A test tells when a table
+has changed since.
 
 What is decided here is where a state stands and on which side an arrow passes. Which states and arrows there are, and
 what they are called, comes from `asynqueue.core.transitions`; a state without a place is a KeyError, so a table cannot
@@ -40,11 +43,16 @@ STYLE = """
 """
 
 
-def write(folder: Path) -> None:
-    """Write ``task.svg`` and ``worker.svg`` into FOLDER, which is made if it is not there."""
-    folder.mkdir(exist_ok=True)
-    (folder / "task.svg").write_text(diagram(TASK, TASK_PLACES, (700, 160)))
-    (folder / "worker.svg").write_text(diagram(WORKER, WORKER_PLACES, (780, 370)))
+FOLDER = Path(__file__).parent / "_diagrams"
+"""Where they are kept."""
+
+
+def drawn() -> dict[str, str]:
+    """Each diagram, by the name of its file."""
+    return {
+        "task.svg": diagram(TASK, TASK_PLACES, (700, 160)),
+        "worker.svg": diagram(WORKER, WORKER_PLACES, (780, 370)),
+    }
 
 
 def diagram(table: Mapping[tuple[S, str], S], places: Mapping[S, Point], size: tuple[int, int]) -> str:
@@ -53,7 +61,7 @@ def diagram(table: Mapping[tuple[S, str], S], places: Mapping[S, Point], size: t
     for (state, event), following in table.items():
         arrows.setdefault((state, following), []).append(event)
     parts = [_arrow(places[a], places[b], ", ".join(events)) for (a, b), events in arrows.items()]
-    for state in {state for ends in arrows for state in ends}:
+    for state in dict.fromkeys(state for ends in arrows for state in ends):
         x, y = places[state]
         box = f'<rect x="{x - WIDTH / 2}" y="{y - HEIGHT / 2}" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
         parts.append(f'{box}<text x="{x}" y="{y + 5}">{state.value}</text>')
@@ -101,3 +109,8 @@ def _drawn(path: str, tip: Point, before: Point, label: Point, text: str) -> str
     x, y = label
     words = f'<text class="{{}}" x="{x:.0f}" y="{y + 4:.0f}">{text}</text>'
     return f'<path d="{path}"/><polygon points="{head}"/>{words.format("ground")}{words.format("event")}'
+
+
+if __name__ == "__main__":
+    for name, content in drawn().items():
+        (FOLDER / name).write_text(content)
