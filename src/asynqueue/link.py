@@ -331,6 +331,8 @@ class Link(Protocol):
         if isinstance(message, m.Items):
             if message.id in self._sources:
                 self._sources[message.id].arrived(message.number, message.payload)
+            elif self.parcels is not None:
+                loadItems(message.number, message.payload, self.parcels)  # or what is large would not be let go of
         elif isinstance(message, m.Raised):
             self.answer(message.id, Raised(loadError(message.payload), message.seconds))
         elif isinstance(message, m.Opened):

@@ -7,18 +7,27 @@ from where they are, and read out once, to where they are to be; so are the buff
 pickle takes out-of-band. The other side has its own copy then, and the memory is gone as soon as nobody has the
 descriptor: whoever dies when, nothing is left of it.
 
+Filling fresh memory takes the kernel ten times as long as filling it again, so some of it is kept:
+`asynqueue.core.shelf` tells which. The side that has read such a memory says so on that socket, and then the owner may
+fill it again. What is kept is given back by `tidy`.
+
 A slip begins with a zero byte, as no pickle does. What cannot be sent like this (another system, too many descriptors
 on the way, no memory left) is sent through the stream. Worker processes read this module.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import socket
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from struct import Struct
-from typing import Any, BinaryIO
+from typing import Any
+
+from asynqueue.core.shelf import Shelf
 
 LARGE = 1 << 17
 """Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves."""
@@ -26,18 +35,27 @@ LARGE = 1 << 17
 _MARK = 0
 _SLIP = Struct("<BQI")
 _SIZE = Struct("<Q")
+_NOTE = Struct("<BQQ")
+_ONCE, _KEPT, _BACK, _FORGET = range(4)  # a memory for one parcel, or for more; it was read; it is kept no more
 _PROTOCOL = 5
 
 
 class Parcels:
-    """Sends parcels over END, one of a pair from `pair`, and opens those that come over it."""
+    """Sends parcels over END, one of a pair from `pair`, and opens those that come over it.
 
-    def __init__(self, end: socket.socket) -> None:
+    ONUSE is called whenever there may be memory that is kept: `tidy` gives it back.
+    """
+
+    def __init__(self, end: socket.socket, onUse: Callable[[], None] | None = None) -> None:
         end.setblocking(False)
         self._end = end
+        self._onUse = onUse
         self._last = 0
         self.sawLarge: bool = False  # `isSmall` said no
-        self._come: dict[int, int] = {}  # descriptors, by the number of the parcel
+        self._shelf = Shelf()
+        self._own: dict[int, mmap.mmap] = {}  # that are kept, by number
+        self._theirs: dict[int, tuple[mmap.mmap, bool]] = {}  # and whether they are used again
+        self._owing: deque[int] = deque()  # of those, what was read and is not back yet
 
     def isSmall(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether BUFFER is not worth a parcel. (For pickle, which is to leave out what is.)"""
@@ -60,50 +78,161 @@ class Parcels:
         pickle.Pickler(chunks, _PROTOCOL, buffer_callback=take).dump(obj)
         if chunks.tellOfMain():
             return None
-        parts = [chunks.parts, *([buffer] for buffer in buffers)]
+        sizes = [sum(map(len, chunks.parts)), *map(len, buffers)]
         try:
-            with open(os.memfd_create("asynqueue", os.MFD_CLOEXEC), "wb") as memory:
-                for part in parts:
-                    memory.writelines(part)
-                memory.flush()
-                self._last += 1
-                slip = _SLIP.pack(_MARK, self._last, len(parts))
-                socket.send_fds(self._end, [_SIZE.pack(self._last)], [memory.fileno()])
+            number = self._fill([*chunks.parts, *buffers], sum(sizes))
         except OSError:
             return None
-        return slip + b"".join(_SIZE.pack(sum(len(x) for x in part)) for part in parts)
+        return _SLIP.pack(_MARK, number, len(sizes)) + b"".join(map(_SIZE.pack, sizes))
 
     def open(self, slip: bytes | bytearray | memoryview) -> Any:
         """What is in the parcel of SLIP, which is gone then. Raises whatever pickle raises, and OSError."""
         _, number, parts = _SLIP.unpack_from(slip)
-        sizes = [_SIZE.unpack_from(slip, _SLIP.size + n * _SIZE.size)[0] for n in range(parts)]
-        with open(self._take(number), "rb") as memory:
-            memory.seek(sizes[0])
-            buffers = [_read(memory, size) for size in sizes[1:]]
-            memory.seek(0)
-            return pickle.load(memory, buffers=buffers)
+        ends = list(accumulate(_SIZE.unpack_from(slip, _SLIP.size + n * _SIZE.size)[0] for n in range(parts)))
+        memory = self._come(number)
+        try:
+            with memoryview(memory) as whole:
+                buffers = []
+                for start, end in pairwise(ends):
+                    with whole[start:end] as part:
+                        buffers.append(bytearray(part))  # of its own, which may be written to
+                with whole[: ends[0]] as pickled:
+                    return pickle.loads(pickled, buffers=buffers)
+        finally:
+            self._read(number)
 
     def drop(self, slip: bytes | bytearray | memoryview) -> None:
         """Nobody wants the parcel of SLIP."""
-        os.close(self._take(_SLIP.unpack_from(slip)[1]))
+        number = _SLIP.unpack_from(slip)[1]
+        self._come(number)
+        self._read(number)
+
+    def tidy(self) -> None:
+        """Give back the memory that is kept and is not in use."""
+        try:
+            self._hearAll()
+        except OSError:
+            return  # the other side is gone, and so will we be
+        for number in self._shelf.clear():
+            self._forget(number)
 
     def close(self) -> None:
-        """Let go of what came and was not opened, and of the socket."""
-        while self._come:
-            os.close(self._come.popitem()[1])
+        """Let go of all memory, and of the socket."""
+        while self._theirs:
+            self._theirs.popitem()[1][0].close()
+        while self._own:
+            self._own.popitem()[1].close()
         self._end.close()
 
     def fileno(self) -> int:
         """The socket's descriptor, -1 when it is closed."""
         return self._end.fileno()
 
-    def _take(self, number: int) -> int:
-        while number not in self._come:
-            received, descriptors, _, _ = socket.recv_fds(self._end, _SIZE.size, 1)
-            if not descriptors:
-                raise OSError("a parcel that was announced has not come")
-            self._come[_SIZE.unpack(received)[0]] = descriptors[0]
-        return self._come.pop(number)
+    # Our own memories.
+
+    def _fill(self, parts: list[Any], size: int) -> int:
+        """Have the SIZE bytes of PARTS in a memory, of this number, that the other side has or is sent."""
+        self._hearAll()
+        number = self._shelf.take(size)
+        if number is None:
+            return self._make(parts, size)
+        self._used()
+        memory, start = self._own[number], 0
+        for part in parts:
+            end = start + len(part)
+            memory[start:end] = part
+            start = end
+        return number
+
+    def _make(self, parts: list[Any], size: int) -> int:
+        """Send a new memory that has the SIZE bytes of PARTS. Its number."""
+        self._last += 1
+        number = self._last
+        with open(os.memfd_create("asynqueue", os.MFD_CLOEXEC), "w+b") as file:
+            file.writelines(parts)  # not through a map: where there is no memory left this fails, and that kills
+            file.flush()
+            memory = mmap.mmap(file.fileno(), size)
+            gone = self._shelf.add(number, size)
+            try:
+                self._say(_ONCE if gone is None else _KEPT, number, size, file.fileno())
+            except OSError:
+                self._shelf.lose(number)
+                raise
+        if gone is None:
+            memory.close()
+            return number
+        self._own[number] = memory
+        for each in gone:
+            self._forget(each)
+        self._used()
+        return number
+
+    def _forget(self, number: int) -> None:
+        with self._own.pop(number) as memory:
+            memory.madvise(mmap.MADV_REMOVE)  # what it took is free now, though the other side is yet to hear of it
+        try:
+            self._say(_FORGET, number)
+        except OSError:
+            pass  # it keeps the addresses, and nothing that is behind them
+
+    # The other side's.
+
+    def _come(self, number: int) -> mmap.mmap:
+        """The memory of this NUMBER, which has been sent."""
+        while number not in self._theirs:
+            self._hear()
+        return self._theirs[number][0]
+
+    def _read(self, number: int) -> None:
+        """What is in a memory of the other side's has been read."""
+        if self._theirs[number][1]:
+            self._owing.append(number)
+            self._giveBack()
+            self._used()
+        else:
+            self._theirs.pop(number)[0].close()
+
+    def _giveBack(self) -> None:
+        while self._owing:
+            try:
+                self._say(_BACK, self._owing[0])
+            except OSError:  # too much was said that is not heard yet; or there is nobody to hear it
+                break
+            self._owing.popleft()
+
+    # What is said of them.
+
+    def _say(self, what: int, number: int, size: int = 0, *descriptors: int) -> None:
+        socket.send_fds(self._end, [_NOTE.pack(what, number, size)], descriptors)
+
+    def _hearAll(self) -> None:
+        self._giveBack()
+        try:
+            while True:
+                self._hear()
+        except BlockingIOError:
+            pass
+
+    def _hear(self) -> None:
+        said, descriptors, _, _ = socket.recv_fds(self._end, _NOTE.size, 1)
+        if not said:
+            raise OSError("the other side of the parcels is gone")
+        what, number, size = _NOTE.unpack(said)
+        if what == _BACK:
+            self._shelf.back(number)
+        elif what == _FORGET:
+            self._theirs.pop(number)[0].close()
+        elif descriptors:
+            try:
+                self._theirs[number] = mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ), what == _KEPT
+            finally:
+                os.close(descriptors[0])
+        else:
+            raise OSError("a parcel has come without its memory")
+
+    def _used(self) -> None:
+        if self._onUse is not None:
+            self._onUse()
 
 
 def pair() -> tuple[socket.socket, socket.socket] | None:
@@ -130,13 +259,6 @@ class Chunks:
     def tellOfMain(self) -> bool:
         """Whether something of ``__main__`` is in it, which has to go by value."""
         return any(len(part) < LARGE and b"__main__" in bytes(part) for part in self.parts)
-
-
-def _read(memory: BinaryIO, size: int) -> bytearray:
-    """So many bytes in memory of their own, which may be written to."""
-    own = bytearray(size)  # of the heap: what one array leaves the next one has, and the kernel gives nothing anew
-    memory.readinto(own)  # type: ignore[attr-defined]  # what open gives has it
-    return own
 
 
 def areLarge(values: Sequence[Any]) -> bool:

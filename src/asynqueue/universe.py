@@ -121,6 +121,8 @@ class ProcessUniverse:
                     self._end(message.id)
             elif isinstance(message, m.Goodbye):
                 self._leaving = True
+            elif isinstance(message, m.Tidy) and self._parcels is not None:
+                self._parcels.tidy()
         return bool(received)
 
     def _run(self, call: m.Call) -> None:

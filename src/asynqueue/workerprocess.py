@@ -31,12 +31,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue import closings, reactoruniverse, universe
+from asynqueue.core import messages as m
 from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
 from asynqueue.parcels import Parcels, pair
 from asynqueue.permits import PermitOffice
 from asynqueue.pipe import Pipe
 from asynqueue.preload import preloadFarSide
+
+KEEP = 1.0
+"""Seconds without anything large after which the memory that was kept for more of it is given back."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -76,9 +80,11 @@ class WorkerProcess:
         self._hungUp = False
         self._saidGoodbye = False
         self._grace: Any = None
+        self._sendsLarge = False  # it did, or received, since it was last looked at
+        self._tidying: Any = None
         self._permits = PermitOffice()
         ends = pair()
-        self._parcels: Parcels | None = None if ends is None else Parcels(ends[0])
+        self._parcels: Parcels | None = None if ends is None else Parcels(ends[0], self._parcelsUsed)
         self._farParcels: socket.socket | None = None if ends is None else ends[1]
         self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._parcels)
         self.link.closings = closings.Closings(self.link, reactor)
@@ -169,8 +175,26 @@ class WorkerProcess:
         self.link.conclude(f"process {self.pid} died")
         if self._parcels is not None:
             self._parcels.close()
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
         self._startGrace()
         self._endIfOver()
+
+    def _parcelsUsed(self) -> None:
+        """Something large has crossed, for which memory may be kept."""
+        self._sendsLarge = True
+        if self._tidying is None and not self._hungUp:
+            self._tidying = self._reactor.callLater(KEEP, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        if self._sendsLarge:
+            self._parcelsUsed()
+            self._sendsLarge = False
+        elif self._parcels is not None:
+            self._parcels.tidy()
+            self.link.say(m.Tidy())
 
     def _startGrace(self) -> None:
         if self._grace is None and not self._exited:

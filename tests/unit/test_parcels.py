@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
-from asynqueue import ProcessQueue
+from asynqueue import ProcessQueue, workerprocess
 from asynqueue.callees import FarCallees, NearCallees
+from asynqueue.core import messages as m
+from asynqueue.core.framing import encode
+from asynqueue.core.shelf import MOST
+from asynqueue.link import Link
 from asynqueue.parcels import LARGE, Parcels, pair, slipLength
+from asynqueue.permits import PermitOffice
 from asynqueue.serialization import dumpItem, dumpResult, loadItems, loads
 from tests import workerkit as kit
 from tests.workerkit import echo, failureOf, inLoop
@@ -32,7 +39,20 @@ def ends() -> Iterator[tuple[Parcels, Parcels]]:
 
 def descriptors() -> int:
     """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(descriptorsOf())
+
+
+def descriptorsOf() -> list[str]:
+    """Those this process has open."""
+    return os.listdir("/proc/self/fd")
+
+
+def linked(descriptor: str) -> str:
+    """What DESCRIPTOR stands for; nothing if it is closed."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return ""
 
 
 VALUES: list[Any] = [
@@ -52,6 +72,8 @@ def test_what_is_large_goes_as_a_parcel_and_comes_out_as_it_was(value: Any, ends
     slip = dumpResult(value, near)
     assert slipLength(slip) == len(slip) < 200
     assert pickle.dumps(loads(slip, "it", far)) == pickle.dumps(value)
+    near.tidy()
+    far.tidy()
     assert descriptors() == before
 
 
@@ -82,12 +104,44 @@ def test_small_and_large_items_come_in_order(sizes: list[int]) -> None:
 def test_what_is_not_wanted_is_let_go_of(ends: tuple[Parcels, Parcels]) -> None:
     before = descriptors()
     near, far = NearCallees(ends[0]), FarCallees(ends[1])
-    payloads = [near.dump(echo, (bytes(LARGE),), {}, describe=str) for _ in range(3)]
+    payloads = [near.dump(echo, (bytes(LARGE),), {}, describe=str) for _ in range(MOST + 1)]
     far.drop(payloads[0])
+    far.drop(payloads[MOST])
     assert far.load(payloads[2])[1] == (bytes(LARGE),)
-    assert descriptors() == before + 1
-    ends[1].close()
-    assert descriptors() == before - 1
+    for end in ends:
+        end.tidy()
+    assert descriptors() == before + 2 * (MOST - 2)
+    for end in ends:
+        end.close()
+    assert descriptors() == before - 2
+
+
+def test_what_was_read_is_filled_again_with_what_has_room_in_it(ends: tuple[Parcels, Parcels]) -> None:
+    near, far = ends
+    values = [bytes([n]) * (3 * LARGE - n) for n in range(9)]
+    open_ = []
+    for value in values:
+        open_.append(loads(dumpResult(value, near), "it", far))
+        memories = [name for name in map(linked, descriptorsOf()) if "asynqueue" in name]
+        assert len(memories) == 2, "one, that each side has"
+    assert open_ == values
+
+
+def test_what_is_not_read_yet_is_not_filled_again(ends: tuple[Parcels, Parcels]) -> None:
+    near, far = ends
+    values = [bytes([n]) * LARGE for n in range(2 * MOST)]
+    slips = [dumpResult(value, near) for value in values]
+    assert [loads(slip, "it", far) for slip in reversed(slips)] == values[::-1]
+
+
+def test_memory_that_is_given_back_is_free_before_the_other_side_hears_of_it(ends: tuple[Parcels, Parcels]) -> None:
+    near, far = ends
+    loads(dumpResult(os.urandom(8 * LARGE), near), "it", far)
+    kept = next(file for file in descriptorsOf() if "asynqueue" in linked(file))
+    with open(f"/proc/self/fd/{kept}", "rb") as memory:
+        assert os.fstat(memory.fileno()).st_blocks > 0
+        near.tidy()
+        assert os.fstat(memory.fileno()).st_blocks == 0
 
 
 def test_without_anybody_to_take_it_the_parcel_goes_through_the_stream() -> None:
@@ -124,6 +178,32 @@ async def test_a_queue_s_arguments_results_and_items_go_there_and_back() -> None
         assert await queue.call(total, value, bytes(1), value) == 6 * LARGE + 1
         assert (await queue.call(np.ones, (LARGE,))).sum() == LARGE
         assert [len(chunk) async for chunk in await queue.call(chunks, 5)] == 5 * [LARGE]
+
+
+@inLoop
+async def test_memory_that_is_kept_is_given_back_on_both_sides_when_nothing_large_is_sent_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workerprocess, "KEEP", 0.01)
+    async with ProcessQueue(1) as queue:
+        await queue.call(echo, bytes(8 * LARGE))
+        while (await queue.call(sharedMemory)) or sharedMemory():
+            await deferLater(reactor, 0.01)
+
+
+def sharedMemory() -> int:
+    """The blocks of memory behind the parcels that this process knows of."""
+    memories = [descriptor for descriptor in descriptorsOf() if "asynqueue" in linked(descriptor)]
+    return sum(os.stat(f"/proc/self/fd/{descriptor}").st_blocks for descriptor in memories)
+
+
+def test_items_that_nobody_takes_any_more_leave_nothing_in_use(ends: tuple[Parcels, Parcels]) -> None:
+    near, far = ends
+    link = Link(PermitOffice(), lambda: None, lambda: None, parcels=near)
+    for _ in range(3 * MOST):
+        link.dataReceived(encode(m.Items(1, 1, dumpItem(bytes(LARGE), far))))
+    assert len([name for name in map(linked, descriptorsOf()) if "asynqueue" in name]) == 2
+    link.conclude("the test is over")
 
 
 @inLoop

@@ -53,6 +53,7 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
     (7, m.Cancel, "<Q", False),
     (8, m.Ping, "<", False),
     (9, m.Pong, "<", False),
+    (10, m.Tidy, "<", False),
     (16, m.Ready, "<Q", False),
     (17, m.Returned, "<Qd", True),
     (18, m.Raised, "<Qd", True),

@@ -8,6 +8,7 @@ The far side takes calls in the order of their numbers.
                     Grant        you may send so many more items of that iterator
                     Close        stop that iterator, its items are no longer wanted
                     Goodbye      finish what you have and go
+                    Tidy         give back the memory that you keep for what is large (a process only)
                     Begin        run so many calls at once (a wire only, as those below)
                     Recall       give back what you have not started
                     Cancel       that call is not wanted any more
@@ -61,6 +62,10 @@ class Close(NamedTuple):
 
 class Goodbye(NamedTuple):
     """Finish what was asked for and go."""
+
+
+class Tidy(NamedTuple):
+    """Give back the memory that is kept to send what is large."""
 
 
 class Begin(NamedTuple):
@@ -164,7 +169,7 @@ class Pong(NamedTuple):
     """The answer to `Ping`."""
 
 
-ToFar = Call | Grant | Close | Goodbye | Begin | Recall | Cancel | Ping | Pong
+ToFar = Call | Grant | Close | Goodbye | Tidy | Begin | Recall | Cancel | Ping | Pong
 ToNear = (
     Ready | Terms | Returned | Raised | Opened | Items | Exhausted | Failed | Started | Recalled | Refused | Ping | Pong
 )

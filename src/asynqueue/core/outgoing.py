@@ -19,7 +19,7 @@ from asynqueue.core import messages as m
 from asynqueue.core.framing import FRAME_LIMIT, PART_COST, encode, frames
 from asynqueue.core.pieces import Pieces
 
-_FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Ready, m.Terms)
+_FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Tidy, m.Ready, m.Terms)
 
 
 class _Large:
