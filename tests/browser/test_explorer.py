@@ -271,6 +271,26 @@ class TestAPhone:
         explorer.page.locator("#panel summary").click()
         expect(explorer.page.get_by_role("meter")).to_have_count(2)
 
+    @pytest.mark.parametrize(("width", "height"), [(844, 390), (667, 375), (568, 320)])
+    def test_on_its_side_it_has_one_row_of_controls_and_little_covers_the_set(
+        self, opening: Opening, width: int, height: int
+    ) -> None:
+        explorer = opening(width=width, height=height, phone=True)
+        explorer.settle()
+        assert explorer.page.locator("#panel").get_attribute("open") is None
+        covered, lines = 0.0, set()
+        for element in explorer.page.locator("#controls :is(button, select, a), #place, #panel").all():
+            box = element.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+            assert box["y"] + box["height"] <= height
+            covered += box["width"] * box["height"]
+            lines.add(round(box["y"]))
+        assert len(lines) == 2
+        assert covered < 0.2 * width * height
+        expect(explorer.page.get_by_role("link", name="Save as PNG")).to_be_visible()
+
     def test_fingers_drag_pinch_and_tap(self, opening: Opening) -> None:
         explorer = opening(width=390, height=844, phone=True)
         before = explorer.shown()

@@ -8,7 +8,7 @@ export class Panel {
 
   constructor() {
     document.addEventListener("visibilitychange", () => this.#listen());
-    element("panel").open = window.innerWidth >= 640;
+    element("panel").open = window.innerWidth >= 640 && window.innerHeight >= 500;
     this.#listen();
   }
 
