@@ -515,18 +515,23 @@ class TestTheReadings:
         events = await site.begin("/events", visitor)
         await until(lambda: readings(events))
         assert readings(events)[0]["unfinished"] == 0
-        tile = await site.begin(DEEP, visitor)
-        await until(lambda: readings(events)[-1]["unfinished"] > 100)
-        await until(lambda: min(worker["share"] for worker in readings(events)[-1]["workers"]) > 0.5)
-        assert readings(events)[-1]["rate"] > 0
+        tiles = [await site.begin(DEEP, visitor) for _ in range(TILES_AT_ONCE)]  # more than are drawn in a test's time
+        await until(lambda: readings(events)[-1]["unfinished"] > 1000)
+        await until(
+            lambda: (
+                readings(events)[-1]["rate"] > 0
+                and min(worker["share"] for worker in readings(events)[-1]["workers"]) > 0.5
+            )
+        )
         assert [(w["name"], w["there"]) for w in readings(events)[-1]["workers"]] == [
             ("worker 1", True),
             ("worker 2", True),
         ]
-        tile.leave()
-        await until(lambda: readings(events)[-1]["cancelled"] == 1)
+        for tile in tiles:
+            tile.leave()
+        await until(lambda: readings(events)[-1]["cancelled"] == TILES_AT_ONCE)
         assert (await site.get(CHEAP, visitor)).status == 200
-        await until(lambda: readings(events)[-1]["yours"] == {"drawn": 1, "cancelled": 1})
+        await until(lambda: readings(events)[-1]["yours"] == {"drawn": 1, "cancelled": TILES_AT_ONCE})
         await until(lambda: readings(events)[-1]["unfinished"] == 0)
 
     @inLoop
