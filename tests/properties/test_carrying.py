@@ -13,9 +13,8 @@ from twisted.internet.defer import DeferredList
 
 from asynqueue import ProcessQueue
 from asynqueue.errors import SerializationError
+from tests.stories import stories
 from tests.workerkit import LocalError, echo, inLoop, local, raiseLocal
-
-EXAMPLES = max(1, settings().max_examples // 20)
 
 
 def makeLock() -> Any:
@@ -57,6 +56,6 @@ async def eachBadOneFailsAlone(kinds: list[str]) -> None:
 
 
 _waited: Callable[..., Any] = inLoop(eachBadOneFailsAlone)  # Hypothesis knows nothing of Deferreds
-test_what_cannot_be_carried_fails_that_one_call = settings(max_examples=EXAMPLES)(
+test_what_cannot_be_carried_fails_that_one_call = settings(max_examples=stories(20))(
     given(kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=12))(_waited)
 )

@@ -25,6 +25,7 @@ from asynqueue import AsyncWorker, ProcessWorker, TaskQueue, ThreadWorker, Worke
 from asynqueue.core.records import CallSpec, RunOutcome, Task
 from asynqueue.interfaces import Worker
 from tests import workerkit as kit
+from tests.stories import stories
 from tests.workerkit import inLoop, isAbsent, until
 
 Maker: TypeAlias = Callable[[Sequence[Hashable]], Worker]
@@ -294,7 +295,7 @@ def firstInFirstOut(stage: Stage, starts: dict[int, list[int]]) -> None:
 def property_(make: Maker, count: int, share: int = 1) -> Callable[[], None]:
     """A test of its own for each kind of worker: pytest-twisted wraps the function that Hypothesis calls, once.
 
-    Of the examples that the profile asks for it has the SHAREth part.
+    Of the stories that the profile has for real workers it is told the SHAREth part.
     """
 
     async def everyStoryEndsWell(story: list[Step]) -> None:
@@ -310,9 +311,8 @@ def property_(make: Maker, count: int, share: int = 1) -> Callable[[], None]:
         if count == 1 and not any(isinstance(step, Replace) for step in story):
             firstInFirstOut(stage, starts)
 
-    number = settings.get_profile(settings.get_current_profile_name()).max_examples // share
     waited: Callable[..., Any] = inLoop(everyStoryEndsWell)  # Hypothesis knows nothing of Deferreds
-    return settings(max_examples=number)(given(story=st.lists(steps, max_size=60))(waited))
+    return settings(max_examples=stories(share))(given(story=st.lists(steps, max_size=60))(waited))
 
 
 test_nothing_is_lost_or_doubled_while_workers_of_the_main_loop_come_and_go = property_(AsyncWorker, 1)
@@ -320,3 +320,6 @@ test_nothing_is_lost_or_doubled_while_a_thread_comes_and_goes = property_(Thread
 test_nothing_is_lost_or_doubled_while_threads_come_and_go = property_(ThreadWorker, 2)
 test_nothing_is_lost_or_doubled_while_a_process_comes_and_dies = property_(ProcessWorker, 1, share=5)
 test_nothing_is_lost_or_doubled_while_processes_come_and_die = property_(ProcessWorker, 2, share=5)
+test_nothing_is_lost_or_doubled_while_processes_wear_out_and_die = property_(
+    lambda series: ProcessWorker(series, maxTasks=3), 2, share=10
+)

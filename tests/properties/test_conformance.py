@@ -14,8 +14,7 @@ from asynqueue import AsyncWorker, ProcessWorker, ThreadWorker
 from asynqueue.core.window import Window
 from asynqueue.interfaces import Worker
 from asynqueue.testing import MemoryWorker, WorkerConformance
-
-EXAMPLES = settings.get_profile(settings.get_current_profile_name()).max_examples
+from tests.stories import stories
 
 
 class InMemory(WorkerConformance):
@@ -73,6 +72,6 @@ TestInMemory = InMemory.TestCase
 TestInMemoryForGood = InMemoryForGood.TestCase
 TestInTheMainLoop = InTheMainLoop.TestCase
 TestInAThread = InAThread.TestCase
-TestInAThread.settings = settings(max_examples=EXAMPLES // 3, stateful_step_count=25)
+TestInAThread.settings = settings(max_examples=stories(3), stateful_step_count=25)
 TestInAProcess = InAProcess.TestCase
-TestInAProcess.settings = settings(max_examples=EXAMPLES // 6, stateful_step_count=20)
+TestInAProcess.settings = settings(max_examples=stories(6), stateful_step_count=20)

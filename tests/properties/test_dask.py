@@ -13,8 +13,7 @@ from asynqueue import DaskWorker
 from asynqueue.interfaces import Worker
 from asynqueue.testing import WorkerConformance
 from tests.daskcluster import DaskCluster
-
-EXAMPLES = settings.get_profile(settings.get_current_profile_name()).max_examples
+from tests.stories import stories
 
 clusters: list[DaskCluster] = []
 """The one that is there."""
@@ -51,4 +50,4 @@ class OnDask(WorkerConformance):
 
 
 TestOnDask = OnDask.TestCase
-TestOnDask.settings = settings(max_examples=max(4, EXAMPLES // 20), stateful_step_count=12)
+TestOnDask.settings = settings(max_examples=stories(20, least=4), stateful_step_count=12)

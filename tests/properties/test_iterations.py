@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from asynqueue import Deferator, NullQueue, ProcessQueue, ProcessWorker, TaskQueue, ThreadQueue, WorkerLost
 from asynqueue import deferToDelay as delay
 from asynqueue.core.iteration import AHEAD_LIMIT
+from tests.stories import stories
 from tests.workerkit import countedItems, inLoop, until
 
 PAUSES = 20
@@ -48,7 +49,7 @@ class Story:
         return self.end != "whole" and self.after <= self.items
 
 
-stories = st.builds(
+anyStory = st.builds(
     Story,
     items=st.sampled_from([0, 1, 2, 5, 40, 300, 1000]),
     raises=st.booleans(),
@@ -213,9 +214,8 @@ def property_(make: Maker, share: int = 1) -> Callable[[], None]:
             itIsToldHowItEnded(taker)
             neverMoreThanTheCreditAndNothingIsLeftRunning(taker, ends, killed)
 
-    number = settings.get_profile(settings.get_current_profile_name()).max_examples // share
     waited: Callable[..., Any] = inLoop(eachStoryEndsWell)  # Hypothesis knows nothing of Deferreds
-    return settings(max_examples=number)(given(told=st.lists(stories, min_size=1, max_size=4))(waited))
+    return settings(max_examples=stories(share))(given(told=st.lists(anyStory, min_size=1, max_size=4))(waited))
 
 
 test_exactly_the_items_in_order_each_once_from_the_main_loop = property_(NullQueue)

@@ -15,9 +15,9 @@ from hypothesis import settings
 from asynqueue import WireWorker
 from asynqueue.interfaces import Worker
 from asynqueue.testing import WorkerConformance
+from tests.stories import stories
 from tests.wirekit import KEY, Deeds
 
-EXAMPLES = settings.get_profile(settings.get_current_profile_name()).max_examples
 ROOT = Path(__file__).parents[2]
 
 
@@ -84,6 +84,6 @@ class OnAWireForThree(OnAWire):
 
 
 TestOnAWire = OnAWire.TestCase
-TestOnAWire.settings = settings(max_examples=max(3, EXAMPLES // 25), stateful_step_count=12)
+TestOnAWire.settings = settings(max_examples=stories(25, least=3), stateful_step_count=12)
 TestOnAWireForThree = OnAWireForThree.TestCase
-TestOnAWireForThree.settings = settings(max_examples=max(3, EXAMPLES // 25), stateful_step_count=12)
+TestOnAWireForThree.settings = settings(max_examples=stories(25, least=3), stateful_step_count=12)
