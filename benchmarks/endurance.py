@@ -11,6 +11,7 @@ at all along. Exits with status 1 if anything is not as it should be.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import resource
@@ -162,8 +163,9 @@ class Run:
     async def _kill(self) -> None:
         worker = self.random.choice(self.queue.workers())
         if isinstance(worker, ProcessWorker):
-            os.kill(worker.process.pid, signal.SIGKILL)
-            self.killed += 1
+            with contextlib.suppress(ProcessLookupError):  # it was killed before, and nobody has noticed yet
+                os.kill(worker.process.pid, signal.SIGKILL)
+                self.killed += 1
         await deferToDelay(0)
 
     def _sample(self) -> None:

@@ -5,6 +5,7 @@ Worker processes import this module.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+
+    from asynqueue.process import ProcessWorker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +80,12 @@ class Collector:
     def write(self, data: Any) -> None:
         """Keep DATA."""
         self.got.append(data)
+
+
+def killProcessOf(worker: ProcessWorker) -> None:
+    """``kill -9`` the process that WORKER has, unless that has just died and nobody has noticed yet."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.process.pid, signal.SIGKILL)
 
 
 def isAlive(pid: int) -> bool:

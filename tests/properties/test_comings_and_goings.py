@@ -7,8 +7,6 @@ then each call is asked how it ended, and a file how often each was started.
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -214,7 +212,7 @@ class Stage:
             self.queue.attachWorker(self._workers[step.which]).addErrback(lambda reason: reason.trap(WorkerLost))
         elif isinstance(worker, ProcessWorker):
             self.hurt += 1
-            os.kill(worker.process.pid, signal.SIGKILL)
+            kit.killProcessOf(worker)
 
     def _call(self, call: Call) -> None:
         number = len(self.made) + 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from asynqueue.core.window import Window
 from asynqueue.interfaces import Worker
 from asynqueue.testing import MemoryWorker, WorkerConformance
 from tests.stories import stories
+from tests.workerkit import killProcessOf
 
 
 class InMemory(WorkerConformance):
@@ -65,7 +64,7 @@ class InAProcess(WorkerConformance):
         return ProcessWorker(series)
 
     def hurtWorker(self, worker: ProcessWorker) -> None:
-        os.kill(worker.process.pid, signal.SIGKILL)
+        killProcessOf(worker)
 
 
 TestInMemory = InMemory.TestCase

@@ -7,8 +7,6 @@ it. What the far side made, and that its ``finally`` was run, is in a file.
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +22,7 @@ from asynqueue import Deferator, NullQueue, ProcessQueue, ProcessWorker, TaskQue
 from asynqueue import deferToDelay as delay
 from asynqueue.core.iteration import AHEAD_LIMIT
 from tests.stories import stories
-from tests.workerkit import countedItems, inLoop, until
+from tests.workerkit import countedItems, inLoop, killProcessOf, until
 
 PAUSES = 20
 """Items after which the pauses that were drawn are gone through again."""
@@ -120,7 +118,7 @@ class Taker:
                 if isinstance(worker, ProcessWorker):
                     self.killed = True
                     with suppress(ProcessLookupError):  # another taker has killed it, and that is not known yet
-                        os.kill(worker.process.pid, signal.SIGKILL)
+                        killProcessOf(worker)
 
     # What a consumer has.
 

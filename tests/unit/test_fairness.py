@@ -106,7 +106,7 @@ def test_what_is_left_keeps_its_order_when_others_are_forgotten() -> None:
 def test_an_empty_queue_has_nothing_to_give() -> None:
     queue = FairQueue()
     assert queue.peek() is None
-    with pytest.raises(IndexError, match="empty FairQueue"):
+    with pytest.raises(IndexError, match=r"^pop from an empty FairQueue$"):
         queue.pop()
 
 
@@ -116,7 +116,7 @@ def test_only_a_queue_without_flows_starts_over() -> None:
     queue.add(Task(2, CALL))
     assert [queue.pop()[0] for _ in range(2)] == [Place(NEXT, 0, 1), Place(FAIR, 570, 2)]
     queue.add(Task(3, CALL))
-    with pytest.raises(ValueError, match="without flows"):
+    with pytest.raises(ValueError, match=r"^only a queue without flows can start over$"):
         queue.joinAt(0)
 
 

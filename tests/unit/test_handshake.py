@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 
 from asynqueue.core.handshake import NONCE, WHY, Command, FarShake, NearShake, Proved, Reason, Refuse, Say
@@ -131,3 +133,57 @@ def test_who_speaks_another_protocol_is_refused_by_its_first_bytes(speech: bytes
     one = near()
     one.begin()
     assert "protocol" in refusal(one.received(speech[:3]))
+
+
+@pytest.mark.parametrize("reason", [0, 99])
+def test_a_reason_that_is_not_known_here_is_told_as_its_number(reason: int) -> None:
+    one = near()
+    one.begin()
+    assert refusal(one.received(b"R" + bytes((reason,)))) == (
+        f"it refuses this client: for reason {reason}, which is not known here"
+    )
+
+
+def test_a_refusal_may_come_in_pieces_before_the_challenge_and_after_it() -> None:
+    said = bytes((ord("R"), Reason.PROOF))
+    why = f"it refuses this client: {WHY[Reason.PROOF]}"
+    one = near()
+    one.begin()
+    assert one.received(said[:1]) == []
+    assert refusal(one.received(said[1:])) == why
+    one, other = near(), far()
+    one.received(words(other.received(words(one.begin()))))
+    assert one.received(said[:1]) == []
+    assert refusal(one.received(said[1:])) == why
+
+
+def test_who_speaks_another_protocol_is_refused_in_these_words_after_the_challenge_too() -> None:
+    one, other = near(), far()
+    begun = words(one.begin())
+    assert refusal(near().received(b"x")) == "it does not speak this protocol"
+    one.received(words(other.received(begun)))
+    assert refusal(one.received(b"x")) == "it does not speak this protocol"
+
+
+def test_nothing_is_heard_after_the_end() -> None:
+    one, other = near(), far()
+    proof = words(one.received(words(other.received(words(one.begin())))))
+    answer = words(other.received(proof))
+    one.received(answer)
+    assert other.received(b"more") == []
+    assert one.received(answer) == []
+    bare = near(None, True)
+    bare.received(words(far(None, True).received(words(bare.begin()))))
+    assert bare.received(b"P" + bytes(32)) == []
+    refused = near()
+    refused.received(b"x")
+    assert refused.received(b"x") == []
+
+
+def test_the_proof_is_that_of_the_protocol() -> None:
+    """Which other releases speak: its words are part of it."""
+    one, other = near(), far()
+    hello = words(one.begin())
+    challenge = words(other.received(hello))
+    expected = hmac.digest(KEY, b"AsynQueue wire, near: " + hello + challenge, "sha256")
+    assert words(one.received(challenge)) == b"P" + expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asynqueue.core.iteration import Close, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow, Unheard
-from asynqueue.errors import WorkerLost
+from asynqueue.errors import ImplementationError, WorkerLost
 
 
 @pytest.fixture
@@ -175,3 +175,37 @@ def test_the_far_side_sends_nothing_after_the_end() -> None:
     outflow.end()
     outflow.granted(2)
     assert not outflow.ready
+
+
+def test_who_was_told_of_another_item_is_told_when_there_was_none(i: Inflow) -> None:
+    i.arrived(["a"], more=True)
+    i.ask(lookahead=True)
+    i.ask(lookahead=True)
+    (finish, ended) = i.over()
+    assert isinstance(finish, Finish)
+    assert isinstance(finish.error, ImplementationError)
+    assert str(finish.error) == "it was said that more was left, and then there was no item (see moreLeft)"
+    assert ended == Ended(False)
+
+
+def test_who_was_told_of_another_item_and_hears_of_an_error_hears_of_that(i: Inflow) -> None:
+    error = KeyError("x")
+    i.arrived(["a"], more=True)
+    i.ask(lookahead=True)
+    i.ask(lookahead=True)
+    assert i.over(error) == [Finish(error), Ended(False)]
+
+
+def test_who_does_not_look_ahead_was_told_of_nothing(i: Inflow) -> None:
+    i.arrived(["a"], more=True)
+    i.ask()
+    i.ask()
+    assert i.over() == [Finish(None), Ended(True)]
+
+
+def test_the_far_side_has_no_credit_after_the_end() -> None:
+    o = Outflow()
+    o.granted(5)
+    o.end()
+    with pytest.raises(ValueError, match="1 items were sent where 0 were granted"):
+        o.sent(1)

@@ -457,7 +457,8 @@ def test_room_that_came_and_went_is_not_remembered() -> None:
         (assign,) = s.submit(task(number))
         assert isinstance(assign, Assign)
         s.finished(assign.ticket, DONE)
-    assert sum(len(cls.room) for cls in s._crew._classes.values()) <= 2 * 2 + 17
+        assert sum(len(cls.room) for cls in s._crew._classes.values()) <= 2 * 2 + 17
+    assert assigned([*s.submit(task(500)), *s.submit(task(501))]) == [(2, 500), (1, 501)], "and who has room is known"
 
 
 def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
@@ -608,6 +609,8 @@ def test_shutdown_waits_for_an_update_that_is_to_go_on(s: Scheduler) -> None:
     assert s.shutdown() == []
     assert s.finished(1, DONE) == [Updated(1, 1, DONE)]
     assert assigned(s.update(update(1), [2], save=False)) == [(2, 1)]
+    assert s.finished(2, DONE) == [Updated(1, 2, DONE), Stop(2)]
+    assert s.workerState(1) is WorkerState.LEAVING
 
 
 def test_shutdown_waits_for_an_update(s: Scheduler) -> None:
@@ -679,3 +682,133 @@ def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Sche
     assert s.look() == []  # the first one has given it back
     s.finished(2, DONE)
     assert not s.watching
+
+
+def test_a_plain_call_calls_nothing_back_from_a_slow_worker() -> None:
+    assert slowly().submit(task(5)) == []
+
+
+def test_a_call_that_goes_next_calls_back_from_those_who_may_run_it() -> None:
+    s = Validated()
+    for worker, series in ((1, "a"), (2, "b")):
+        s.hire(worker, [series], Window(1, 64))
+        (assign,) = s.submit(task(worker, series))
+        assert isinstance(assign, Assign)
+        s.finished(assign.ticket, Returned(None, 2 * BUDGET))
+        for number in (1, 2):
+            s.submit(task(10 * worker + number, series))
+    assert s.submit(Task(31, CALL, "b", doNext=True)) == [Recall(2)]
+
+
+def test_a_call_that_goes_next_goes_to_a_fast_worker_at_once_though_a_slow_one_has_less_to_do() -> None:
+    s = Validated()
+    for worker, seconds in ((1, 2 * BUDGET), (2, 1e-6)):
+        s.hire(worker, [worker], Window(1, 64))
+        for number in range(1, 8):
+            (assign, *_) = s.submit(task(10 * worker + number, worker))
+            assert isinstance(assign, Assign)
+            s.finished(assign.ticket, Returned(None, seconds))
+    s.submit(task(31, 1))
+    for number in (32, 33, 34):
+        s.submit(task(number, 2))
+    assert assigned(s.submit(Task(35, CALL, doNext=True))) == [(2, 35)]
+
+
+def test_calls_whose_time_ran_out_go_on_in_the_order_in_which_they_went_and_not_in_that_of_their_numbers() -> None:
+    s = Validated()
+    s.hire(1, (), Window(2, 2))
+    for number in (1, 2):
+        s.submit(task(number))
+    s.submit(task(3, timeout=1.0))
+    s.submit(Task(4, CALL, doNext=True, timeout=1.0))
+    s.finished(1, DONE)
+    s.finished(2, DONE)
+    for ticket in (3, 4):
+        s.expired(ticket)
+    assert assigned(s.finished(3, Interrupted())) == [(1, 4)]
+
+
+def test_a_call_that_was_given_back_may_be_cancelled(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    s.submit(task(2))
+    s.resized(1, None)
+    assert s.finished(1, Recalled()) == []
+    assert s.cancel(1) == [Settle(1, Cancelled())]
+
+
+def test_an_iterator_that_there_is_not_cannot_end(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    s.finished(1, Iterating("it"))
+    s.iterationEnded(1, 9)
+    s.iterationEnded(9, 1)
+    assert s.iterations == 1
+
+
+def test_of_a_worker_that_is_lost_the_iterators_end_and_of_others_they_go_on(s: Scheduler) -> None:
+    for worker in (1, 2):
+        s.hire(worker, [worker], ONE)
+        s.submit(task(worker, worker))
+        s.finished(worker, Iterating("it"))
+    s.lost(1)
+    assert s.iterations == 1
+
+
+def test_a_worker_that_runs_fewer_at_once_than_it_did_holds_the_others_ahead(s: Scheduler) -> None:
+    s.hire(1, (), Window(3, 3))
+    for number in (1, 2, 3):
+        s.submit(task(number))
+    s.resized(1, Window(1, 3))
+    assert s.tick() == [Recall(1), Tick()]
+
+
+def test_what_beside_an_iterator_is_the_next_has_a_budget_to_be_begun() -> None:
+    s = Validated()
+    s.hire(1, (), Window(1, 8))
+    s.submit(task(1))
+    s.finished(1, Iterating("it", 1e-6))
+    for number in (2, 3):
+        s.submit(task(number))
+    assert len(s.held(1)) == 2
+    s.hire(2, (), ONE)
+    assert s.tick() == [Tick()]
+
+
+def test_a_worker_alone_is_not_looked_at_beside_its_iterator(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    s.finished(1, Iterating("it"))
+    assert [type(command) for command in s.submit(task(2))] == [Assign]
+
+
+def test_a_worker_that_has_caught_up_is_left_alone() -> None:
+    s = grown()
+    for ticket in (4, 5):
+        s.finished(ticket, Returned(None, 1e-6))
+    assert s.tick() == []
+
+
+def test_a_worker_that_is_lost_is_not_looked_at() -> None:
+    s = grown()
+    s.lost(1)
+    assert s.tick() == []
+
+
+def test_the_time_of_a_call_that_was_cancelled_before_it_began_does_not_run() -> None:
+    s = Validated()
+    s.hire(1, (), Window(1, 8))
+    for number in (1, 2, 3):
+        s.submit(task(number))
+        s.finished(number, Returned(None, 1e-6))
+    s.submit(task(4))
+    s.submit(task(5, timeout=1.0))
+    s.cancel(5)
+    assert s.finished(4, Returned(None, 1e-6)) == [Settle(4, Returned(None, 1e-6))]
+
+
+def test_an_update_that_was_not_begun_when_its_worker_left_is_answered_in_words(s: Scheduler) -> None:
+    s.hire(1, (), ONE)
+    s.submit(task(1))
+    s.update(update(2), [1], save=False)
+    assert s.detach(1, reassign=False) == [Updated(2, 1, Lost("the worker left"))]

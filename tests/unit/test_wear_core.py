@@ -44,7 +44,7 @@ class TestWear:
         wear.given()
         assert wear.condition is Condition.AGEING
         wear.recalled()
-        with pytest.raises(ValueError, match="no call was given"):
+        with pytest.raises(ValueError, match=r"^no call was given that could be recalled$"):
             wear.recalled()
 
     def test_memory_makes_it_age_and_wear_out(self) -> None:

@@ -71,3 +71,49 @@ def test_a_fixed_window_does_not_move() -> None:
 def test_a_window_that_cannot_be_is_refused(running: int, most: int) -> None:
     with pytest.raises(ValueError, match="a worker"):
         Window(running, most)
+
+
+def test_a_worker_that_holds_only_what_it_runs_is_not_known_to_be_slow() -> None:
+    window = AdaptiveWindow(Window(2, 2))
+    window.answered(1.0)
+    assert not window.slow
+
+
+def test_one_that_is_away_holds_nothing_however_fast_it_was() -> None:
+    window = AdaptiveWindow(Window(1, 64))
+    window.answered(1e-6)
+    window.resized(None)
+    assert window.size == 0
+    window.answered(1e-6)
+    assert window.size == 0
+    window.resized(Window(2, 64))
+    assert window.size == 2
+
+
+def test_the_estimate_comes_down_by_an_eighth_of_the_way() -> None:
+    window = AdaptiveWindow(Window(1, 64))
+    sizes = []
+    for seconds in (0.00057, 0.0, 0.00049):
+        window.answered(seconds)
+        sizes.append(window.size)
+    assert sizes == [2, 2, 3]
+
+
+@pytest.mark.parametrize("before", [[0.00051, 0.00051], [1e-6] * 63 + [0.00057]])
+def test_only_answers_since_it_last_had_its_size_count_for_more(before: list[float]) -> None:
+    window = AdaptiveWindow(Window(1, 64))
+    for seconds in before:
+        window.answered(seconds)
+    window.answered(0.0)
+    assert window.size == 2
+    window.answered(0.0)
+    assert window.size == 3
+
+
+def test_after_a_stall_a_full_window_has_to_be_answered_for_more() -> None:
+    window = AdaptiveWindow(Window(2, 64))
+    window.stalled()
+    window.answered(1e-6)
+    assert window.size == 2
+    window.answered(1e-6)
+    assert window.size == 4
