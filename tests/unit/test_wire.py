@@ -375,6 +375,60 @@ class TestTrust:
             assert "there is no key here" in str(error)
             await queue.shutdown()
 
+    @pytest.mark.parametrize("place", ["tcp:0:interface=127.0.0.1", "unix:socket", "tls"])
+    @inLoop
+    async def test_a_server_to_which_nobody_could_prove_itself_does_not_start(self, place: str, tmp_path: Path) -> None:
+        if place == "tls":
+            place = Certificates(tmp_path).listen(authenticate=False)
+        with pytest.raises(
+            AuthenticationError, match=f"at {re.escape(place)} would serve nobody: it has neither a key"
+        ):
+            await WireServer(place, Things).start()
+        assert not Path("socket").exists()
+
+    @pytest.mark.parametrize("kind", ["tls", "ssl"])
+    @inLoop
+    async def test_a_private_key_of_another_certificate_is_found_before_anybody_comes(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        certificates = Certificates(tmp_path)
+        good = certificates.listen()
+        if kind == "ssl":  # as Twisted has it
+            good = f"ssl:0:interface=127.0.0.1:{certificates.pair('server')}".replace("certificate=", "certKey=")
+        key = str(tmp_path / "client.key")
+        wrong = good.replace(str(tmp_path / "server.key"), key)
+        with pytest.raises(ValueError, match="private key") as raised:
+            await WireServer(wrong, Things, key=KEY).start()
+        assert key in str(raised.value)
+        assert str(tmp_path / "server.pem") in str(raised.value)
+        with pytest.raises(ValueError, match="private key") as raised:
+            WireWorker(
+                Things, certificates.connect(5).replace(str(tmp_path / "client.key"), str(tmp_path / "server.key"))
+            )
+        await (await WireServer(good, Things, key=KEY).start()).stop()
+
+    @pytest.mark.parametrize(
+        ("name", "text", "why"),
+        [
+            ("server.pem", None, "server.pem cannot be read: No such file"),
+            ("server.pem", "nonsense", "there is no certificate, or a damaged one, in"),
+            ("server.key", "nonsense", "there is no private key, or a damaged one, in"),
+            ("roots/ca.pem", "nonsense", "there is no certificate in"),
+            ("roots/ca.pem", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----", "or a damaged one, in"),
+        ],
+    )
+    @inLoop
+    async def test_so_is_a_file_that_has_nothing_of_the_kind(
+        self, name: str, text: str | None, why: str, tmp_path: Path
+    ) -> None:
+        server = WireServer(Certificates(tmp_path).listen(), Things)
+        if text is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=why):
+            await server.start()
+
     @inLoop
     async def test_a_server_with_another_key_is_not_believed(self, tmp_path: Path) -> None:
         with logged():

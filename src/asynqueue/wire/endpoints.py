@@ -35,14 +35,17 @@ def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
         return Place(description)
     _checkPort(description, "server", 0)
     if description.startswith("tls:"):
-        return _tls(reactor, description)
+        try:
+            return _tls(reactor, description)
+        except OSError as error:
+            raise ValueError(f"{description!r}: {error.filename} cannot be read: {error.strerror}") from error
     if description in ("unix:", "unix:address="):
         raise ValueError(f"{description!r} names no socket: say unix:/where/it/is")
     try:
         if description.startswith("unix:") and not re.search(r"(?<!\\):mode=", description):
             return Place(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
         return Place(serverFromString(reactor, description))
-    except (TypeError, KeyError, IndexError, ValueError) as error:
+    except Exception as error:  # as in `target`
         raise ValueError(f"{description!r} is no description of a server endpoint: {error}") from error
 
 
@@ -97,7 +100,7 @@ class _PrivateEndpoint:
 
 def _tls(reactor: Any, description: str) -> Place:
     try:
-        from OpenSSL import crypto
+        from OpenSSL import SSL, crypto
         from twisted.internet import ssl
         from twisted.internet.endpoints import SSL4ServerEndpoint
     except ImportError as error:
@@ -111,16 +114,31 @@ def _tls(reactor: Any, description: str) -> Place:
             f"{description!r} is no description of a TLS server: it has to be "
             "tls:PORT:certificate=FILE:privateKey=FILE[:trustRoots=FILE-OR-DIRECTORY][:interface=ADDRESS]"
         )
-    pem = crypto.FILETYPE_PEM
-    own = ssl.Certificate.load(Path(options["certificate"]).read_bytes(), pem)
-    privateKey = ssl.KeyPair.load(Path(options["privateKey"]).read_bytes(), pem)
-    roots = _certificates(Path(options["trustRoots"])) if "trustRoots" in options else []
+
+    def load(kind: Any, path: Path, text: bytes | None = None) -> Any:  # Twisted has no type for all that has `load`
+        try:
+            return kind.load(path.read_bytes() if text is None else text, crypto.FILETYPE_PEM)
+        except crypto.Error as error:
+            what = "private key" if kind is ssl.KeyPair else "certificate"
+            raise ValueError(f"{description!r}: there is no {what}, or a damaged one, in {path}") from error
+
+    roots: list[Any] = []
+    if "trustRoots" in options:
+        trusted = Path(options["trustRoots"])
+        roots = [load(ssl.Certificate, trusted, text) for text in _certificates(trusted)]
     context = ssl.CertificateOptions(
-        privateKey=privateKey.original,
-        certificate=own.original,
-        trustRoot=ssl.trustRootFromCertificates([ssl.Certificate.load(root, pem) for root in roots]) if roots else None,
+        privateKey=load(ssl.KeyPair, Path(options["privateKey"])).original,
+        certificate=load(ssl.Certificate, Path(options["certificate"])).original,
+        trustRoot=ssl.trustRootFromCertificates(roots) if roots else None,
         raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
     )
+    try:
+        context.getContext()  # which is made once, and found wrong by the first client if not here
+    except SSL.Error as error:
+        raise ValueError(
+            f"{description!r}: the private key in {options['privateKey']} is not that of the certificate in "
+            f"{options['certificate']}"
+        ) from error
     endpoint = SSL4ServerEndpoint(reactor, int(ports[0]), context, interface=options.get("interface", ""))
     return Place(endpoint, certified=bool(roots))
 

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from asynqueue.core.serving import Limits
 from asynqueue.delay import installedReactor
+from asynqueue.errors import AuthenticationError
 from asynqueue.wire import keys
 from asynqueue.wire.endpoints import place
 from asynqueue.wire.far import Client
@@ -29,7 +30,7 @@ class WireServer:
 
     A client proves that it has KEY (bytes, or the name of a file; else the environment says, see
     `asynqueue.wire.keys.key`), and so does the server. Without a key, at a ``tls:`` description with trustRoots (see
-    `asynqueue.wire.endpoints`), certificates are the proof. Without either, nobody is served. LIMITS says what
+    `asynqueue.wire.endpoints`), certificates are the proof. Without either, it does not start. LIMITS says what
     clients may do. A client that is silent for SILENCE seconds is given up. Whatever is refused is logged, with the
     client and the reason.
 
@@ -80,7 +81,9 @@ class WireServer:
     def start(self) -> Deferred[Self]:
         """Listen; fires with the server when it does, or fails as the endpoint does.
 
-        Raises `ValueError` for a description that is none, and RuntimeError if it listens already.
+        Raises `ValueError` for a description that is none, certificates that are not good included; for a server to
+        which no client could prove itself, `asynqueue.errors.AuthenticationError`; and RuntimeError if it listens
+        already.
         """
         if self._port is not None:
             raise RuntimeError("the server listens already")
@@ -88,7 +91,11 @@ class WireServer:
         where = place(self._reactor, self._description)
         self.certified = where.certified
         if self.key is None and not self.certified:
-            self._log.warn("a wire server without a key, and without certificates of its clients', serves nobody")
+            raise AuthenticationError(
+                f"a wire server at {self._description} would serve nobody: it has neither a key nor trustRoots, by "
+                "which clients prove themselves. Give key=, the name of a file, or ASYNQUEUE_WIRE_KEY_FILE in the "
+                "environment; or tls: with trustRoots"
+            )
         return where.endpoint.listen(_Factory(self)).addCallback(self._listens)
 
     def stop(self) -> Deferred[None]:

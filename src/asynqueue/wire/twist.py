@@ -82,7 +82,7 @@ class _Served(Service):
         failures: list[Failure] = []
         try:
             listening = self._server.start()
-        except ValueError as error:
+        except (AsynQueueError, ValueError) as error:
             raise SystemExit(f"twist asynqueue-wire: {error}") from error
         listening.addErrback(lambda reason: self._failed(reason) if self._started else failures.append(reason))
         if failures:
