@@ -70,8 +70,11 @@ class TestManager:
         with pytest.raises(ValueError, match="which universe"):
             ServerManager().spawn("tcp:0")
 
+    @pytest.mark.parametrize("server", ["idle", "frozen", "killed"])
     @inLoop
-    async def test_servers_die_with_a_parent_that_is_killed(self, tmp_path: Path) -> None:
+    async def test_with_a_parent_that_is_killed_servers_die_and_their_files_go(
+        self, server: str, tmp_path: Path
+    ) -> None:
         program = f"""
 import sys
 from twisted.internet import reactor
@@ -80,14 +83,23 @@ manager = ServerManager({THINGS!r})
 manager.spawn(manager.newSocket()).addCallback(print).addCallback(lambda _: sys.stdout.flush())
 reactor.run()
 """
-        own = {**os.environ, "TMPDIR": str(tmp_path)}  # which it cannot clean up
+        own = {**os.environ, "TMPDIR": str(tmp_path)}
         parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=own)
         assert parent.stdout is not None
         with parent, parent.stdout:
             pid = int(parent.stdout.readline())
             assert isAlive(pid)
+            places = list(tmp_path.glob("asynqueue-*/key"))
+            if server == "frozen":
+                os.kill(pid, signal.SIGSTOP)
+            elif server == "killed":
+                os.kill(pid, signal.SIGKILL)
             parent.send_signal(signal.SIGKILL)
             parent.wait()
+            assert len(places) == 1
+            await until(lambda: not places[0].parent.exists())
+            if server == "frozen":
+                os.kill(pid, signal.SIGCONT)  # and it dies, as it has to, when it wakes
             await until(isAbsent, pid)
 
 

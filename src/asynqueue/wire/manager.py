@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class ServerManager:
     """Starts servers of the universe with the full name UNIVERSENAME, each in an interpreter of its own.
 
     They import what this program can, share its KEY, which is made for them if none is given, let their clients do what
-    LIMITS says, and exit with this program, even if it is killed::
+    LIMITS says, and exit with this program, even if it is killed; so do the files that are made for them::
 
         manager = ServerManager("sums.Sums")
         socket = manager.newSocket()
@@ -60,6 +61,7 @@ class ServerManager:
         self.key: bytes = keys.key(key) or token_hex(32).encode()
         self._reactor = reactor
         self._directory: Path | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._sockets = count(1)
         self._servers: dict[int, _Server] = {}
         self._trigger: object = None
@@ -113,6 +115,7 @@ class ServerManager:
     def _place(self) -> Path:
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="asynqueue-"))  # which is this user's alone
+            self._guard = _guard(self._directory)
         return self._directory
 
     def _keyFile(self) -> Path:
@@ -136,6 +139,21 @@ class ServerManager:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
+        if self._guard is not None:
+            guard, self._guard = self._guard, None
+            guard.communicate()  # it has nothing to do but to end
+
+
+def _guard(directory: Path) -> subprocess.Popen[bytes]:
+    """A process that removes DIRECTORY when this one has died, however that came; the servers have then died, too."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; exec rm -rf -- "$0"', str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,  # what is sent to all processes of a terminal is not for this one
+    )
 
 
 class _Server(ProcessProtocol):
