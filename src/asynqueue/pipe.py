@@ -32,6 +32,7 @@ class Pipe:
         self._protocol = protocol
         self._reactor = reactor
         self._unsent: deque[memoryview] = deque()
+        self._room = memoryview(bytearray(READ_SIZE))  # else each read would have the system find so much anew
         self._connected = True
         reactor.addReader(self)
         protocol.makeConnection(self)
@@ -69,7 +70,7 @@ class Pipe:
     def doRead(self) -> Any:
         """There is something to read, or nobody to write it any more."""
         try:
-            received = self._end.recv(READ_SIZE)
+            received = bytes(self._room[: self._end.recv_into(self._room)])
         except BlockingIOError:
             return None
         except OSError:

@@ -71,7 +71,7 @@ class ProcessWorker:
     """
 
     cQualified: tuple[str, ...] = ("process", "local")
-    window: Window = Window(1, 64)
+    window: Window = Window(1, 32)
     _log = Logger(namespace="asynqueue")
 
     def __init__(

@@ -64,6 +64,7 @@ class ProcessUniverse:
         self._stream = stream
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
+        self._room = memoryview(bytearray(_READ_SIZE))  # else each read would have the system find so much anew
         self._calls: deque[m.Call] = deque()
         self._iterations: dict[int, Iteration] = {}
         self._parcels = None if parcels is None else Parcels(parcels)
@@ -107,10 +108,10 @@ class ProcessUniverse:
     def _listen(self, wait: bool) -> bool:
         """Hear what was said; with WAIT, until something is. False when nobody is left to say anything."""
         try:
-            received = self._stream.recv(_READ_SIZE, 0 if wait else socket.MSG_DONTWAIT)
+            size = self._stream.recv_into(self._room, 0, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
-        for message in self._decoder.feed(received):
+        for message in self._decoder.feed(bytes(self._room[:size])):
             if isinstance(message, m.Call):
                 self._calls.append(message)
             elif isinstance(message, m.Grant):
@@ -123,7 +124,7 @@ class ProcessUniverse:
                 self._leaving = True
             elif isinstance(message, m.Tidy) and self._parcels is not None:
                 self._parcels.tidy()
-        return bool(received)
+        return size > 0
 
     def _run(self, call: m.Call) -> None:
         if not self._permits.may(call.id):
