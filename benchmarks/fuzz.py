@@ -5,7 +5,9 @@
 
 Each stream is made of good messages, of which some bytes are changed, dropped, doubled or put in. It is heard by a
 `Decoder` with limits, and by a `Link` with calls that wait for answers; whatever it says, each of those calls must end
-once when the link does. Atheris is not installed with AsynQueue's tools: ``pip install atheris``.
+once when the link does. The memory that the program may have is limited to `ROOM` more than it starts with: pickle
+keeps room for whatever number of objects a damaged payload names, some 600 MB for one byte, and what it cannot have
+is an error of that one call. Atheris is not installed with AsynQueue's tools: ``pip install atheris``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -33,6 +36,9 @@ from asynqueue.permits import PermitOffice
 
 FRAME_LIMIT, PARTS_LIMIT = 256, 4096
 CALLS = 4
+
+ROOM = 256 << 20
+"""Bytes of memory that may be asked for while it hears anything at all."""
 
 
 class Sink:
@@ -147,6 +153,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     globalLogBeginner.beginLoggingTo([LogPublisher()], redirectStandardIO=False)  # to nobody; or it would be kept
+    _limitMemory()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, octets, heard = perf_counter(), 0, 0
     for _, (stream, size) in zip(range(asked.streams), streams(asked.seed), strict=False):
@@ -158,6 +165,16 @@ def main() -> None:
         f"{asked.streams:,} streams of {octets / asked.streams:.0f} bytes, {heard:,} messages heard, in "
         f"{perf_counter() - begun:.0f} s; memory grew by {grown:.1f} MB at most; nothing but named errors"
     )
+
+
+def _limitMemory() -> None:
+    """Have no more memory than `ROOM` from here on, where it is known how much there is."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except FileNotFoundError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, most))
 
 
 def guided() -> None:

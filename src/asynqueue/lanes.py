@@ -389,6 +389,7 @@ class LaneSource(Job):
         self._iterator = iterator
         self._flow = Outflow()
         self._sink: ItemSink | None = None
+        self._missed: BaseException | None = None  # what it ended with when nobody listened yet
         lane.iterating[self] = None
 
     # For the reactor's thread.
@@ -396,17 +397,23 @@ class LaneSource(Job):
     def begin(self, sink: ItemSink) -> None:
         """Send to SINK what is granted."""
         self._sink = sink
-        self._lane.sources[self] = None
+        if self._missed is None:
+            self._lane.sources[self] = None
 
     def grant(self, items: int) -> None:
         """Produce ITEMS more."""
         if self._lane.abandoned:
             self.over(WorkerLost("the iteration ended early: its thread was abandoned"))
+        elif self._missed is not None:
+            self.over(self._missed)
         else:
             self._lane.do(_Grant(self, items))
 
     def close(self) -> None:
         """End the iterator in its thread, and say so."""
+        if self._missed is not None:
+            self.over(self._missed)
+            return
         self._lane.do(_Close(self))
         if self in self._lane.sources:
             self._lane.closings.told(self)
@@ -417,6 +424,8 @@ class LaneSource(Job):
         self._lane.closings.ended(self)
         if self._sink is not None:
             self._sink.over(error)
+        else:
+            self._missed = error
 
     def _arrived(self, items: Sequence[Any]) -> None:
         if self._sink is not None:

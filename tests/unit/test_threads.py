@@ -584,6 +584,23 @@ class TestTickets:
         told = [(ticket, outcome.value) for report in reports for ticket, outcome in report]
         assert told == [(ticket, ticket) for ticket in range(100, 200)]
 
+    @pytest.mark.parametrize("wanted", [True, False])
+    @inLoop
+    async def test_an_iterator_whose_thread_ended_before_anybody_listened_is_over(
+        self, gate: Gate, wanted: bool
+    ) -> None:
+        worker, told = ThreadWorker(), list[tuple[int, Any]]()
+        worker.setReport(told.extend)
+        worker.give(7, task(1, gate.passThrough))
+        worker.give(8, task(2, iter, [1, 2]))
+        left = worker.stop()
+        gate.open()
+        await left
+        source, sink = dict(told)[8].source, Sink()
+        source.begin(sink)
+        source.grant(1) if wanted else source.close()
+        assert (sink.items, [type(error) for error in sink.ended]) == ([], [WorkerLost])
+
     @inLoop
     async def test_one_that_runs_is_let_go_of_and_what_waits_is_given_back(self, gate: Gate) -> None:
         worker, told = ThreadWorker(), list[tuple[int, Any]]()
