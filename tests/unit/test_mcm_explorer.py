@@ -493,7 +493,7 @@ class TestAPicture:
     async def test_an_address_has_so_many_and_another_is_served(self, site: Site) -> None:
         large = PICTURE.format(width=MAX_PICTURE)
         lines = [await site.begin(large, await site.visitor()) for _ in range(PICTURES_PER_ADDRESS)]
-        await until(lambda: site.explorer.pictures == PICTURES_PER_ADDRESS)
+        await until(lambda: site.explorer.pictures == PICTURES_PER_ADDRESS and all(line.received for line in lines))
         assert (await site.get(PICTURE.format(width=64), await site.visitor())).status == 429
         assert (await site.get(PICTURE.format(width=64), source=THERE)).status == 200
         for line in lines:
@@ -516,6 +516,7 @@ class TestTheReadings:
         await until(lambda: readings(events))
         assert readings(events)[0]["unfinished"] == 0
         tiles = [await site.begin(DEEP, visitor) for _ in range(TILES_AT_ONCE)]  # more than are drawn in a test's time
+        await until(lambda: site.tiles == TILES_AT_ONCE)  # or one that is left would never have been asked for
         await until(lambda: readings(events)[-1]["unfinished"] > 1000)
         await until(
             lambda: (

@@ -61,7 +61,7 @@ class Meter:
     def watch(self, outlet: Outlet, visitor: Visitor) -> None:
         """Write readings to OUTLET, as server-sent events, with what concerns VISITOR."""
         self.watchers[outlet] = visitor
-        self._write(outlet)
+        self._write(outlet, self.reading())
         self._wake()
 
     def unwatch(self, outlet: Outlet) -> None:
@@ -110,17 +110,18 @@ class Meter:
 
     def _read(self) -> None:
         self._tick = None
+        reading = self.reading()
         for outlet in list(self.watchers):
-            self._write(outlet)
+            self._write(outlet, reading)
         if self.watchers:
             self._tick = self._reactor.callLater(INTERVAL, self._read)
 
-    def _write(self, outlet: Outlet) -> None:
+    def _write(self, outlet: Outlet, general: dict[str, Any]) -> None:
         visitor = self.watchers[outlet]
         visitor.seen = now = self._reactor.seconds()
         if outlet.paused:
             return
-        reading = json.dumps({**self.reading(), "yours": {"drawn": visitor.drawn, "cancelled": visitor.cancelled}})
+        reading = json.dumps({**general, "yours": {"drawn": visitor.drawn, "cancelled": visitor.cancelled}})
         then, before = self._written.get(outlet, (0.0, ""))
         if reading != before or now - then > HEARTBEAT:
             self._written[outlet] = now, reading
