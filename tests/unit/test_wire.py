@@ -569,6 +569,76 @@ class TestRefusals:
             assert any("exceeds the limit of 65536" in str(event.get("error")) for event in events)
 
 
+def linkOf(queue: TaskQueue) -> WireLink:
+    """The link of the one worker of QUEUE, which is connected."""
+    (worker,) = queue.workers()
+    assert isinstance(worker, WireWorker)
+    assert worker._link is not None
+    return worker._link
+
+
+class TestAServerThatLies:
+    @inLoop
+    async def test_about_an_iterator_of_a_call_that_has_ended_delays_no_shutdown(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (server, description, key):
+            queue = WireQueue(description, Things, key=key)
+            assert await queue.call(Things.add, 1) == 2
+            (client,) = server._clients
+            client._say(m.Opened(1, 0.0))
+            assert await queue.call(Things.add, 2) == 3
+            await queue.shutdown()
+
+    @inLoop
+    async def test_about_a_call_that_was_never_made_is_left(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (server, description, key):
+            with logged() as events:
+                queue = WireQueue(description, Things, key=key, reconnect=False)
+                assert await queue.call(Things.add, 1) == 2
+                (client,) = server._clients
+                client._say(m.Returned(77, 0.0, bytes(1 << 20)))
+                await until(lambda: not server._clients)
+                await queue.shutdown()
+            assert any("of an answer to call 77, which was never made" in str(event.get("error")) for event in events)
+
+    @inLoop
+    async def test_and_goes_on_answering_what_was_answered_has_nothing_held(self, tmp_path: Path) -> None:
+        async with served("unix", tmp_path) as (server, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                assert await queue.call(Things.add, 1) == 2
+                (client,) = server._clients
+                client._say(m.Returned(1, 0.0, bytes(1 << 20)))
+                assert await queue.call(Things.add, 2) == 3
+                await until(lambda: not client._outbox.size)
+                assert await queue.call(Things.add, 2) == 3
+                decoder = linkOf(queue)._decoder
+                assert (decoder._held, decoder._dropped) == (0, set())
+
+
+class TestWhatAWorkerHolds:
+    @inLoop
+    async def test_an_answer_that_is_larger_fails_alone(self, tmp_path: Path) -> None:
+        async with wired("unix", tmp_path, messages=1_000_000) as queue:
+            calls = [queue.call(Things.add, n) for n in range(3)]
+            with pytest.raises(SerializationError, match=r"answers with more than 1000000 bytes.* messages="):
+                await queue.call(Things.big, 3_000_000)
+            assert await gatherResults(calls) == [1, 2, 3]
+            with pytest.raises(SerializationError, match="answers with more than 1000000 bytes"):
+                await drained(await queue.call(Things.chunks, 3, 3_000_000))
+            assert len(await queue.call(Things.big, 900_000)) == 900_000
+            assert await drained(await queue.call(Things.chunks, 3, 300_000)) == [bytes(300_000)] * 3
+
+    @inLoop
+    async def test_nothing_of_a_large_answer_that_is_not_wanted_any_more(self, tmp_path: Path) -> None:
+        async with wired("unix", tmp_path, N_concurrent=2) as queue:
+            assert await queue.call(Things.add, 1) == 2
+            large = queue.call(Things.big, 60_000_000)
+            await until(lambda: linkOf(queue)._decoder._held > 2 << 20)
+            large.addErrback(lambda reason: reason.trap(CancelledError))
+            large.cancel()
+            assert linkOf(queue)._decoder._held == 0
+            assert await queue.call(Things.add, 1) == 2
+
+
 class TestLimits:
     @inLoop
     async def test_of_connections(self, tmp_path: Path) -> None:
@@ -728,7 +798,9 @@ class TestConnections:
             await until(lambda: "cancelled" in marks(path))
             await queue.shutdown()
 
-    @pytest.mark.parametrize("kw", [{"N_concurrent": 0}, {"N_concurrent": 1.5}, {"silence": 0}, {"key": b"short"}])
+    @pytest.mark.parametrize(
+        "kw", [{"N_concurrent": 0}, {"N_concurrent": 1.5}, {"silence": 0}, {"messages": 0}, {"key": b"short"}]
+    )
     def test_what_makes_no_sense_is_refused(self, kw: Any) -> None:
         with pytest.raises(ValueError, match="must"):
             WireWorker(Things, "unix:/tmp/x", **kw)

@@ -21,7 +21,7 @@ Cost: O(bytes), each byte copied once on its way in, and once or twice more for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any
 
@@ -116,14 +116,18 @@ class Decoder:
 
     FRAME_LIMIT is the most bytes in a frame's body. PARTS_LIMIT is the most bytes of unfinished messages held,
     each counted as `PART_COST` more than was sent of it; None for no limit: on a link to our own worker process,
-    say. PIECEMEAL, a payload that is larger than a `BLOCK` is `Pieces`, and else never.
+    say. PIECEMEAL, a payload that is larger than a `BLOCK` is `Pieces`, and else never. WANTED is asked, of each part,
+    whether message NUMBER is wanted with so many bytes held; one that is not is dropped, and it is not given. It may
+    raise `FrameError`.
     """
 
     __slots__ = (
         "_broken",
         "_buffer",
+        "_dropped",
         "_frameLimit",
         "_held",
+        "_needed",
         "_parts",
         "_partsLimit",
         "_piecemeal",
@@ -131,12 +135,20 @@ class Decoder:
         "_wanted",
     )
 
-    def __init__(self, frameLimit: int = FRAME_LIMIT, partsLimit: int | None = None, piecemeal: bool = False) -> None:
+    def __init__(
+        self,
+        frameLimit: int = FRAME_LIMIT,
+        partsLimit: int | None = None,
+        piecemeal: bool = False,
+        wanted: Callable[[int, int], bool] | None = None,
+    ) -> None:
         self._frameLimit = frameLimit
         self._partsLimit = partsLimit
         self._piecemeal = piecemeal
+        self._wanted = wanted
+        self._dropped: set[int] = set()  # the messages of which parts were not kept: they are nothing any more
         self._buffer = bytearray()
-        self._wanted = 0  # how long the buffer has to be before anything is made of it
+        self._needed = 0  # how long the buffer has to be before anything is made of it
         self._parts: dict[int, bytearray] = {}
         self._pieces: dict[int, Pieces] = {}  # what came before those
         self._held = 0
@@ -156,6 +168,13 @@ class Decoder:
             self._held = 0
             raise error.with_traceback(None) from None  # or its frames would keep views of the buffer
 
+    def drop(self, number: int) -> None:
+        """Let go of message NUMBER if parts of it have come, and do not give it."""
+        part = self._parts.pop(number, None)
+        if part is not None:
+            self._held -= PART_COST + len(part) + len(self._pieces.pop(number, ()))
+            self._dropped.add(number)
+
     def validate(self) -> None:
         """Assert that no more is held than the limits allow."""
         assert len(self._buffer) < _HEADER.size + self._frameLimit
@@ -168,7 +187,7 @@ class Decoder:
     def _read(self, received: bytes) -> list[m.Message]:
         if self._buffer:
             self._buffer += received
-            if len(self._buffer) < self._wanted:
+            if len(self._buffer) < self._needed:
                 return []
             received = bytes(self._buffer)
             self._buffer.clear()
@@ -178,24 +197,26 @@ class Decoder:
         while True:
             body = start + _HEADER.size
             if body > end:
-                self._wanted = _HEADER.size
+                self._needed = _HEADER.size
                 break
             length, kind = _HEADER.unpack_from(received, start)
             if length > self._frameLimit:
                 raise FrameError(f"a frame of {length} bytes exceeds the limit of {self._frameLimit}")
             if body + length > end:
-                self._wanted = _HEADER.size + length
+                self._needed = _HEADER.size + length
                 break
             if kind == PART:
                 self._part(memoryview(received)[body : body + length])
             else:
-                complete.append(self._message(kind, received, body, body + length))
+                message = self._message(kind, received, body, body + length)
+                if message is not None:
+                    complete.append(message)
             start = body + length
         self._buffer += received[start:]
         return complete
 
-    def _message(self, kind: int, received: bytes, start: int, end: int) -> m.Message:
-        """The message of KIND whose body is from START to END of what was RECEIVED."""
+    def _message(self, kind: int, received: bytes, start: int, end: int) -> m.Message | None:
+        """The message of KIND whose body is from START to END of what was RECEIVED; None if it was dropped."""
         known = _BY_KIND.get(kind)
         if known is None:
             raise FrameError(f"there is no message of kind {kind}")
@@ -206,6 +227,9 @@ class Decoder:
         fields = fixed.unpack_from(received, start)
         if not hasPayload:
             return _made(cls, fields)
+        if self._dropped and fields[0] in self._dropped:
+            self._dropped.remove(fields[0])
+            return None
         payload = received[rest:end]
         if self._parts:
             begun = self._parts.pop(fields[0], None)
@@ -224,11 +248,16 @@ class Decoder:
         if len(body) <= _NUMBER.size:
             raise FrameError("a part of a message without a number or without bytes")
         number = _NUMBER.unpack_from(body)[0]
+        if number in self._dropped:
+            return
         self._held += len(body) - _NUMBER.size + (0 if number in self._parts else PART_COST)
         if self._partsLimit is not None and self._held > self._partsLimit:
             raise FrameError(f"unfinished messages exceed the limit of {self._partsLimit} bytes")
+        wanted = self._wanted is None or self._wanted(number, self._held)
         part = self._parts.setdefault(number, bytearray())
         part += body[_NUMBER.size :]
         if self._piecemeal and len(part) >= BLOCK:
             self._pieces.setdefault(number, Pieces()).append(putBy(part))
             self._parts[number] = bytearray()
+        if not wanted:
+            self.drop(number)

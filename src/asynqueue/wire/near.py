@@ -17,7 +17,7 @@ from asynqueue.core.allowance import Allowance
 from asynqueue.core.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.handshake import NONCE, Command, NearShake, Proved, Refuse, Say
 from asynqueue.core.pieces import Pieces, whole
-from asynqueue.core.records import Interrupted, Recalled, RunOutcome, Task
+from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Task
 from asynqueue.core.starts import Starts
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
@@ -30,6 +30,10 @@ from asynqueue.wire.universe import nameOf, pack
 
 MOST = 1000
 """How many bytes are heard of what a server says when it ends the connection."""
+
+
+MESSAGES = 1 << 30
+"""The most bytes that are held of answers that are not complete, unless told."""
 
 
 def printable(text: str) -> str:
@@ -61,7 +65,8 @@ class WireLink(Link):
     RUNNING calls are to run there at once, in threads if THREAD, each a method of UNIVERSE (or of any, with None). The
     server has PATIENCE seconds to prove itself and to tell its terms, to which this side keeps; then, silence of
     SILENCE seconds ends the connection. `proved` fires when it has, or fails. ONLOST is called when there is nobody to
-    speak to any more, if it had; REPORT as by `Link`.
+    speak to any more, if it had; REPORT as by `Link`. Of answers that are not complete, no more than MESSAGES bytes are
+    held.
     """
 
     def __init__(
@@ -77,9 +82,11 @@ class WireLink(Link):
         silence: float,
         onLost: Callable[[], None],
         report: Report | None,
+        messages: int = MESSAGES,
     ) -> None:
         super().__init__(_NoPermits(), onLost, lambda: None, report)
-        self._decoder = Decoder(WIRE_FRAME_LIMIT, piecemeal=True)
+        self._decoder = Decoder(WIRE_FRAME_LIMIT, piecemeal=True, wanted=self._isWanted)
+        self._messages = messages
         self.proved: Deferred[None] = Deferred(lambda _: self.hangUp())
         self.shadow: Protocol | None = None  # what is told, too, that the connection is lost
         self.reason: str = f"the connection to {server} was lost"
@@ -165,6 +172,8 @@ class WireLink(Link):
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. False if it was not pending."""
         self._starts.answered(number)
+        if isinstance(outcome, Interrupted):
+            self._decoder.drop(number)  # what has come of an answer that is not wanted
         self._held.pop(number, None)
         if self.open:
             leaving = isinstance(outcome, Interrupted) and number in self._outbox.unsent()
@@ -203,6 +212,33 @@ class WireLink(Link):
             self.reason = f"{self._server} ended the connection: {why}"
         elif not isinstance(message, m.Pong):
             super().hearOther(message)
+
+    def _hear(self, message: m.Message) -> None:
+        if isinstance(message, m.Opened):
+            number = message.id
+            if number not in self._pending and number not in self._sources and 0 < number <= self._lastNumber:
+                return  # the server has heard by now that it is not wanted; or it is none, whatever the server says
+        super()._hear(message)
+
+    def _isWanted(self, number: int, held: int) -> bool:
+        """Whether more may be held of the answer to call NUMBER, where HELD bytes are of all."""
+        if not 0 < number <= self._lastNumber:
+            raise FrameError(f"a part of an answer to call {number}, which was never made")
+        if number not in self._pending and number not in self._sources:
+            return False
+        if held <= self._messages:
+            return True
+        error = SerializationError(
+            f"{self._server} answers with more than {self._messages} bytes, which is this worker's limit: "
+            "have it answer with less, or with an iterator, or raise the limit by messages="
+        )
+        if number in self._sources:
+            self.closeSource(number)
+            self._sources[number].over(error)
+        else:
+            self.say(m.Cancel(number))
+            self.answer(number, Raised(error))
+        return False
 
     # What happens.
 

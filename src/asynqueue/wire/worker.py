@@ -27,7 +27,7 @@ from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.wire import keys
 from asynqueue.wire.endpoints import target
 from asynqueue.wire.heart import SILENCE, checked
-from asynqueue.wire.near import Ended, WireLink
+from asynqueue.wire.near import MESSAGES, Ended, WireLink
 from asynqueue.wire.universe import WireWorkerUniverse
 
 AHEAD = 63
@@ -70,6 +70,9 @@ class WireWorker:
     RECONNECT false, the worker resigns the first time that there is no connection. It resigns in any case when the
     server cannot be trusted, or does not trust it, or, never yet trusted, has ended ten connections in a row without a
     word: then `TaskQueue.attachWorker` fails with `asynqueue.errors.AuthenticationError`.
+
+    Of answers that are not complete it holds no more than MESSAGES bytes, 1 GiB unless told: what would be more fails
+    with `asynqueue.errors.SerializationError`. REACTOR is the installed one if it is not given.
     """
 
     cQualified: tuple[str, ...] = ("wire", "remote")
@@ -87,8 +90,11 @@ class WireWorker:
         key: bytes | str | PathLike[str] | None = None,
         reconnect: bool | Callable[[int], float] = True,
         silence: float = SILENCE,
+        messages: int = MESSAGES,
         reactor: Any = None,
     ) -> None:
+        if type(messages) is not int or messages < 1:
+            raise ValueError(f"messages must be an integer of 1 or more, got {messages!r}")
         if type(N_concurrent) is not int or N_concurrent < 1:
             raise ValueError(f"N_concurrent must be an integer of 1 or more, got {N_concurrent!r}")
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
@@ -100,6 +106,7 @@ class WireWorker:
         self._key = keys.key(key)
         self._reconnect = reconnect
         self._silence = checked(silence)
+        self._messages = messages
         self._reactor: Any = installedReactor(reactor)
         self._certified = isinstance(description, str) and description.startswith("tls:")
         self._endpoint = target(self._reactor, description)
@@ -209,6 +216,7 @@ class WireWorker:
         link = WireLink(
             self._reactor, self.description, self._universe, self._key, self._certified, self.window.running,
             self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
+            self._messages,
         )  # fmt: skip
         return link
 
@@ -259,8 +267,8 @@ class WireWorker:
 class WireQueue(TaskQueue):
     """A queue whose workers are on the servers at DESCRIPTIONS, one description or several: a `WireWorker` each.
 
-    UNIVERSE, SERIES, RAW, THREAD, N_CONCURRENT, KEY, RECONNECT and SILENCE are those of `WireWorker`, the other
-    keywords those of `asynqueue.base.TaskQueue`.
+    UNIVERSE, SERIES, RAW, THREAD, N_CONCURRENT, KEY, RECONNECT, SILENCE and MESSAGES are those of `WireWorker`, the
+    other keywords those of `asynqueue.base.TaskQueue`.
 
     >>> queue = WireQueue("tcp:10.0.0.5:7654", Sums, key="wire.key")              # doctest: +SKIP
     >>> d = queue.call(Sums.total, [1, 2, 3])                                     # doctest: +SKIP
@@ -277,6 +285,7 @@ class WireQueue(TaskQueue):
         key: bytes | str | PathLike[str] | None = None,
         reconnect: bool | Callable[[int], float] = True,
         silence: float = SILENCE,
+        messages: int = MESSAGES,
         **kw: Unpack[QueueOptions],
     ) -> None:
         if isinstance(descriptions, str) or IStreamClientEndpoint.providedBy(descriptions):
@@ -285,7 +294,7 @@ class WireQueue(TaskQueue):
         each = [
             WireWorker(
                 universe, description, series, raw, thread, N_concurrent,
-                key=key, reconnect=reconnect, silence=silence, reactor=kw.get("reactor"),
+                key=key, reconnect=reconnect, silence=silence, messages=messages, reactor=kw.get("reactor"),
             )
             for description in descriptions
         ]  # fmt: skip
