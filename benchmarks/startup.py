@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
-from benchmarks.deeds import echo
+from benchmarks.deeds import echo, say
 from benchmarks.systems import System
 
 METHODS = ("forkserver", "spawn")
@@ -28,7 +29,7 @@ async def startup(_: System) -> dict[str, float]:
     imported = subprocess.run([sys.executable, "-c", IMPORT], stdout=subprocess.PIPE, check=True).stdout
     figures = {"import, ms": 1e3 * float(imported)}
     for method in METHODS:
-        _bare(method)  # the first one starts the fork server
+        await _ready(method, 1)  # which starts the fork server, with what it is to have in it
         for number, name in ((1, "one worker"), (10, "ten workers")):
             figures[f"bare {method}, {name}, ms"] = 1e3 * _timed(lambda: _bare(method, number))  # noqa: B023  # at once
             figures[f"{method}, {name} ready, ms"] = 1e3 * await _ready(method, number)
@@ -45,20 +46,18 @@ def _bare(method: str, number: int = 1) -> None:
     """Start so many processes that say one thing, and hear them."""
     context: Any = multiprocessing.get_context(method)  # one class a method
     begun = []
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")  # which it would import, all of it
     for _ in range(number):
         near, far = context.Pipe()
-        process = context.Process(target=_say, args=(far,))
+        process = context.Process(target=say, args=(far,))
         process.start()
         far.close()
         begun.append((process, near))
+    sys.modules["__main__"] = main
     for _, near in begun:
         near.recv()
     for process, _ in begun:
         process.join()
-
-
-def _say(far: Any) -> None:
-    far.send(1)
 
 
 async def _ready(method: str, number: int) -> float:
