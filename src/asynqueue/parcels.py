@@ -32,6 +32,9 @@ from asynqueue.core.shelf import Shelf
 LARGE = 1 << 17
 """Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves."""
 
+TWISTED_METHODS = b"twisted.persisted.styles"
+"""What is in the pickle of a bound method in a program that has imported that: the module that unpickles it."""
+
 _MARK = 0
 _SLIP = Struct("<BQI")
 _SIZE = Struct("<Q")
@@ -76,8 +79,8 @@ class Parcels:
             return False
 
         pickle.Pickler(chunks, _PROTOCOL, buffer_callback=take).dump(obj)
-        if chunks.tellOfMain():
-            return None
+        if chunks.holdNames(b"__main__", TWISTED_METHODS):
+            return None  # it is not to go as it was pickled
         sizes = [sum(map(len, chunks.parts)), *map(len, buffers)]
         try:
             number = self._fill([*chunks.parts, *buffers], sum(sizes))
@@ -256,9 +259,9 @@ class Chunks:
         self.parts: list[Any] = []  # bytes and views of them
         self.write = self.parts.append
 
-    def tellOfMain(self) -> bool:
-        """Whether something of ``__main__`` is in it, which has to go by value."""
-        return any(len(part) < LARGE and b"__main__" in bytes(part) for part in self.parts)
+    def holdNames(self, *names: bytes) -> bool:
+        """Whether one of NAMES is in it."""
+        return any(len(part) < LARGE and any(name in bytes(part) for name in names) for part in self.parts)
 
 
 def areLarge(values: Sequence[Any]) -> bool:

@@ -8,16 +8,18 @@ this module: it imports neither attrs nor Twisted, and cloudpickle only when it 
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from types import MethodType
 from typing import Any, NamedTuple
 
 from asynqueue.core.messages import Payload
 from asynqueue.core.pieces import Pieces
 from asynqueue.errors import SerializationError
-from asynqueue.parcels import LARGE, Chunks, Parcels, areLarge, slipLength
+from asynqueue.parcels import LARGE, TWISTED_METHODS, Chunks, Parcels, areLarge, slipLength
 
 PROTOCOL = 5
 
@@ -69,7 +71,18 @@ def _dumpsInline(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None
     except BaseException:  # pickle and the objects it asks raise many things, SystemExit too; cloudpickle decides
         return _dumpsByValue(obj)
     # A name in __main__ is pickled as a name, which the other side's __main__ does not have.
-    return _dumpsByValue(obj) if b"__main__" in payload else payload
+    if b"__main__" in payload:
+        return _dumpsByValue(obj)
+    return _dumpsMethodsPlainly(obj, isSmall) if TWISTED_METHODS in payload else payload
+
+
+def _dumpsMethodsPlainly(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None) -> bytes:
+    """OBJ as bytes, the methods in it as Python has them: Twisted's way, once it is imported, needs Twisted there."""
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=isSmall)
+    pickler.dispatch_table = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if cls is not MethodType}
+    pickler.dump(obj)
+    return file.getvalue()
 
 
 def _dumpsByValue(obj: Any) -> bytes:
@@ -90,7 +103,7 @@ def dumpsInPieces(obj: Any) -> bytes | Pieces:
     try:
         pickle.Pickler(chunks, PROTOCOL).dump(obj)
         chunks.parts = [bytes(part) for part in chunks.parts]  # those that are bytes are the same
-        byValue = chunks.tellOfMain()
+        byValue = chunks.holdNames(b"__main__")
     except BaseException:  # as by `_dumpsInline`
         byValue = True
     if byValue:

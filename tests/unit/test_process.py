@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
+import importlib
 import multiprocessing
 import os
 import signal
@@ -14,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -23,6 +27,7 @@ from asynqueue import TaskQueue, closings, engine, errors, processworker, univer
 from asynqueue.core import calltimes, window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
+from asynqueue.parcels import LARGE
 from asynqueue.process import ProcessQueue, ProcessWorker
 from asynqueue.serialization import RemoteTraceback
 from tests import workerkit as kit
@@ -313,6 +318,19 @@ class TestTheProcess:
             imported = {name.partition(".")[0] for name in await queue.call(kit.modules)}
         assert "asynqueue" in imported
         assert imported & {"twisted", "attr", "attrs", "zope", "typing_extensions", "cloudpickle"} == set()
+
+    @pytest.mark.parametrize("size", [1, LARGE])
+    @inLoop
+    async def test_a_method_takes_no_twisted_there_though_twisted_has_a_way_of_its_own_with_methods(
+        self, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(copyreg.dispatch_table, MethodType, None)  # so that what follows is undone
+        styles = importlib.import_module("twisted.persisted.styles")
+        copyreg.pickle(MethodType, styles.pickleMethod)  # as that does when it is imported first
+        async with ProcessQueue(1) as queue:
+            method, _ = await queue.call(copy.copy, (Counter("aab").most_common, bytes(size)))
+            assert method(1) == [("a", 2)]
+            assert not any(name.startswith("twisted") for name in await queue.call(kit.modules))
 
     @inLoop
     async def test_a_context_may_be_passed_as_such(self) -> None:
