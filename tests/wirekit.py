@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -89,6 +90,25 @@ class Things(WireWorkerUniverse):
     def count(self, number: int) -> Iterator[int]:
         """0, 1 ... below NUMBER."""
         yield from range(number)
+
+    async def slowly(self, number: int, path: Path | None = None) -> AsyncIterator[int]:
+        """0, 1 ... below NUMBER, each after a while; with a PATH, the end is marked."""
+        try:
+            for n in range(number):
+                yield await self.soon(n)
+        finally:
+            if path is not None:
+                mark(path, "end")
+
+    async def slowlyAndFail(self) -> AsyncIterator[int]:
+        """0, then a KeyError."""
+        yield await self.soon(0)
+        raise KeyError("here")
+
+    @lru_cache  # noqa: B019  # there is one object, and it lives as long as the server
+    def remembered(self, a: int) -> int:
+        """Twice A."""
+        return 2 * a
 
     def chunks(self, number: int, size: int) -> Iterator[bytes]:
         """NUMBER items of SIZE bytes."""

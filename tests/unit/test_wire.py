@@ -40,6 +40,7 @@ class TestCalls:
             assert await queue.call(Method("add"), 3, 4) == 7
             assert await queue.call(Things.twice, 4) == 8
             assert await queue.call(Things.name) == "Things"
+            assert await queue.call(Things.remembered, 5) == await queue.call(things.remembered, 5) == 10
 
     @inLoop
     async def test_a_worker_that_was_stopped_is_refused(self, kind: str, tmp_path: Path) -> None:
@@ -233,6 +234,32 @@ class Gates(WireWorkerUniverse):
 
 
 class TestIterations:
+    @pytest.mark.parametrize("thread", [False, True])
+    @inLoop
+    async def test_an_asynchronous_one_streams(self, thread: bool, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with wired("unix", tmp_path, thread=thread) as queue:
+            assert await drained(await queue.call(Things.slowly, 600)) == list(range(600))
+            items: Any = await queue.call(Things.slowly, 100_000, path)
+            assert [await anext(items) for _ in range(3)] == [0, 1, 2]
+            items.stop()
+            await until(lambda: marks(path)["end"] == 1)
+            got: list[int] = []
+            with pytest.raises(KeyError):
+                await queue.call(Things.slowlyAndFail, consumer=Collector(got))
+            assert got == [0]
+
+    @inLoop
+    async def test_an_asynchronous_one_ends_with_the_connection(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks"
+        async with served("unix", tmp_path) as (server, description, key):
+            async with WireQueue(description, Things, key=key) as queue:
+                items = await queue.call(Things.slowly, 100_000, path)
+                next(iter(server._clients)).hangUp()
+                with pytest.raises(WorkerLost):
+                    await drained(items)
+                await until(lambda: "end" in marks(path))
+
     @inLoop
     async def test_an_error_comes_after_the_items_before_it(self, tmp_path: Path) -> None:
         async with wired("unix", tmp_path) as queue:

@@ -90,14 +90,17 @@ def _isMarked(path: Path, what: str, times: int) -> bool:
 
 
 class TestAServerThatFreezes:
+    @pytest.mark.parametrize("kind", KINDS)
     @inLoop
-    async def test_is_given_up_within_the_silence_and_used_again_when_it_is_back(self, tmp_path: Path) -> None:
+    async def test_is_given_up_within_the_silence_and_used_again_when_it_is_back(
+        self, kind: str, tmp_path: Path
+    ) -> None:
         path = tmp_path / "starts"
         async with managed() as manager:
-            socket = manager.newSocket()
-            pid = await manager.spawn(socket)
+            there, here = places(kind, manager, tmp_path)
+            pid = await manager.spawn(there)
             with logged() as events:
-                queue = WireQueue(socket, Things, key=manager.key, reconnect=soon, silence=0.8)
+                queue = WireQueue(here, Things, key=manager.key, reconnect=soon, silence=0.8)
                 hung = queue.call(Things.hang, path, retries=0)
                 await until(path.exists)
                 os.kill(pid, signal.SIGSTOP)
@@ -190,19 +193,23 @@ class Proxy(Factory):
                 end.loseConnection()
 
 
+@pytest.mark.parametrize("kind", ["unix", "tls"])
 @pytest.mark.parametrize("limit", [3, 70, 1_000, 200_000, 2_000_000])
 @inLoop
 async def test_a_connection_cut_in_the_middle_of_a_frame_is_made_again_and_work_goes_on(
-    limit: int, tmp_path: Path
+    limit: int, kind: str, tmp_path: Path
 ) -> None:
     from twisted.internet import reactor
 
-    async with served("unix", tmp_path) as (_, description, key):
-        proxy = Proxy(description)
+    async with served(kind, tmp_path) as (server, description, key):
+        proxy = Proxy(description if kind == "unix" else f"tcp:127.0.0.1:{portOf(server)}")
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(proxy)
         address: Any = port.getHost()
+        target = f"tcp:127.0.0.1:{address.port}"
+        if kind == "tls":
+            target = description.replace(f":{portOf(server)}:", f":{address.port}:")
         with logged():
-            queue = WireQueue(f"tcp:127.0.0.1:{address.port}", Things, key=key, reconnect=soon)
+            queue = WireQueue(target, Things, key=key, reconnect=soon)
             if limit > 100:
                 await queue.call(Things.add, 1)
             proxy.limit = limit

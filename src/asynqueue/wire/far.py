@@ -7,7 +7,8 @@ each in a thread of its own when the client wants it so.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from inspect import iscoroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from asynqueue.core.serving import Excess, Limits, Serving, Tap
 from asynqueue.errors import ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.interfaces import ItemSource
 from asynqueue.serialization import dumpError, dumpItemInPieces, dumpResultInPieces, loads
-from asynqueue.sources import LocalSource
+from asynqueue.sources import FetchSource, LocalSource, closeNext, fetchNext
 from asynqueue.threads import ThreadWorker
 from asynqueue.universe import SLICE, isIterator
 from asynqueue.wire.distrust import distrust
@@ -355,7 +356,7 @@ class Client(Protocol):
             return  # it was not wanted any more
         del self._busyLanes[call.id]
         self._lanes.append(lane)
-        if isinstance(outcome, Returned) and (isinstance(outcome.value, Deferred) or iscoroutine(outcome.value)):
+        if isinstance(outcome, Returned) and isinstance(outcome.value, (Deferred, Coroutine, AsyncIterator)):
             self._gave(call, outcome.value, perf_counter() - outcome.seconds)
         else:
             self._ended(call.id, outcome)
@@ -367,6 +368,9 @@ class Client(Protocol):
         if isinstance(result, Deferred):
             self._running[call.id] = result
             result.addBoth(self._fired, call, started)
+        elif not call.raw and isinstance(result, AsyncIterator):
+            fetch, close = partial(fetchNext, result), partial(closeNext, result)
+            self._ended(call.id, Iterating(FetchSource(fetch, close, self._reactor), perf_counter() - started))
         elif not call.raw and isIterator(result):
             self._ended(call.id, Iterating(LocalSource(result, self._reactor), perf_counter() - started))
         else:

@@ -1,13 +1,15 @@
 """What a client may call on a server: the public methods of a universe, by their names.
 
 A method is reachable if the class that defines it is one of the user's own, a subclass of `WireWorkerUniverse`, and
-its name has no underscore in front. Nothing else is: no attribute, no property, no class, nothing that was inherited
-from anywhere else, and nothing that an instance has and its class has not.
+its name has no underscore in front. A method is what ``def`` or ``async def`` makes, be it static, of the class, or
+with `functools.cache` or ``lru_cache``. Nothing else is reachable: no other callable, no attribute, no property, no
+class, nothing that was inherited from anywhere else, and nothing that an instance has and its class has not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from struct import Struct
 from types import FunctionType, MethodType
 from typing import Any, NoReturn
@@ -20,6 +22,7 @@ from asynqueue.core.messages import Payload
 from asynqueue.core.pieces import Pieces
 from asynqueue.errors import ImplementationError
 
+_FUNCTIONS = (FunctionType, type(lru_cache(len)))  # the second is what a method is that remembers its results
 _HEAD = Struct("<BH")
 _THREAD = 1
 
@@ -33,9 +36,11 @@ class WireWorkerUniverse:
     ...     def total(self, numbers: list[int]) -> int:
     ...         return sum(numbers)
 
-    A method may return a Deferred or a coroutine, which is waited for, or an iterator, which streams. One that blocks
-    is to be called by a `WireWorker` with ``thread=True``, or the whole server waits for it. All clients of a server
-    have one object; what `TaskQueue.update` calls on it, it is told by each client again after each reconnection.
+    A method may return a Deferred or a coroutine, which is waited for, or an iterator, which streams. So does an
+    asynchronous iterator, of an ``async def`` with a ``yield`` say, which runs in the server's main loop. A method that
+    blocks is to be called by a `WireWorker` with ``thread=True``, or the whole server waits for it. All clients of a
+    server have one object; what `TaskQueue.update` calls on it, it is told by each client again after each
+    reconnection.
     """
 
 
@@ -68,7 +73,7 @@ def _methods(universe: type) -> Mapping[str, Any]:
         for name, value in vars(cls).items():
             found.pop(name, None)  # what is overridden is not there, whatever it is overridden with
             function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-            if own and isinstance(function, FunctionType) and not name.startswith("_"):
+            if own and isinstance(function, _FUNCTIONS) and not name.startswith("_"):
                 found[name] = value
     return found
 
