@@ -60,6 +60,9 @@ class WireWorker:
     N_CONCURRENT of them run at once, or as many as the server allows. What it does not take yet waits here; a call that
     is larger than all it takes fails with `asynqueue.errors.SerializationError`.
 
+    `TaskQueue.attachWorker` fires when the server has proved itself and has run the saved updates. A
+    `WireQueue` is there at once, and what is called before that waits.
+
     The server proves that it has KEY (bytes, or the name of a file; else the environment says, see
     `asynqueue.wire.keys.key`), and so does this worker. With a ``tls:`` description, and without a key, certificates
     are the proof. Until then nothing of the server's is believed; the worker counts as away and is given nothing.
