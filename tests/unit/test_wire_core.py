@@ -61,8 +61,8 @@ class TestServing:
 
     def test_what_waits_is_given_back_and_what_was_announced_is_not(self) -> None:
         s = serving(1, messages=10)
-        for number in (1, 2, 3):
-            s.called(number, 3)
+        for number, size in ((1, 3), (2, 4), (3, 2)):
+            s.called(number, size)
         s.next()
         assert s.recalled() == [2, 3]
         s.validate()
@@ -140,7 +140,8 @@ class TestTap:
 
     def test_no_more_than_the_credit_nor_while_some_are_awaited_or_there_is_a_backlog(self) -> None:
         tap = Tap(1000)
-        tap.granted(3)
+        tap.granted(2)
+        tap.granted(1)
         assert tap.draw(1000) == 0
         assert tap.draw(999) == 1
         assert tap.draw(0) == 0
@@ -207,7 +208,7 @@ class TestOutgoing:
         first = out.take(1)
         assert len(first) <= FRAME + PART_COST
         out.validate()
-        assert 0 < out.size < before
+        assert out.size == before - len(first)
         assert numbers(out.take(1)) == [2]
         assert out.unsent() == {1}
         while out.unsent():
@@ -221,18 +222,34 @@ class TestOutgoing:
         out.add(result(1, 250))
         out.add(result(2, 250))
         out.add(result(2, 5))
+        out.add(result(4, 250))
         assert not out.withdraw(3)
         out.take(1)
         assert not out.withdraw(1)
         assert out.withdraw(2)
         assert not out.withdraw(2)
         out.validate()
-        assert out.unsent() == {1}
-        assert out.large == 1
+        assert out.unsent() == {1, 4}
+        assert out.large == 2
         assert out.small == 0
         while out.unsent():
             out.take(1)
         assert out.size == 0
+
+    def test_no_further_frame_is_taken_when_there_is_no_room_left(self) -> None:
+        out, same = Outgoing(FRAME), Outgoing(FRAME)
+        for each in (out, same):
+            each.add(result(1, 250))
+            each.add(result(2, 250))
+        first = out.take(1)
+        assert same.take(len(first)) == first
+
+    def test_what_just_fits_into_a_frame_is_not_large(self) -> None:
+        out = Outgoing(FRAME)
+        out.add(result(1, FRAME - PART_COST))
+        assert out.large == 0
+        out.add(result(1, FRAME - PART_COST + 1))
+        assert out.large == 1
 
     def test_one_pong_answers_every_ping_before_it(self) -> None:
         out = Outgoing()
