@@ -7,7 +7,8 @@ from struct import pack
 import pytest
 
 from asynqueue.core import messages as m
-from asynqueue.core.framing import FRAME_LIMIT, PART_COST, Decoder, FrameError, encode, frames
+from asynqueue.core.framing import FRAME_LIMIT, PART, PART_COST, Decoder, FrameError, encode, frames
+from asynqueue.core.pieces import BLOCK, Pieces
 
 EVERY: list[m.Message] = [
     m.Call(1, True, b"call"),
@@ -117,3 +118,61 @@ def test_a_message_that_ends_makes_room_for_others() -> None:
 def test_a_message_without_a_payload_is_one_frame_either_way() -> None:
     for message in (m.Goodbye(), m.Grant(7, 3), m.Ready(1)):
         assert list(frames(message)) == [encode(message)]
+
+
+def test_a_message_that_just_fits_is_one_frame() -> None:
+    message = m.Returned(7, 0.5, bytes(100))
+    whole = encode(message)
+    limit = len(whole) - 5  # less the header
+    assert encode(message, limit) == b"".join(frames(message, limit)) == whole
+    assert len(next(frames(message, limit - 1))) == 5 + limit - 1 - 8
+    assert len(list(frames(message, limit - 1))) == 2
+
+
+def test_a_part_that_is_exactly_what_there_is_room_for_is_the_last() -> None:
+    head = len(encode(m.Returned(7, 0.5, b""))) - 5
+    limit = 100
+    _, other = frames(m.Returned(7, 0.5, bytes(2 * (limit - head))), limit)
+    assert len(other) - 5 == limit
+
+
+def test_a_payload_in_pieces_is_the_same_bytes() -> None:
+    pieces = Pieces([b"ab", b"cd"])
+    assert encode(m.Returned(7, 0.5, pieces)) == encode(m.Returned(7, 0.5, b"abcd"))
+    assert b"".join(frames(m.Returned(7, 0.5, Pieces([bytes(150), bytes(150)])), 100)) == b"".join(
+        frames(m.Returned(7, 0.5, bytes(300)), 100)
+    )
+
+
+def test_what_cannot_be_read_is_said_in_these_words() -> None:
+    decoder = Decoder()
+    with pytest.raises(FrameError, match=r"^a part of a message without a number or without bytes$"):
+        decoder.feed(bytes((8, 0, 0, 0, PART)) + bytes(8))
+    with pytest.raises(FrameError, match=r"^what follows a bad frame cannot be read$"):
+        decoder.feed(b"")
+
+
+def test_a_large_payload_may_be_given_in_pieces() -> None:
+    size = 2 * BLOCK + 17
+    payload = bytes(range(256)) * (size // 256 + 1)
+    (message,) = Decoder(1 << 16, piecemeal=True).feed(encode(m.Returned(7, 0.5, payload), 1 << 16))
+    assert isinstance(message, m.Returned)
+    assert isinstance(message.payload, Pieces)
+    assert message.payload.read() == payload
+    (small,) = Decoder(1 << 16, piecemeal=True).feed(encode(m.Returned(7, 0.5, b"abc"), 1 << 16))
+    assert small == m.Returned(7, 0.5, b"abc")
+
+
+def test_large_payloads_may_come_at_the_same_time_and_what_is_held_is_let_go_of() -> None:
+    decoder = Decoder(1 << 16, 8 * BLOCK, piecemeal=True)
+    both = [list(frames(m.Returned(number, 0.5, bytes((number,)) * (2 * BLOCK + 17)), 1 << 16)) for number in (1, 2)]
+    heard: list[m.Message] = []
+    for one, other in zip(*both, strict=True):
+        heard += decoder.feed(one + other)
+        decoder.validate()
+    for number, message in enumerate(heard, 1):
+        assert isinstance(message, m.Returned)
+        assert isinstance(message.payload, Pieces)
+        assert message.payload.read() == bytes((number,)) * (2 * BLOCK + 17)
+    assert len(heard) == 2
+    assert decoder._held == 0
