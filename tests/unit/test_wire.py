@@ -66,6 +66,18 @@ class TestCalls:
             assert answers == list(range(300))
 
     @inLoop
+    async def test_what_was_recalled_goes_before_what_came_later(self, kind: str, tmp_path: Path) -> None:
+        async with wired(kind, tmp_path) as queue:
+            await gatherResults([queue.call(Things.echo, n) for n in range(500)])  # it has room for many
+            first = queue.call(Things.hang, tmp_path / "marks")
+            calls = [queue.call(Things.keep, n) for n in range(5)]
+            await until(lambda: marks(tmp_path / "marks")["started"] == 1 and not linkOf(queue)._outbox.unsent())
+            linkOf(queue).recall()
+            calls += [queue.call(Things.keep, n) for n in range(5, 10)]
+            first.addErrback(lambda reason: reason.trap(CancelledError)).cancel()
+            assert await gatherResults(calls) == list(range(1, 11))
+
+    @inLoop
     async def test_a_method_may_give_a_deferred_or_a_coroutine(self, kind: str, tmp_path: Path) -> None:
         async with wired(kind, tmp_path) as queue:
             assert await queue.call(Things.soon, 1) == 1

@@ -294,6 +294,18 @@ class TestStarts:
     def test_cut_all_that_was_sent_may_have_been_running(self) -> None:
         assert Starts().unstarted([1, 2, 3], {3}, heardOut=False) == [3]
 
+    def test_a_recall_is_over_when_each_call_has_started_or_is_back(self) -> None:
+        starts = Starts()
+        starts.started(1)
+        starts.recalled([1, 2, 3])
+        starts.answered(1)
+        starts.started(2)
+        assert starts.recalling
+        starts.answered(3)
+        assert not starts.recalling
+        starts.recalled([2])
+        assert not starts.recalling
+
 
 class TestPulse:
     def test_who_is_silent_from_the_first_is_gone_after_so_many_ticks(self) -> None:

@@ -17,6 +17,8 @@ those that started and have no answer are charged.
 included. So every call that was sent in full and has no answer may have started, and all of them are charged; what
 was not sent in full was never started. That is more than may be right, never less, so no call is started more often
 than it may be. It is little more, too: a worker whose calls are slow is not sent more than it runs at once.
+What was recalled either comes back or has started. Until that is known of each, a far side is given nothing more: what
+came after the recall would start there, and go before what comes back.
 """
 
 from __future__ import annotations
@@ -27,18 +29,30 @@ from collections.abc import Collection, Iterable
 class Starts:
     """What is known of the calls on one wire."""
 
-    __slots__ = ("_started",)
+    __slots__ = ("_recalled", "_started")
 
     def __init__(self) -> None:
         self._started: set[int] = set()
+        self._recalled: set[int] = set()
 
     def started(self, number: int) -> None:
         """Call NUMBER has started."""
         self._started.add(number)
+        self._recalled.discard(number)
 
     def answered(self, number: int) -> None:
         """Call NUMBER has its outcome."""
         self._started.discard(number)
+        self._recalled.discard(number)
+
+    def recalled(self, pending: Iterable[int]) -> None:
+        """The far side was asked to give back the calls PENDING, as far as they have not started."""
+        self._recalled.update(number for number in pending if number not in self._started)
+
+    @property
+    def recalling(self) -> bool:
+        """True while it is not known of a recalled call whether it started or comes back."""
+        return bool(self._recalled)
 
     def unstarted(self, pending: Iterable[int], unsent: Collection[int], heardOut: bool) -> list[int]:
         """Which of the calls PENDING, of which those UNSENT were not sent in full, did not start and never will.

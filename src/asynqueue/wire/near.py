@@ -66,7 +66,7 @@ class WireLink(Link):
     server has PATIENCE seconds to prove itself and to tell its terms, to which this side keeps; then, silence of
     SILENCE seconds ends the connection. `proved` fires when it has, or fails. ONLOST is called when there is nobody to
     speak to any more, if it had; REPORT as by `Link`. Of answers that are not complete, no more than MESSAGES bytes are
-    held.
+    held. ONRECALL is called with True when the server was asked to give calls back, and with False when it has.
     """
 
     def __init__(
@@ -83,10 +83,13 @@ class WireLink(Link):
         onLost: Callable[[], None],
         report: Report | None,
         messages: int = MESSAGES,
+        onRecall: Callable[[bool], None] = lambda _: None,
     ) -> None:
         super().__init__(_NoPermits(), onLost, lambda: None, report)
         self._decoder = Decoder(WIRE_FRAME_LIMIT, piecemeal=True, wanted=self._isWanted)
         self._messages = messages
+        self._onRecall = onRecall
+        self._recalling = False  # as ONRECALL was told
         self.proved: Deferred[None] = Deferred(lambda _: self.hangUp())
         self.shadow: Protocol | None = None  # what is told, too, that the connection is lost
         self.reason: str = f"the connection to {server} was lost"
@@ -145,6 +148,8 @@ class WireLink(Link):
             if self._outbox.withdraw(number):
                 self.answer(number, Recalled())
         if self.numbers:
+            self._starts.recalled(self.numbers)
+            self._tellOfRecall()
             self.say(m.Recall())
 
     # How a wire differs from a pipe.
@@ -181,7 +186,9 @@ class WireLink(Link):
             self._go(going)
             if going and not self._hearing:
                 self.send()
-        return super().answer(number, outcome)
+        wasPending = super().answer(number, outcome)
+        self._tellOfRecall()
+        return wasPending
 
     def payloadOf(self, task: Task) -> tuple[bytes | Pieces, object]:
         """The call of TASK as bytes: the name of a method, and what it is passed."""
@@ -201,6 +208,7 @@ class WireLink(Link):
         """Hear what only a server says."""
         if isinstance(message, m.Started):
             self._starts.started(message.id)
+            self._tellOfRecall()
         elif isinstance(message, m.Recalled):
             self.answer(message.id, Recalled())
         elif isinstance(message, m.Terms):
@@ -219,6 +227,11 @@ class WireLink(Link):
             if number not in self._pending and number not in self._sources and 0 < number <= self._lastNumber:
                 return  # the server has heard by now that it is not wanted; or it is none, whatever the server says
         super()._hear(message)
+
+    def _tellOfRecall(self) -> None:
+        if self.open and self._recalling != self._starts.recalling:
+            self._recalling = self._starts.recalling
+            self._onRecall(self._recalling)
 
     def _isWanted(self, number: int, held: int) -> bool:
         """Whether more may be held of the answer to call NUMBER, where HELD bytes are of all."""

@@ -22,7 +22,7 @@ from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.window import Window
 from asynqueue.delay import deferToDelay, installedReactor
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
-from asynqueue.interfaces import Report, Resignator
+from asynqueue.interfaces import Report, Resignator, Resizer
 from asynqueue.options import QueueOptions, seriesOf
 from asynqueue.wire import keys
 from asynqueue.wire.endpoints import target
@@ -116,6 +116,7 @@ class WireWorker:
         self._service: ClientService | None = None
         self._link: WireLink | None = None
         self._resign: Resignator | None = None
+        self._resize: Resizer | None = None
         self._stopping = False
         self._gone: Deferred[None] | None = None
         self._idle: Deferred[None] | None = None  # the same, while there is something to wait for
@@ -136,6 +137,10 @@ class WireWorker:
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
         self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
         self._service.startService()
+
+    def setResizer(self, resize: Resizer) -> None:
+        """RESIZE is called when the server is giving calls back, and when it has."""
+        self._resize = resize
 
     def setReport(self, report: Report) -> None:
         """REPORT is called with the outcomes of what is given."""
@@ -219,9 +224,14 @@ class WireWorker:
         link = WireLink(
             self._reactor, self.description, self._universe, self._key, self._certified, self.window.running,
             self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
-            self._messages,
+            self._messages, self._recalls,
         )  # fmt: skip
         return link
+
+    def _recalls(self, recalling: bool) -> None:
+        """Be given nothing while the server gives back what it has: it would start before that."""
+        if self._resize is not None:
+            self._resize(None if recalling else self.window)
 
     def _soon(self, what: Callable[[Any], None], arg: object) -> None:
         """Do WHAT in a turn of its own: the service, which it may lead to stop, is in the middle of connecting."""
