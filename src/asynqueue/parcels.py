@@ -17,6 +17,7 @@ on the way, no memory left) is sent through the stream. Worker processes read th
 
 from __future__ import annotations
 
+import copyreg
 import mmap
 import os
 import pickle
@@ -25,15 +26,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from struct import Struct
+from types import MethodType
 from typing import Any
 
 from asynqueue.core.shelf import Shelf
 
 LARGE = 1 << 17
 """Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves."""
-
-TWISTED_METHODS = b"twisted.persisted.styles"
-"""What is in the pickle of a bound method in a program that has imported that: the module that unpickles it."""
 
 _MARK = 0
 _SLIP = Struct("<BQI")
@@ -78,9 +77,9 @@ class Parcels:
             buffers.append(raw)
             return False
 
-        pickle.Pickler(chunks, _PROTOCOL, buffer_callback=take).dump(obj)
-        if chunks.holdNames(b"__main__", TWISTED_METHODS):
-            return None  # it is not to go as it was pickled
+        plainPickler(chunks, take).dump(obj)
+        if chunks.tellOfMain():
+            return None
         sizes = [sum(map(len, chunks.parts)), *map(len, buffers)]
         try:
             number = self._fill([*chunks.parts, *buffers], sum(sizes))
@@ -259,9 +258,22 @@ class Chunks:
         self.parts: list[Any] = []  # bytes and views of them
         self.write = self.parts.append
 
-    def holdNames(self, *names: bytes) -> bool:
-        """Whether one of NAMES is in it."""
-        return any(len(part) < LARGE and any(name in bytes(part) for name in names) for part in self.parts)
+    def tellOfMain(self) -> bool:
+        """Whether something of ``__main__`` is in it, which has to go by value."""
+        return any(len(part) < LARGE and b"__main__" in bytes(part) for part in self.parts)
+
+
+def plainPickler(file: Any, take: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:
+    """A pickler into FILE that leaves out the buffers that TAKE does not want in it.
+
+    Methods go as Python has them. Twisted has a way of its own with them, from when `twisted.persisted.styles` is
+    imported, as it is under ``twist``: a process that is passed one would have to import Twisted.
+    """
+    pickler = pickle.Pickler(file, _PROTOCOL, buffer_callback=take)
+    if MethodType in copyreg.dispatch_table:
+        others = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if cls is not MethodType}
+        pickler.dispatch_table = others
+    return pickler
 
 
 def areLarge(values: Sequence[Any]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from asynqueue.core.messages import Payload
 from asynqueue.core.pieces import Pieces
 from asynqueue.errors import SerializationError
-from asynqueue.parcels import LARGE, TWISTED_METHODS, Chunks, Parcels, areLarge, slipLength
+from asynqueue.parcels import LARGE, Chunks, Parcels, areLarge, plainPickler, slipLength
 
 PROTOCOL = 5
 
@@ -67,22 +67,16 @@ def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> byte
 def _dumpsInline(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
     """OBJ as bytes, without those buffers in it that are not ISSMALL."""
     try:
-        payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isSmall)
+        if MethodType in copyreg.dispatch_table:
+            file = io.BytesIO()
+            plainPickler(file, isSmall).dump(obj)
+            payload = file.getvalue()
+        else:
+            payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isSmall)
     except BaseException:  # pickle and the objects it asks raise many things, SystemExit too; cloudpickle decides
         return _dumpsByValue(obj)
     # A name in __main__ is pickled as a name, which the other side's __main__ does not have.
-    if b"__main__" in payload:
-        return _dumpsByValue(obj)
-    return _dumpsMethodsPlainly(obj, isSmall) if TWISTED_METHODS in payload else payload
-
-
-def _dumpsMethodsPlainly(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None) -> bytes:
-    """OBJ as bytes, the methods in it as Python has them: Twisted's way, once it is imported, needs Twisted there."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=isSmall)
-    pickler.dispatch_table = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if cls is not MethodType}
-    pickler.dump(obj)
-    return file.getvalue()
+    return _dumpsByValue(obj) if b"__main__" in payload else payload
 
 
 def _dumpsByValue(obj: Any) -> bytes:
@@ -103,7 +97,7 @@ def dumpsInPieces(obj: Any) -> bytes | Pieces:
     try:
         pickle.Pickler(chunks, PROTOCOL).dump(obj)
         chunks.parts = [bytes(part) for part in chunks.parts]  # those that are bytes are the same
-        byValue = chunks.holdNames(b"__main__")
+        byValue = chunks.tellOfMain()
     except BaseException:  # as by `_dumpsInline`
         byValue = True
     if byValue:
