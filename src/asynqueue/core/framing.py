@@ -104,7 +104,8 @@ def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]
     head = fixed.pack(*fields[:-1])
     number = _NUMBER.pack(fields[0])  # every message with a payload has its call's number first
     room = frameLimit - max(len(head), len(number))
-    payload = fields[-1] if isinstance(fields[-1], Pieces) else Pieces([bytes(fields[-1])])
+    last: m.Payload = fields[-1]
+    payload = last if isinstance(last, Pieces) else Pieces([bytes(last)])
     if len(head) + len(payload) > frameLimit:
         while len(payload) > room:
             yield b"".join((_HEADER.pack(len(number) + room, PART), number, *payload.take(room)))
