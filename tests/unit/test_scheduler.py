@@ -812,3 +812,12 @@ def test_an_update_that_was_not_begun_when_its_worker_left_is_answered_in_words(
     s.submit(task(1))
     s.update(update(2), [1], save=False)
     assert s.detach(1, reassign=False) == [Updated(2, 1, Lost("the worker left"))]
+
+
+def test_who_has_a_ticket_and_for_what_is_known_until_it_is_closed(s: Scheduler) -> None:
+    s.hire(7, (), ONE)
+    known = task(3)
+    s.submit(known)
+    assert s.assigned(1) == (7, known)
+    s.finished(1, DONE)
+    assert s.assigned(1) is None
