@@ -256,7 +256,7 @@ class Chunks:
 
     def __init__(self) -> None:
         self.parts: list[Any] = []  # bytes and views of them
-        self.write = self.parts.append
+        self.write: Callable[[Any], None] = self.parts.append
 
     def tellOfMain(self) -> bool:
         """Whether something of ``__main__`` is in it, which has to go by value."""
