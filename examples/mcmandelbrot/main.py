@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, name = draw, "mcm"
     if given and given[0] in COMMANDS:
         command, name = COMMANDS[given[0]], f"mcm {given.pop(0)}"
+    elif wrong := _misspelt(given):
+        return _end(2, f"{wrong}; mcm --help has them all")
     try:
         command.main(args=given, prog_name=name, standalone_mode=False)
     except click.UsageError as error:
@@ -57,6 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _end(128 + signal.SIGINT)
     return 0
+
+
+def _misspelt(given: list[str]) -> str | None:
+    """What is wrong with the arguments GIVEN to `draw`, if one looks like a word of ours and is none.
+
+    (Since a number may be negative, click takes an option that there is not for an argument.)
+    """
+    if given[0].isalpha():
+        return f"there is no command {given[0]}"
+    options = {option for parameter in draw.params for option in parameter.opts} | {"--help"}
+    for argument in given:
+        option = argument.partition("=")[0]
+        if option.startswith("--") and option not in options:
+            return f"there is no option {option}"
+    return None
 
 
 def _end(status: int, message: str = "") -> int:

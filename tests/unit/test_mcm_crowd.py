@@ -89,6 +89,16 @@ def test_an_address_that_comes_again_and_again_never_costs_another_its_share() -
     assert full.enter(40, "c") is not None
 
 
+def test_who_has_just_come_does_not_go_for_the_next_one_of_many() -> None:
+    full = crowd(*[("a", A)] * 3, *[("b", A)] * 3, most=6)
+    assert full.enter(7, "c") == 3
+    for address in "aaabbb":
+        with pytest.raises(Full, match="too many visitors"):
+            full.enter(8, address)
+    assert full.enter(8, "c") == 7, "but for another from there"
+    assert full.enter(9, "d") == 8, "and for one from where nobody is"
+
+
 def test_the_examples_of_the_docstrings_hold() -> None:
     for each in module, visitor:
         results = doctest.testmod(each)

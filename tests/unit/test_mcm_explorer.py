@@ -305,6 +305,7 @@ class TestHostileInput:
         for length in 20_000, 200_000:
             answer = await site.get("/" + "x" * length)
             assert (answer.status, answer.text) == (414, "an address may have 16,384 bytes")
+            assert answer.headers["x-content-type-options"] == "nosniff"
         line = await site.connect()
         for _ in range(2):  # what is short of that is read to its end, as often as it comes
             line.send(f"GET /{'x' * 16_000} HTTP/1.1", "Host: localhost", "", "")

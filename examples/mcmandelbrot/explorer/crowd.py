@@ -4,10 +4,12 @@ A connection *waits* for a request, or is being *answered*, or *streams*: is bei
 at most MOST, and at most PER_ADDRESS from one address.
 
 Where an address has as many as it may, one of its own gives way to the next from there: the one that has waited
-longest, else the one that has streamed longest. Where all places are taken, the one that has waited longest gives way,
-wherever it is from. If none waits, one of the address that has most does, if that leaves it no fewer than the newcomer
-has then: what has streamed longest there, else what was asked for last. If the places are shared as evenly as they can
-be, what has streamed longest of all does. So what is being answered within its fair share is never cut off.
+longest, else the one that has streamed longest. Where all places are taken, the one that has waited longest gives
+way, of those from the same address or from one that has more than it: for who has just come waits, too, and must not
+have to go for the next one of many. If there is none such, one of the address that has most gives way, if that leaves
+it no fewer than the newcomer has then: what has streamed longest there, else what was asked for last. If the places
+are shared as evenly as they can be, what has streamed longest of all does. So what is being answered within its fair
+share is never cut off.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class Crowd(Generic[C]):
             return leaving
         if len(self._places) < self._most:
             return None
-        leaving = self._first(Doing.WAITING)
+        leaving = self._firstWaiting(address, number)
         ((largest, most),) = number.most_common(1)
         if leaving is None and most > number[address] + 1:
             leaving = self._first(Doing.STREAMING, largest) or self._last(largest)
@@ -91,6 +93,14 @@ class Crowd(Generic[C]):
         if leaving is None:
             raise Full(503, "there are too many visitors")
         return leaving
+
+    def _firstWaiting(self, address: str, number: Counter[str]) -> C | None:
+        """Who has waited longest, of those that may have to go for one from ADDRESS, given the NUMBER of each."""
+        for one, place in self._places.items():
+            isLarger = number[place.address] > number[address]
+            if place.doing is Doing.WAITING and (isLarger or place.address == address):
+                return one
+        return None
 
     def _first(self, doing: Doing, address: str | None = None) -> C | None:
         for one, place in self._places.items():

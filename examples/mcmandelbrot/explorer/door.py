@@ -186,6 +186,7 @@ class Channel(HTTPChannel):
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
             "Connection: close",
+            *(f"{name}: {value}" for name, value in HEADERS.items()),
         ]
         if status in WAITABLE:
             head.append("Retry-After: 1")
