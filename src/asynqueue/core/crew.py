@@ -127,15 +127,15 @@ class Class:
             heappop(self.room)
         return None
 
-    def idle(self, but: Collection[int] = ()) -> bool:
-        """Whether a worker, and not one of BUT, has nothing to do. O(1) amortised, times BUT."""
+    def idle(self, but: Collection[int] = ()) -> Member | None:
+        """A worker, and not one of BUT, that has nothing to do, if there is one. O(1) amortised, times BUT."""
         stale: list[int] = []
-        found = False
+        found: Member | None = None
         for worker in self._idle.values():
             if worker.held or worker.state is not WorkerState.OPEN or worker.cls is not self:
                 stale.append(worker.id)
             elif worker.id not in but:
-                found = True
+                found = worker
                 break
         for workerID in stale:
             del self._idle[workerID]
@@ -239,9 +239,9 @@ class Crew:
         """Whether a worker has nothing to do."""
         return any(cls.idle() for cls in self._classes.values())
 
-    def idleFor(self, task: Task, but: Collection[int]) -> bool:
-        """Whether a worker that may run TASK, and not one of BUT, has nothing to do."""
-        return any(cls.idle(but) for cls in self._groupFor(task.series).classes)
+    def idleFor(self, task: Task, but: Collection[int]) -> Member | None:
+        """A worker that may run TASK, and not one of BUT, that has nothing to do, if there is one."""
+        return next(filter(None, (cls.idle(but) for cls in self._groupFor(task.series).classes)), None)
 
     # What meets.
 

@@ -606,6 +606,9 @@ class Scheduler:
                 self._crew.putBack(task, place)  # another may be there for it sooner
                 self._move(worker, "fill")
                 continue
+            gave = self._gaveBack.get(task.id, ())
+            if worker.id in gave:  # one that did not has its turn first, or it would go round among those that did
+                worker = self._crew.idleFor(task, gave) or worker
             self._assign(worker, task, place)
             if task.timeout is not None:
                 self._armRunning(worker)
