@@ -10,7 +10,7 @@ from asynqueue.core.doubt import ATTEMPTS, Doubt
 from asynqueue.core.framing import PART_COST, Decoder, encode
 from asynqueue.core.outgoing import Outgoing
 from asynqueue.core.pulse import TICKS, Pulse
-from asynqueue.core.serving import Excess, Limits, Serving, Tap
+from asynqueue.core.serving import Excess, Limits, Serving, Tap, unwelcome
 from asynqueue.core.starts import Starts
 
 
@@ -281,6 +281,13 @@ class TestAllowance:
         assert allowance.ended(1, leaving=True) == []
         assert allowance.left({1}) == []
         assert allowance.left(()) == [2]
+
+
+class TestStrangers:
+    def test_the_first_from_where_most_are_has_to_go(self) -> None:
+        assert unwelcome({1: "a", 2: "b", 3: "b", 4: "c"}) == 2
+        assert unwelcome({1: "a", 2: "b", 3: "a"}) == 1
+        assert unwelcome({5: "a", 6: "b"}) == 5
 
 
 class TestStarts:

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ from asynqueue.serialization import dumps
 from asynqueue.wire import Limits, ServerManager
 from asynqueue.wire.universe import pack
 from tests.unit.helpers import logged
-from tests.wirekit import Things
+from tests.wirekit import Things, portOf, served
 from tests.workerkit import inLoop, until
 
 MEGABYTE = 1 << 20
@@ -201,6 +201,25 @@ class TestBeforeItHasProvedItself:
             with target.connect() as connection:
                 sent = await deferToThread(flood, connection, (bytes(MEGABYTE) for _ in range(200)))
                 assert sent < 8 * MEGABYTE
+
+    @inLoop
+    async def test_many_from_one_address_do_not_push_out_who_comes_from_another(self, tmp_path: Path) -> None:
+        async with served("tcp", tmp_path) as (server, _, _):
+            place = ("127.0.0.1", portOf(server))
+
+            def areThere(number: int) -> bool:
+                return len(server._strangers) == number
+
+            with ExitStack() as connections:
+                honest = connections.enter_context(socket.create_connection(place, source_address=("127.0.0.2", 0)))
+                await until(areThere, 1)
+                for n in range(Limits().strangers + 10):
+                    connections.enter_context(socket.create_connection(place))
+                    await until(areThere, min(n + 2, Limits().strangers))
+                honest.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    honest.recv(1)
+            await until(areThere, 0)
 
     @inLoop
     async def test_ten_thousand_that_say_nothing_keep_nobody_out(self, tmp_path: Path) -> None:

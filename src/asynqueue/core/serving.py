@@ -13,11 +13,15 @@ backlog: so a near side that reads slowly costs no memory here.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import TypeVar
 
 import attrs
 
 from asynqueue.errors import WorkerError
+
+S = TypeVar("S")
 
 
 class Excess(WorkerError):
@@ -29,10 +33,11 @@ class Limits:
     """What one server lets its clients do.
 
     CONNECTIONS are clients that have proved themselves, STRANGERS those that have not; a stranger has PATIENCE
-    seconds to do so, and the one that came first gives way when there are too many. CALLS are unfinished ones of a
-    connection, RUNNING those at once, ITERATIONS its iterators that have not ended. MESSAGES is the most bytes that are
-    held for a connection, of calls that are not complete, and again of those that are and have not ended. BACKLOG is
-    the number of bytes that wait to be sent, large answers apart, from which on no further call is started.
+    seconds to do so, and when there are too many the first gives way that came from where most are. CALLS are
+    unfinished ones of a connection, RUNNING those at once, ITERATIONS its iterators that have not ended. MESSAGES is
+    the most bytes that are held for a connection, of calls that are not complete, and again of those that are and
+    have not ended. BACKLOG is the number of bytes that wait to be sent, large answers apart, from which on no further
+    call is started.
     """
 
     connections: int = 100
@@ -48,6 +53,15 @@ class Limits:
         for name, value in attrs.asdict(self).items():
             if not value > 0:
                 raise ValueError(f"the limit {name} must be above 0, got {value!r}")
+
+
+def unwelcome(strangers: Mapping[S, str]) -> S:
+    """Who of the STRANGERS has to go, given the address that each is from: the first from where most are.
+
+    So those from one address keep nobody out who comes from another.
+    """
+    most = Counter(strangers.values()).most_common(1)[0][0]
+    return next(stranger for stranger, address in strangers.items() if address == most)
 
 
 class Serving:

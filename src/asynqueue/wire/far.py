@@ -79,6 +79,7 @@ class Client(Protocol):
         self._proceeding = False
         self._later: IDelayedCall | None = None
         self.peer: str = "a client"
+        self.host: str = ""  # where it is; nothing, if that is here
 
     # How a client comes and goes.
 
@@ -88,6 +89,7 @@ class Client(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         self.peer = _describe(transport)
+        self.host = getattr(transport.getPeer(), "host", "")
         self._hurry = self._reactor.callLater(self._limits.patience, self._tooLate)
         self._server.came(self)
 

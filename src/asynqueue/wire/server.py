@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from typing_extensions import Self
 
-from asynqueue.core.serving import Limits
+from asynqueue.core.serving import Limits, unwelcome
 from asynqueue.delay import installedReactor
 from asynqueue.errors import AuthenticationError
 from asynqueue.wire import keys
@@ -58,7 +58,7 @@ class WireServer:
         self._silence = checked(silence)
         self._reactor = reactor
         self._methods = {name: bound(each, self.universe) for name, each in methods(type(self.universe)).items()}
-        self._strangers: dict[Client, None] = {}  # in the order in which they came
+        self._strangers: dict[Client, str] = {}  # and where from, in the order in which they came
         self._clients: dict[Client, None] = {}
         self._port: IListeningPort | None = None
         self._stopping: list[Deferred[None]] = []
@@ -121,12 +121,12 @@ class WireServer:
         return Client(self, self._reactor, self.universe, self._methods, self._limits, self._silence)
 
     def came(self, client: Client) -> None:
-        """CLIENT, a stranger, has come. If it is one too many, the one that has been silent longest has to go."""
-        self._strangers[client] = None
+        """CLIENT, a stranger, has come. If it is one too many, one has to go."""
+        self._strangers[client] = client.host
         if len(self._strangers) > self._limits.strangers:
-            first = next(iter(self._strangers))
+            first = unwelcome(self._strangers)
             del self._strangers[first]
-            first.refuse("too many have not proved themselves, and it is the first of them")
+            first.refuse("too many have not proved themselves, and it is the first from where most are")
 
     def proved(self, client: Client) -> bool:
         """CLIENT has proved itself. False if there are too many already."""
