@@ -34,7 +34,7 @@ AHEAD = 16
     metavar="DESCRIPTION",
     help="Draw at the `mcm worker` there, not here; several share the rows.",
 )
-@click.option("-k", "key", metavar="FILE", help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY says.")
+@click.option("-k", "key", metavar="FILE", help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY_FILE names it.")
 @click.option(
     "-N",
     "limit",

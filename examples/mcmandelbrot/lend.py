@@ -13,7 +13,7 @@ from mcmandelbrot.errors import ServingError
     "-k",
     "--key-file",
     metavar="FILE",
-    help="What both sides have to have: a file that nobody else can read. Else ASYNQUEUE_WIRE_KEY says.",
+    help="What both sides have to have: a file that nobody else can read. Else ASYNQUEUE_WIRE_KEY_FILE names it.",
 )
 @click.option(
     "-w",
@@ -51,7 +51,7 @@ def lend(key_file: str | None, workers: int | None, description: str) -> None:
     async def work(queue: TileQueue) -> None:
         server = WireServer(description, Painter(queue), key=key_file)
         if server.key is None and not description.startswith("tls:"):
-            raise ServingError("there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY")
+            raise ServingError("there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE")
         await queue.update(prepare)
         await server.start()
         click.echo(f"{number} worker{'s' if number > 1 else ''} at {description}; Ctrl-C ends it")

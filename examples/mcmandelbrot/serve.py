@@ -43,7 +43,7 @@ from mcmandelbrot.errors import ServingError
     "-k",
     "--key-file",
     metavar="FILE",
-    help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY says.",
+    help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY_FILE names it.",
 )
 @click.option(
     "-w",

@@ -333,4 +333,4 @@ class TestOtherMachines:
         command = [*MCM, "worker", f"unix:{tmp_path / 'socket'}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "mcm: there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY\n"
+        assert done.stderr == "mcm: there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE\n"
