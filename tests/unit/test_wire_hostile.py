@@ -113,7 +113,7 @@ async def attacked(directory: Path, limits: Limits | None = None) -> AsyncIterat
         async with WireQueue(place, Things, key=manager.key) as another:
             assert await another.call(Things.add, 2) == 3
         assert not target.crater.exists(), "something was unpickled"
-        assert target.memory - before < 24 * MEGABYTE, "memory is flat"
+        await until(lambda: target.memory - before < 24 * MEGABYTE)  # flat, when it has heard who has left
         await manager.shutdown()
 
 
@@ -340,7 +340,8 @@ class TestWithTheKey:
 
     @inLoop
     async def test_who_leaves_in_the_middle_of_a_large_answer_leaves_nothing(self, tmp_path: Path) -> None:
-        large = encode(m.Call(1, False, pack("big", False, dumps(((20 * MEGABYTE,), {})))))
+        size = 40 * MEGABYTE  # from 32 on, what is let go of goes back to the system, wherever it was
+        large = encode(m.Call(1, False, pack("big", False, dumps(((size,), {})))))
         async with attacked(tmp_path) as target:
             for _ in range(8):
                 with target.admitted() as connection:
