@@ -76,6 +76,7 @@ class SchedulerSide(SchedulerPlugin):
         self._placement.update(session, number, payload, workers if ephemeral else None, resident)
         first = await self._catchUp(session, number, workers[0])
         if first is None:
+            await self._missing(workers[0])
             return None
         others = await asyncio.gather(*(self._catchUp(session, number, worker) for worker in workers[1:]))
         return [first, *(outcome for outcome in others if outcome is not None)]
@@ -130,6 +131,13 @@ class SchedulerSide(SchedulerPlugin):
         except OSError:
             return None
         return tuple(outcome)
+
+    async def _missing(self, worker: str) -> None:
+        """Wait until the scheduler misses WORKER, which is dead: or what comes next would be sent there."""
+        for _ in range(100):
+            if worker not in self._scheduler.workers:
+                return
+            await asyncio.sleep(0.01)
 
     def _tell(self, worker: str, what: str, **message: Any) -> None:
         if worker in self._scheduler.workers:

@@ -270,6 +270,8 @@ class Session:
             unstarted = await self._within(getattr(self._client.scheduler, op("recall"))(session=self._id, calls=calls))
         except Exception:  # the scheduler is lost: that is told of elsewhere
             return
+        if unstarted is None:  # as Dask has it when the connection ends just then
+            return
         for call in calls:
             if call in unstarted:
                 self._forget(call, ("Recalled", 0.0, None, []))
