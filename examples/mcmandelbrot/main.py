@@ -15,6 +15,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
 import click
 
@@ -69,7 +70,7 @@ def _misspelt(given: list[str]) -> str | None:
     if given[0].isalpha():
         return f"there is no command {given[0]}"
     options = {option for parameter in draw.params for option in parameter.opts} | {"--help"}
-    for argument in given:
+    for argument in takewhile("--".__ne__, given):
         option = argument.partition("=")[0]
         if option.startswith("--") and option not in options:
             return f"there is no option {option}"

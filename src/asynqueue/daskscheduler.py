@@ -19,6 +19,9 @@ from distributed.protocol.pickle import dumps
 from asynqueue.core.placement import Placement
 from asynqueue.daskside import PROTOCOL, Outcome, op, settle
 
+MISSED = 1.0
+"""Seconds within which a scheduler misses a worker that is dead: it hears that from the connection."""
+
 
 class SchedulerSide(SchedulerPlugin):
     """Our part at the scheduler."""
@@ -33,6 +36,7 @@ class SchedulerSide(SchedulerPlugin):
         self._placement = Placement()
         self._notices: dict[str, _Notices] = {}
         self._joined = asyncio.Event()
+        self._left = asyncio.Event()
         for handler in (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave):
             scheduler.handlers[op(handler.__name__)] = handler
 
@@ -106,6 +110,7 @@ class SchedulerSide(SchedulerPlugin):
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """There are fewer, and what had started there is lost."""
+        self._left.set()
         lost = self._placement.workerLost(worker)
         for session, notices in self._notices.items():
             notices.lost += lost.get(session, [])
@@ -133,11 +138,16 @@ class SchedulerSide(SchedulerPlugin):
         return tuple(outcome)
 
     async def _missing(self, worker: str) -> None:
-        """Wait until the scheduler misses WORKER, which is dead: or what comes next would be sent there."""
-        for _ in range(100):
-            if worker not in self._scheduler.workers:
+        """Wait until the scheduler misses WORKER, which is dead: or what comes next would be sent there.
+
+        One that it does not miss soon is there after all.
+        """
+        while worker in self._scheduler.workers:
+            self._left.clear()
+            try:
+                await asyncio.wait_for(self._left.wait(), MISSED)
+            except asyncio.TimeoutError:
                 return
-            await asyncio.sleep(0.01)
 
     def _tell(self, worker: str, what: str, **message: Any) -> None:
         if worker in self._scheduler.workers:

@@ -28,8 +28,6 @@ class Residents:
         """
         call = task.call
         f: object = call.f
-        if not (self._known or task.update):
-            return self._callees.dump(f, call.args, call.kw, describe=call.__str__), None
         owner = _ownerOf(f) if task.update else None
         if self._known or owner is not None:
             known = self._known.get(id(getattr(f, "__self__", f)))

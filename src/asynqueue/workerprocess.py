@@ -32,15 +32,13 @@ from zope.interface import implementer
 
 from asynqueue import closings, reactoruniverse, universe
 from asynqueue.core import messages as m
+from asynqueue.core import shelf
 from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
 from asynqueue.parcels import Parcels, pair
 from asynqueue.permits import PermitOffice
 from asynqueue.pipe import Pipe
 from asynqueue.preload import preloadFarSide
-
-KEEP = 1.0
-"""Seconds without anything large after which the memory that was kept for more of it is given back."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -80,7 +78,6 @@ class WorkerProcess:
         self._hungUp = False
         self._saidGoodbye = False
         self._grace: Any = None
-        self._sendsLarge = False  # it did, or received, since it was last looked at
         self._tidying: Any = None
         self._permits = PermitOffice()
         ends = pair()
@@ -183,16 +180,14 @@ class WorkerProcess:
 
     def _parcelsUsed(self) -> None:
         """Something large has crossed, for which memory may be kept."""
-        self._sendsLarge = True
-        if self._tidying is None and not self._hungUp:
-            self._tidying = self._reactor.callLater(KEEP, self._tidy)
+        if self._tidying is not None:
+            self._tidying.reset(shelf.KEEP)
+        elif not self._hungUp:
+            self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 
     def _tidy(self) -> None:
         self._tidying = None
-        if self._sendsLarge:
-            self._parcelsUsed()
-            self._sendsLarge = False
-        elif self._parcels is not None:
+        if self._parcels is not None:
             self._parcels.tidy()
             self.link.say(m.Tidy())
 

@@ -36,6 +36,8 @@ class Lending(RuleBasedStateMachine):
             assert sum(self.lent.values()) + size > LIMIT or len(self.lent) == MOST, "what has room is kept"
             return
         for n in gone:
+            left = [*self.lent.values(), *self.free.values()]
+            assert sum(left) + size > LIMIT or len(left) == MOST, "no more give way than have to"
             del self.free[n]  # nothing that is lent gives way
         self.lent[self.last] = size
 

@@ -214,6 +214,14 @@ class TestADeferatorOfAnAsynchronousIterator:
         assert resultOf(d) == list(range(300))
 
 
+def itemsThatTell(closed: list[str]) -> Iterator[int]:
+    """0, 1, 2; and CLOSED is told when it is."""
+    try:
+        yield from range(3)
+    finally:
+        closed.append("finally")
+
+
 class TestAPrefetcherator:
     def test_tells_with_each_item_whether_more_are_left(self, clock: Clock) -> None:
         p = Prefetcherator[str](reactor=clock)
@@ -302,15 +310,8 @@ class TestAPrefetcherator:
 
     def test_is_what_a_deferator_can_be_made_of(self, clock: Clock) -> None:
         closed: list[str] = []
-
-        def items() -> Iterator[int]:
-            try:
-                yield from range(3)
-            finally:
-                closed.append("finally")
-
         p = Prefetcherator[int](reactor=clock)
-        p.setup(items)
+        p.setup(itemsThatTell, closed)
         d = drain(clock, Deferator(p, reactor=clock))
         for _ in range(5):
             clock.advance(0)
@@ -318,15 +319,8 @@ class TestAPrefetcherator:
 
     def test_ends_with_the_deferator_it_was_made_into(self, clock: Clock) -> None:
         closed: list[str] = []
-
-        def items() -> Iterator[int]:
-            try:
-                yield from range(3)
-            finally:
-                closed.append("finally")
-
         p = Prefetcherator[int](reactor=clock)
-        p.setup(items)
+        p.setup(itemsThatTell, closed)
         deferator = Deferator(p, reactor=clock)
         deferator.stop()
         assert closed == ["finally"]

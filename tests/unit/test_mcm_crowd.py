@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from mcmandelbrot.explorer import crowd as module
-from mcmandelbrot.explorer import visitor
 from mcmandelbrot.explorer.crowd import Crowd, Doing, Full
 
 
@@ -97,10 +93,3 @@ def test_who_has_just_come_does_not_go_for_the_next_one_of_many() -> None:
             full.enter(8, address)
     assert full.enter(8, "c") == 7, "but for another from there"
     assert full.enter(9, "d") == 8, "and for one from where nobody is"
-
-
-def test_the_examples_of_the_docstrings_hold() -> None:
-    for each in module, visitor:
-        results = doctest.testmod(each)
-        assert results.attempted
-        assert not results.failed

@@ -68,6 +68,11 @@ def test_without_arguments_it_says_how_to_go_on(capfd: pytest.CaptureFixture[str
     assert all(way in err for way in ("mcm -o mandelbrot.png 2000", "mcm serve", "mcm --help"))
 
 
+def test_what_follows_two_dashes_is_no_option(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-o", "/nonexistent/m.png", "--", "100", "-0.5", "0", "1"]) == 2
+    assert "cannot write '/nonexistent/m.png'" in capfd.readouterr().err
+
+
 def test_a_first_argument_that_names_a_command_calls_for_it(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

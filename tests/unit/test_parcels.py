@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from asynqueue import ProcessQueue, workerprocess
+from asynqueue import ProcessQueue
 from asynqueue.callees import FarCallees, NearCallees
 from asynqueue.core import messages as m
+from asynqueue.core import shelf
 from asynqueue.core.framing import encode
 from asynqueue.core.shelf import MOST
 from asynqueue.link import Link
@@ -184,7 +185,7 @@ async def test_a_queue_s_arguments_results_and_items_go_there_and_back() -> None
 async def test_memory_that_is_kept_is_given_back_on_both_sides_when_nothing_large_is_sent_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workerprocess, "KEEP", 0.01)
+    monkeypatch.setattr(shelf, "KEEP", 0.01)
     async with ProcessQueue(1) as queue:
         await queue.call(echo, bytes(8 * LARGE))
         while (await queue.call(sharedMemory)) or sharedMemory():

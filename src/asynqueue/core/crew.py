@@ -251,9 +251,7 @@ class Crew:
             return None
         freest: Member | None = None
         for cls in self._classes.values():
-            if not cls.room:
-                continue
-            worker = cls.freest()
+            worker = cls.freest() if cls.room else None
             if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
                 freest = worker
         if freest is None or freest.cls is None:

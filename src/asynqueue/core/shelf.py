@@ -12,6 +12,9 @@ from __future__ import annotations
 LIMIT = 100 << 20
 """The most bytes of memories that one side keeps."""
 
+KEEP = 1.0
+"""Seconds without anything large after which a side is to `clear`."""
+
 MOST = 8
 """The most memories that one side keeps, each of which is a descriptor on either side."""
 

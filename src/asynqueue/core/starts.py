@@ -17,6 +17,7 @@ those that started and have no answer are charged.
 included. So every call that was sent in full and has no answer may have started, and all of them are charged; what
 was not sent in full was never started. That is more than may be right, never less, so no call is started more often
 than it may be. It is little more, too: a worker whose calls are slow is not sent more than it runs at once.
+
 What was recalled either comes back or has started. Until that is known of each, a far side is given nothing more: what
 came after the recall would start there, and go before what comes back.
 """
