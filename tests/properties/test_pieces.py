@@ -71,6 +71,13 @@ def test_what_comes_is_in_pieces_when_it_is_large_and_that_is_wanted(
     assert decoder._held == 0
 
 
+def test_what_is_put_at_the_beginning_comes_first() -> None:
+    pieces = Pieces([b"cd", b"e"])
+    pieces.begin(b"ab")
+    assert len(pieces) == 5
+    assert (pieces.read(3), pieces.read()) == (b"abc", b"de")
+
+
 def test_what_is_put_by_counts_towards_the_limit() -> None:
     decoder = Decoder(1 << 16, 3 * BLOCK, piecemeal=True)
     with pytest.raises(FrameError, match=f"exceed the limit of {3 * BLOCK} bytes"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 import pytest
 
 from asynqueue.core.fairness import FAIR, FRONT, LAST, NEXT, RETURNED, FairQueue, Place, weight
@@ -90,6 +92,18 @@ def test_what_was_removed_is_forgotten_while_others_go() -> None:
             queue.remove(task)
             queue.validate()
         assert order(queue) == list(range(1, 46))
+
+
+def test_what_was_removed_is_let_go_of_though_the_first_of_its_flow_stays() -> None:
+    queue = queueOf(Task(0, CALL))
+    removed = []
+    for number in range(1, 100):
+        task = Task(number, CALL)
+        queue.add(task)
+        queue.remove(task)
+        removed.append(ref(task))
+        del task
+        assert sum(task() is not None for task in removed) <= 1
 
 
 def test_what_is_left_keeps_its_order_when_others_are_forgotten() -> None:

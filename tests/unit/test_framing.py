@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import pack
+from typing import Any
 
 import pytest
 
@@ -176,3 +177,63 @@ def test_large_payloads_may_come_at_the_same_time_and_what_is_held_is_let_go_of(
         assert message.payload.read() == bytes((number,)) * (2 * BLOCK + 17)
     assert len(heard) == 2
     assert decoder._held == 0
+
+
+def part(number: int, size: int) -> bytes:
+    """A frame with SIZE bytes of the beginning of message NUMBER."""
+    return pack("<IBQ", 8 + size, PART, number) + bytes(size)
+
+
+def test_what_is_put_by_begins_with_a_whole_block() -> None:
+    decoder = Decoder(piecemeal=True)
+    for _ in range(2):
+        assert decoder.feed(part(1, BLOCK // 2)) == []
+    decoder.validate()
+    (message,) = decoder.feed(encode(m.Failed(1, b"x")))
+    assert isinstance(message, m.Failed)
+    assert isinstance(message.payload, Pieces)
+    assert message.payload.read() == bytes(BLOCK) + b"x"
+
+
+def test_whether_a_message_is_wanted_is_asked_of_each_part_and_one_that_is_not_is_not_given() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def wanted(number: int, held: int) -> bool:
+        asked.append((number, held))
+        return number != 2
+
+    decoder = Decoder(wanted=wanted)
+    for number in (1, 2, 2, 1):
+        assert decoder.feed(part(number, 100)) == []
+        decoder.validate()
+    each = PART_COST + 100
+    assert asked == [(1, each), (2, 2 * each), (1, each + 100)], "of what was dropped it is not asked again"
+    assert decoder.feed(encode(m.Failed(1, b"x"))) == [m.Failed(1, bytes(200) + b"x")]
+    assert decoder.feed(encode(m.Failed(2, b"x"))) == []
+    assert decoder.feed(encode(m.Failed(2, b"x"))) == [m.Failed(2, b"x")], "which is another"
+    assert decoder._held == 0
+
+
+def test_who_asks_whether_a_message_is_wanted_may_end_it_all() -> None:
+    def wanted(number: int, held: int) -> bool:
+        raise FrameError(f"message {number} with {held} bytes")
+
+    decoder = Decoder(wanted=wanted)
+    with pytest.raises(FrameError, match=rf"^message 7 with {PART_COST + 1} bytes$"):
+        decoder.feed(part(7, 1))
+    with pytest.raises(FrameError, match="what follows a bad frame"):
+        decoder.feed(b"")
+
+
+@pytest.mark.parametrize("size", [100, BLOCK + 100])
+def test_what_has_come_of_a_message_may_be_let_go_of(size: int) -> None:
+    decoder = Decoder(2 * BLOCK, piecemeal=True)
+    for number in (1, 2):
+        decoder.feed(part(number, size) + part(number, 50))
+    decoder.drop(1)
+    decoder.validate()
+    decoder.drop(3)
+    assert decoder._held == PART_COST + size + 50
+    others: list[Any] = decoder.feed(encode(m.Failed(1, b"x")) + encode(m.Failed(2, b"x")) + encode(m.Failed(3, b"x")))
+    assert [message.id for message in others] == [2, 3]
+    decoder.validate()

@@ -54,8 +54,7 @@ class TestThreadsThatWait:
     def test_nobody_is_woken_who_does_not_wait(self) -> None:
         h = Handover[int](4)
         assert not h.put(1)
-        assert not h.readersDue()
-        assert not h.writersDue()
+        assert (h.readersDue(), h.writersDue()) == (False, False)
 
     def test_a_writer_is_woken_when_half_of_it_is_gone(self) -> None:
         h = Handover[int](4)

@@ -76,6 +76,11 @@ def test_an_iterator_without_items_ends_at_once(i: Inflow) -> None:
     assert not i.more
 
 
+def test_who_looks_ahead_in_an_iterator_without_items_is_told_that_there_is_none(i: Inflow) -> None:
+    i.ask(lookahead=True)
+    assert i.over() == [Known(), Finish(None), Ended(True)]
+
+
 def test_an_error_comes_after_the_items_before_it(i: Inflow) -> None:
     error = ValueError()
     i.arrived(["a"])
@@ -142,6 +147,21 @@ def test_an_item_that_is_not_waited_for_any_more_stays_the_next(i: Inflow) -> No
     assert i.ask() == [Deliver("a"), Grant(1)]
 
 
+def test_it_can_be_seen_whether_an_item_is_waited_for_and_whether_it_has_ended(i: Inflow) -> None:
+    seen = [(i.asked, i.ended)]
+    for event in (i.ask, i.unask, i.ask, lambda: i.arrived(["a"]), i.ask, i.over):
+        event()
+        seen.append((i.asked, i.ended))
+    waits = [False, True, False, True, False, True, False]
+    assert seen == [(wait, n == 6) for n, wait in enumerate(waits)]
+
+
+def test_what_is_stopped_is_not_waited_for(i: Inflow) -> None:
+    i.ask()
+    i.stop()
+    assert (i.asked, i.ended) == (False, True)
+
+
 def test_one_item_is_asked_for_at_a_time(i: Inflow) -> None:
     i.ask()
     with pytest.raises(ValueError, match=r"^an item is being waited for$"):
@@ -151,6 +171,8 @@ def test_one_item_is_asked_for_at_a_time(i: Inflow) -> None:
 def test_items_beyond_the_credit_are_refused(i: Inflow) -> None:
     with pytest.raises(ValueError, match="2 items came where 1 were granted"):
         i.arrived(["a", "b"])
+    with pytest.raises(ValueError, match="1 items came where 0 were granted"):
+        Inflow().arrived(["a"])
 
 
 def test_a_limit_that_forbids_lookahead_is_refused() -> None:
@@ -160,7 +182,7 @@ def test_a_limit_that_forbids_lookahead_is_refused() -> None:
 
 def test_the_far_side_sends_what_it_was_granted() -> None:
     outflow = Outflow()
-    assert not outflow.ready
+    assert (outflow.ready, outflow.ended) == (False, False)
     outflow.granted(2)
     assert outflow.ready
     outflow.sent(2)

@@ -79,6 +79,34 @@ def test_one_that_killed_once_may_be_made_again(p: Placement) -> None:
     assert p.starting("s", None, "w") == First(1, b"one", True)
 
 
+def test_a_worker_that_asked_again_and_started_a_call_did_not_die_of_an_update(p: Placement) -> None:
+    p.update("s", 1, b"one", ["w", "v"], False)
+    assert p.starting("s", "call", "w") == First(1, b"one", True)
+    p.update("s", 1, b"one", ["v"], False)
+    assert p.starting("s", "call", "w") == Start()
+    assert p.workerLost("w") == {"s": ["call"]}
+    p.starting("s", None, "v")
+    p.workerLost("v")
+    assert p.starting("s", None, "v") == First(1, b"one", True), "one has died of it"
+
+
+def test_any_number_may_die_of_an_update_that_they_had_before_it_was_known_to_kill(p: Placement) -> None:
+    p.update("s", 1, b"one", None, False)
+    for worker in range(DEATHS + 1):
+        p.starting("s", None, f"w{worker}")
+    for worker in range(DEATHS + 1):
+        assert p.workerLost(f"w{worker}") == {}
+    assert p.starting("s", None, "another") == Start()
+
+
+def test_who_was_lost_and_says_then_what_it_did_is_heard(p: Placement) -> None:
+    p.update("s", 1, b"one", None, False)
+    p.starting("s", None, "w")
+    p.workerLost("w")
+    p.updated("s", 1, "w")
+    assert p.starting("s", "call", "w") == Start()
+
+
 def test_a_fresh_worker_of_an_old_name_runs_the_updates_too(p: Placement) -> None:
     p.update("s", 1, b"one", None, False)
     p.starting("s", None, "w")

@@ -56,6 +56,7 @@ def test_a_call_reads_as_it_would_be_written() -> None:
 
 def test_a_call_that_cannot_be_read_is_described_all_the_same() -> None:
     assert "Awkward" in describe(Awkward(), (Awkward(), [Awkward()]))
+    assert describe(Awkward()).startswith("<Awkward ")
     assert describe(print, (10**9999,)) == "print(<int: its repr raised ValueError>)"
 
 

@@ -466,9 +466,30 @@ def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
     s.hire(1, ("a",), ONE)
     for number in range(1, 10_100):
         s.submit(task(number, number))
-    assert len(s._crew._groupOf) <= 10_000
+        assert len(s._crew._groupOf) <= 10_000
     assert s.cancelSeries(17) == [Settle(17, Cancelled())]
     s.validate()
+
+
+class Named:
+    """A series that counts how often it is looked up."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __hash__(self) -> int:
+        self.looks += 1
+        return 1
+
+
+def test_who_may_run_a_series_is_not_found_anew_for_each_of_its_tasks() -> None:
+    s, series = Scheduler(), Named()
+    for number in range(1, 101):
+        s.hire(number, [number], ONE)
+    s.submit(task(1, series))
+    before, series.looks = series.looks, 0
+    s.submit(task(2, series))
+    assert series.looks < before / 10
 
 
 # Fairness between sets of workers.
@@ -563,6 +584,15 @@ def test_a_worker_that_leaves_keeps_its_iterators_to_their_end(s: Scheduler) -> 
     assert s.iterationEnded(1, 1) == [Stop(1)]
 
 
+def test_what_a_worker_held_that_stopped_all_the_same_goes_elsewhere_or_is_lost(s: Scheduler) -> None:
+    s.hire(1, (), Window(2, 2))
+    s.submit(task(1, retries=0))
+    s.submit(task(2))
+    s.detach(1, reassign=False)
+    assert s.stopped(1) == [Settle(1, Lost("the worker stopped"))]
+    assert assigned(s.hire(2, (), ONE)) == [(2, 2)]
+
+
 def test_what_a_worker_cannot_do_does_not_exist(s: Scheduler) -> None:
     s.hire(1, (), ONE)
     with pytest.raises(KeyError):
@@ -582,6 +612,16 @@ def test_shutdown_finishes_what_was_accepted_then_stops_every_worker(s: Schedule
     assert s.shutdown() == []
     assert s.stopped(1) == [Closed()]
     assert s.shutdown() == []
+
+
+def test_during_shutdown_too_who_waited_longest_goes_first(s: Scheduler) -> None:
+    for number in (1, 2, 3):
+        s.hire(number, (), ONE)
+        s.submit(task(number))
+    s.shutdown()
+    s.finished(2, DONE)
+    s.finished(1, DONE)
+    assert assigned(s.lost(3)) == [(2, 3)]
 
 
 def test_shutdown_refuses_what_nobody_can_run(s: Scheduler) -> None:
@@ -680,8 +720,29 @@ def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Sche
     assert s.look() == []  # it was asked, and has started what it did not give back
     assert assigned(s.finished(1, Recalled())) == [(2, 1)]
     assert s.look() == []  # the first one has given it back
-    s.finished(2, DONE)
+    s.submit(task(2, "nobody's"))
+    assert s.cancel(2) == [Settle(2, Cancelled())]
+    assert s.finished(2, DONE) == [Settle(1, DONE)]
     assert not s.watching
+
+
+def test_a_worker_that_is_away_has_nothing_to_do_and_could_do_nothing_sooner(s: Scheduler) -> None:
+    for worker in (1, 2):
+        s.hire(worker, (), ONE)
+    s.submit(task(1))
+    s.resized(2, None)
+    assert s.look() == []
+    assert s.resized(2, ONE) == []
+    assert s.look() == [Recall(1)]
+
+
+def test_a_worker_is_asked_once_for_each_task_though_it_was_given_another_since(s: Scheduler) -> None:
+    s.hire(1, ["a", "b"], Window(2, 2))
+    s.hire(2, ["a"], ONE)
+    s.submit(task(1, "a"))
+    assert s.look() == [Recall(1)]
+    assert assigned(s.submit(task(2, "b"))) == [(1, 2)]
+    assert s.look() == []  # the first it has started, and the second is not for the other
 
 
 def test_a_plain_call_calls_nothing_back_from_a_slow_worker() -> None:

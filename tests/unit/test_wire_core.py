@@ -85,6 +85,8 @@ class TestServing:
         assert s.left() is None
         assert s.idle
         s.validate()
+        s.ended(1)  # which was let go of, and has come to its end all the same
+        s.validate()
         s.called(4, 9)
 
     def test_who_asks_for_more_than_the_limits_is_told_which(self) -> None:
@@ -125,6 +127,7 @@ class TestServing:
 class TestTap:
     def test_one_item_is_drawn_while_nothing_is_known_of_their_size(self) -> None:
         tap = Tap(1000)
+        tap.validate()
         tap.granted(5)
         assert tap.draw(0) == 1
 
@@ -216,6 +219,14 @@ class TestOutgoing:
             out.take(1)
             out.validate()
         assert (out.size, out.small, out.large) == (0, 0, 0)
+
+    def test_when_less_is_left_than_its_frames_cost_nothing_counts_any_more(self) -> None:
+        out = Outgoing(FRAME)
+        out.add(result(1, FRAME - 15))  # which is one byte too much for one frame
+        assert out.size == FRAME - 15
+        for large in (1, 0):
+            assert out.take(1)
+            assert (out.size, out.large) == (0, large)
 
     def test_what_was_said_of_a_call_is_withdrawn_unless_its_beginning_was_taken(self) -> None:
         out = Outgoing(FRAME)

@@ -60,8 +60,8 @@ class _Flow:
         self.tasks: deque[Task] = deque()
         self.gaps: set[int] = set()
 
-    def __len__(self) -> int:
-        return len(self.tasks) - len(self.gaps)
+    def __bool__(self) -> bool:
+        return len(self.tasks) > len(self.gaps)
 
     def head(self) -> Task:
         if self.gaps:

@@ -103,12 +103,11 @@ def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]
         return
     head = fixed.pack(*fields[:-1])
     number = _NUMBER.pack(fields[0])  # every message with a payload has its call's number first
-    room = frameLimit - max(len(head), len(number))
+    room = frameLimit - len(head)
     last: m.Payload = fields[-1]
     payload = last if isinstance(last, Pieces) else Pieces([bytes(last)])
-    if len(head) + len(payload) > frameLimit:
-        while len(payload) > room:
-            yield b"".join((_HEADER.pack(len(number) + room, PART), number, *payload.take(room)))
+    while len(payload) > room:
+        yield b"".join((_HEADER.pack(len(number) + room, PART), number, *payload.take(room)))
     yield b"".join((_HEADER.pack(len(head) + len(payload), kind), head, *payload.take(len(payload))))
 
 

@@ -176,10 +176,7 @@ class Inflow:
         """No further item is wanted."""
         if self._ended:
             return []
-        commands: list[Command] = []
-        if not self._known:
-            self._known = True
-            commands.append(Known())
+        commands: list[Command] = [] if self._known else [Known()]
         if not self._over:
             commands.append(Close())
         if self._asked:
@@ -207,12 +204,12 @@ class Inflow:
         return bool(self._ahead) and (self._over or self._promised)
 
     def _proceed(self) -> list[Command]:
+        if self._ended:
+            return []
         commands: list[Command] = []
         if not self._known and (self._ahead or self._over):
             self._known = True
             commands.append(Known())
-        if self._ended:
-            return commands
         if self._asked:
             if self._deliverable():
                 self._asked = False

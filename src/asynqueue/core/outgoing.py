@@ -29,7 +29,7 @@ class _Large:
 
     def __init__(self, frames: Iterator[bytes], size: int) -> None:
         self._frames = frames
-        self._frame = next(frames, None)
+        self._frame: bytes | None = next(frames)
         self.size = size
         self.begun = False
 
@@ -38,7 +38,7 @@ class _Large:
         frame, self._frame = self._frame, next(self._frames, None)
         assert frame is not None
         self.begun = True
-        self.size = max(0, self.size - len(frame)) if self._frame is not None else 0
+        self.size = max(0, self.size - len(frame))
         return frame, self._frame is not None
 
 
@@ -112,7 +112,7 @@ class Outgoing:
                 self._turns.append(number)
             taken.append(frame)
             length += len(frame)
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        return b"".join(taken)
 
     def unsent(self) -> set[int]:
         """The calls of which there is something that waits for its turn."""

@@ -81,7 +81,7 @@ class Pieces:
         while self._pieces and not line.endswith(b"\n"):
             piece = self._pieces[0]
             ends = next((n for n, byte in enumerate(piece, 1) if byte == 10), len(piece))
-            line += b"".join(self.take(ends))
+            line += self.take(ends)[0]
         return bytes(line)
 
 

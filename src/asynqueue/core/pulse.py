@@ -15,18 +15,16 @@ TICKS = 4
 class Pulse:
     """Of one peer, which is there to begin with."""
 
-    __slots__ = ("_heard", "_missed")
+    __slots__ = ("_silent",)
 
     def __init__(self) -> None:
-        self._heard = True
-        self._missed = 0
+        self._silent = 0  # ticks since it was heard
 
     def heard(self) -> None:
         """The peer has said something."""
-        self._heard = True
+        self._silent = 0
 
     def tick(self) -> bool:
         """One tick has passed. True if the peer is to be asked, False if it is not there."""
-        self._missed = 0 if self._heard else self._missed + 1
-        self._heard = False
-        return self._missed < TICKS - 1
+        self._silent += 1
+        return self._silent < TICKS
