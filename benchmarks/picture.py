@@ -9,20 +9,20 @@ from benchmarks.systems import System
 
 
 async def mcm(_: System) -> dict[str, float]:
-    """Two pictures, each on one worker and on two, and its rows drawn one after another in this process."""
+    """Two pictures, each on one worker and on two, and its bands drawn one after another in this process."""
     from mcmandelbrot.picture import Picture, View
-    from mcmandelbrot.worker import drawRow, prepare
+    from mcmandelbrot.worker import drawRows, prepare
 
     prepare()
     figures = {}
     for name, view in (
-        ("the whole set", View.around(2_000, -0.63, 0.0, 1.4, 1.2)),  # rows of half a millisecond
-        ("a deeper look", View.around(1_000, -0.7436, 0.1318, 0.006)),  # rows of some milliseconds
+        ("the whole set", View.around(2_000, -0.63, 0.0, 1.4, 1.2)),  # half a millisecond a row
+        ("a deeper look", View.around(1_000, -0.7436, 0.1318, 0.006)),  # some milliseconds a row
     ):
         picture = Picture(view)
         begun = perf_counter()
-        for row in range(view.height):
-            drawRow(picture, row)
+        for band in picture.bands(1):
+            drawRows(band)
         bare = perf_counter() - begun
         one, two = await _drawn(picture, 1), await _drawn(picture, 2)
         figures[f"mcm, {name}, two workers to one, times"] = one / two
@@ -34,6 +34,7 @@ async def _drawn(picture: object, workers: int) -> float:
     from twisted.internet import reactor
 
     from asynqueue import ProcessQueue
+    from mcmandelbrot.draw import AHEAD
     from mcmandelbrot.drawing import Drawing
     from mcmandelbrot.picture import Picture
     from mcmandelbrot.worker import prepare
@@ -43,5 +44,6 @@ async def _drawn(picture: object, workers: int) -> float:
         await queue.update(prepare, ephemeral=True)
         begun = perf_counter()
         file = open(os.devnull, "wb")  # noqa: SIM115  # the drawing closes it
-        await Drawing(picture, queue, file, ahead=16 * workers, drawn=lambda row: None, reactor=reactor).start()
+        bands, ahead = picture.bands(workers), AHEAD * workers
+        await Drawing(bands, queue, file, ahead=ahead, drawn=lambda band, rows: None, reactor=reactor).start()
         return perf_counter() - begun

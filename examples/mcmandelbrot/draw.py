@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 import click
 
 from mcmandelbrot.errors import DrawingError, Interrupted
-from mcmandelbrot.picture import DEFAULT_LIMIT, DEFAULT_STEEPNESS, Picture, View
+from mcmandelbrot.picture import DEFAULT_LIMIT, DEFAULT_STEEPNESS, Band, Picture, View
 from mcmandelbrot.target import namedFile, standardOutput
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from mcmandelbrot.worker import Ready, Row
+    from mcmandelbrot.worker import Ready, Rows
 
 MAX_WORKERS = 1000
 
-AHEAD = 16
-"""How many rows for each worker may be under way: enough that one slow row holds up no other worker."""
+AHEAD = 6
+"""How many bands for each worker may be under way: enough that one slow band holds up no other worker."""
 
 
 # A number may be negative, so what looks like an option and is none is an argument.
@@ -32,7 +32,7 @@ AHEAD = 16
     "machines",
     multiple=True,
     metavar="DESCRIPTION",
-    help="Draw at the `mcm worker` there, not here; several share the rows.",
+    help="Draw at the `mcm worker` there, not here; several share the picture.",
 )
 @click.option("-k", "key", metavar="FILE", help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY_FILE names it.")
 @click.option(
@@ -117,7 +117,7 @@ class Elsewhere(NamedTuple):
 class Hands(Protocol):
     """Who draws: a queue, and how its workers get ready."""
 
-    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]: ...
+    def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]: ...
 
     def prepare(self) -> Awaitable[Sequence[Ready]]: ...
 
@@ -146,13 +146,14 @@ def _run(picture: Picture, file: BinaryIO, workers: int | None, elsewhere: Elsew
         ready = await queue.prepare()
         tally = Tally(len(ready))
 
-        def drawn(row: Row) -> None:
-            tally.count(row)
-            progress.advance()
+        def drawn(band: Band, rows: Rows) -> None:
+            tally.count(rows)
+            progress.advance(band.rows)
 
         started = perf_counter()
         progress.say("drawing")
-        await Drawing(picture, queue, file, ahead=AHEAD * tally.workers, drawn=drawn, reactor=reactor).start()
+        bands = picture.bands(tally.workers)
+        await Drawing(bands, queue, file, ahead=AHEAD * tally.workers, drawn=drawn, reactor=reactor).start()
         return summary(picture.view, tally, ready, started - opened, perf_counter() - started)
 
     with closing(ProgressBar(picture.view.height, quiet)) as progress:

@@ -1,49 +1,50 @@
-"""One picture on its way from a queue to a file: a call a row, the rows in order again, a PNG writer fed with them.
+"""One picture on its way from a queue to a file: a call a band, the bands in order again, a PNG writer fed with them.
 
-How to think about it: rows are *called for*, *drawn*, and *handed over* to the writer, each in its own order but the
-first and last from top to bottom. An `OrderedItemProducer` does the handing over, and says of each row when that is
-done and there is room for more. At most AHEAD rows are called for and not handed over, wherever in between they are.
-That bounds the memory, and keeps the workers busy while one slow row holds up the ones below it. A slow disk or a
-stalled pipe lets no more rows be handed over, and so slows the workers down.
+How to think about it: bands are *called for*, *drawn*, and *handed over* to the writer, each in its own order but the
+first and last from top to bottom. An `OrderedItemProducer` does the handing over, and says of each band when that is
+done and there is room for more. At most AHEAD bands are called for and not handed over, wherever in between they are.
+That bounds the memory, and keeps the workers busy while one slow band holds up the ones below it. A slow disk or a
+stalled pipe lets no more bands be handed over, and so slows the workers down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue import DeferredTracker, OrderedItemProducer, ThreadLooper
-from mcmandelbrot.picture import Picture
-from mcmandelbrot.worker import Row, drawRow
+from mcmandelbrot.picture import Band
+from mcmandelbrot.worker import Rows, drawRows
 from mcmandelbrot.writer import writePicture
 
 
-class RowQueue(Protocol):
+class BandQueue(Protocol):
     """What a drawing needs of a `TaskQueue`."""
 
-    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]: ...
+    def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]: ...
 
 
 class Drawing:
-    """Draws PICTURE through QUEUE into FILE, which it closes, with at most AHEAD rows under way to the writer.
+    """Draws BANDS, all of a picture, through QUEUE into FILE, which it closes.
 
-    Half as many wait for the writer at most. DRAWN is called with each row, in the order in which they are drawn.
+    At most AHEAD of them are under way to the writer, and half as many wait for it at most. DRAWN is called with each
+    and what came of it, in the order in which they are drawn.
     """
 
     def __init__(
         self,
-        picture: Picture,
-        queue: RowQueue,
+        bands: Sequence[Band],
+        queue: BandQueue,
         file: BinaryIO,
         *,
         ahead: int,
-        drawn: Callable[[Row], None],
+        drawn: Callable[[Band, Rows], None],
         reactor: Any,  # a reactor with threads: no one of Twisted's interfaces says all that this takes
     ) -> None:
-        self._picture = picture
+        self._bands = bands
         self._queue = queue
         self._file = file
         self._ahead = ahead
@@ -51,14 +52,14 @@ class Drawing:
         # Its own thread, not one of a pool that is waited for: where a reader of our standard output has stalled, the
         # writer is stuck, and that must not keep the program from ending.
         self._thread = ThreadLooper(reactor=reactor)
-        self._rows = OrderedItemProducer[bytes](limit=max(1, ahead // 4), thread=self._thread, reactor=reactor)
+        self._pixels = OrderedItemProducer[bytes](limit=max(1, ahead // 4), thread=self._thread, reactor=reactor)
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._ended = False
 
     def start(self) -> Deferred[None]:
         """Begin; the Deferred fires when the file is complete. To cancel it is to stop drawing.
 
-        It fails with whatever first went wrong, in a row or in writing. After that, as after a cancel, nothing
+        It fails with whatever first went wrong, in a band or in writing. After that, as after a cancel, nothing
         more is called for, no call is left and the file is being closed, incomplete.
         """
         Deferred.fromCoroutine(self._draw()).addCallbacks(self._finish, self._fail)
@@ -66,24 +67,24 @@ class Drawing:
 
     async def _draw(self) -> None:
         handingOver = DeferredTracker()
-        self._rows.start(writePicture, self._picture.view, self._file)
-        for row in range(self._picture.view.height):
+        self._pixels.start(writePicture, self._bands[0].picture.view, self._file)
+        for band in self._bands:
             await handingOver.deferUntilFewer(self._ahead)
-            if not self._rows.wanted:
+            if not self._pixels.wanted:
                 break
-            handingOver.put(self._rows.produceItem(self._call, row))
-        await self._rows.stop()
+            handingOver.put(self._pixels.produceItem(self._call, band))
+        await self._pixels.stop()
 
-    def _call(self, row: int) -> Deferred[bytes]:
-        return self._queue.call(drawRow, self._picture, row).addCallbacks(self._arrive, self._failRow)
+    def _call(self, band: Band) -> Deferred[bytes]:
+        return self._queue.call(drawRows, band).addCallbacks(self._arrive, self._failBand, (band,))
 
-    def _arrive(self, row: Row) -> bytes:
-        self._drawn(row)
-        return row.pixels
+    def _arrive(self, rows: Rows, band: Band) -> bytes:
+        self._drawn(band, rows)
+        return rows.pixels
 
-    def _failRow(self, reason: Failure) -> Failure:
+    def _failBand(self, reason: Failure) -> Failure:
         if not reason.check(CancelledError):  # which has its reason elsewhere
-            self._fail(reason)  # at once: neither the rows above it nor the writer are waited for
+            self._fail(reason)  # at once: neither the bands above it nor the writer are waited for
         return reason
 
     def _finish(self, _: None) -> None:
@@ -98,5 +99,5 @@ class Drawing:
 
     def _stop(self) -> None:
         self._ended = True
-        self._rows.stop().addErrback(lambda _: None).cancel()
+        self._pixels.stop().addErrback(lambda _: None).cancel()
         self._thread.stop()

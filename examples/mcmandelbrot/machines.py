@@ -20,12 +20,11 @@ from asynqueue.errors import AsynQueueError, WorkerLost
 from asynqueue.interfaces import Resignator
 from asynqueue.wire import Method, WireWorker, WireWorkerUniverse
 from mcmandelbrot import worker
-from mcmandelbrot.explorer.tile import Band
-from mcmandelbrot.picture import Picture
-from mcmandelbrot.worker import Ready, Row
+from mcmandelbrot.picture import Band
+from mcmandelbrot.worker import Ready, Rows
 
 CONCURRENT = 32
-"""How many rows a machine has at once: enough for as many cores."""
+"""How many bands a machine has at once: enough for as many cores."""
 
 
 class Painter(WireWorkerUniverse):
@@ -38,13 +37,13 @@ class Painter(WireWorkerUniverse):
         """Have every process here load what it needs."""
         return self._queue.update(worker.prepare, ephemeral=True)
 
-    def drawRow(self, picture: Picture, row: int) -> Deferred[Row]:
-        """Draw row number ROW of PICTURE."""
-        return self._queue.call(worker.drawRow, picture, row)
+    def drawRows(self, band: Band) -> Deferred[Rows]:
+        """The pixels of BAND, of a picture."""
+        return self._queue.call(worker.drawRows, band)
 
-    def drawBand(self, band: Band) -> Deferred[bytes]:
-        """Draw BAND of a tile."""
-        return self._queue.call(worker.drawBand, band)
+    def drawLevels(self, band: Band) -> Deferred[bytes]:
+        """The levels of BAND, of a tile."""
+        return self._queue.call(worker.drawLevels, band)
 
     def palettes(self) -> Deferred[dict[str, bytes]]:
         """Every palette."""
@@ -107,13 +106,13 @@ class Processes:
     def prepare(self) -> Deferred[list[Ready]]:
         """Have every process get ready; what it says.
 
-        Only those that there are: one that comes later, for one that died, prepares itself when it gets its first row.
+        Only those that there are: one that comes later, for one that died, prepares itself when it gets its first band.
         """
         return self._queue.update(worker.prepare, ephemeral=True)
 
-    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
-        """Have one of them draw a row."""
-        return self._queue.call(f, picture, row)
+    def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]:
+        """Have one of them draw BAND."""
+        return self._queue.call(f, band)
 
     def shutdown(self) -> Deferred[None]:
         """Let them go when they have drawn what they were asked for."""
@@ -164,9 +163,9 @@ class Machines:
             failure.raiseException()
         return await self._prepare()
 
-    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
-        """Have one of them draw a row. Fails with `asynqueue.errors.WorkerLost` when there is none left."""
-        drawn = self._queue.call(f, picture, row, retries=len(self._machines))  # as often as one may be lost
+    def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]:
+        """Have one of them draw BAND. Fails with `asynqueue.errors.WorkerLost` when there is none left."""
+        drawn = self._queue.call(f, band, retries=len(self._machines))  # as often as one may be lost
         return drawn.addErrback(self._explain)
 
     def shutdown(self) -> Deferred[None]:

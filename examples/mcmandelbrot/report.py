@@ -1,7 +1,7 @@
 """What a run tells whoever started it, on standard error: how far it is, and what it took.
 
-A worker's *busy share* is the part of the drawing's time that it spent in rows, by its own clock. The *overhead a
-call* is the rest, of all workers, divided by the number of calls: all that a row cost beyond itself.
+A worker's *busy share* is the part of the drawing's time that it spent in bands, by its own clock. The *overhead a
+call* is the rest, of all workers, divided by the number of calls: all that a band cost beyond itself.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from attrs import Factory, define, field
 from tqdm import tqdm
 
 from mcmandelbrot.picture import View
-from mcmandelbrot.worker import Ready, Row
+from mcmandelbrot.worker import Ready, Rows
 
 
 @define
 class Tally:
-    """What the rows of a picture took, of WORKERS workers."""
+    """What the bands of a picture took, of WORKERS workers."""
 
     workers: int
     calls: int = field(default=0, init=False)
     busy: dict[int, float] = field(default=Factory(dict), init=False)
-    """Seconds in rows, by process."""
+    """Seconds in bands, by process."""
 
-    def count(self, row: Row) -> None:
-        """Count ROW in."""
+    def count(self, rows: Rows) -> None:
+        """Count the ROWS of a band in."""
         self.calls += 1
-        self.busy[row.pid] = self.busy.get(row.pid, 0.0) + row.seconds
+        self.busy[rows.pid] = self.busy.get(rows.pid, 0.0) + rows.seconds
 
     def shares(self, seconds: float) -> list[float]:
         """Each worker's busy share of SECONDS, the highest first; 0 for one that drew nothing."""
@@ -68,9 +68,9 @@ class ProgressBar:
         """What is going on now, in a word or two."""
         self._bar.set_description(what)
 
-    def advance(self) -> None:
-        """One more row is done."""
-        self._bar.update()
+    def advance(self, rows: int) -> None:
+        """So many more ROWS are done."""
+        self._bar.update(rows)
 
     def note(self, what: str) -> None:
         """Say something, be this quiet or not, that stays to be read."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcmandelbrot.picture import PALETTES, Picture
+from mcmandelbrot.picture import PALETTES, Band
 
 if TYPE_CHECKING:
-    from mcmandelbrot.explorer.tile import Band
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Ready(NamedTuple):
@@ -24,8 +26,8 @@ class Ready(NamedTuple):
     compiling: float
 
 
-class Row(NamedTuple):
-    """A row's PIXELS, three bytes each; the process that drew them, and for how long it was busy with them."""
+class Rows(NamedTuple):
+    """A band's PIXELS, three bytes each; the process that drew them, and for how long it was busy with them."""
 
     pixels: bytes
     pid: int
@@ -33,7 +35,7 @@ class Row(NamedTuple):
 
 
 def prepare() -> Ready:
-    """Load what `drawRow` needs, so that no row has to wait for it."""
+    """Load what `drawRows` needs, so that no band has to wait for it."""
     import numba  # noqa: F401  # loaded first, because only compiling is to be timed
 
     from mcmandelbrot import colour
@@ -46,33 +48,24 @@ def prepare() -> Ready:
     return Ready(os.getpid(), seconds if kernel.wasCompiled() else 0.0)
 
 
-def drawRow(picture: Picture, row: int) -> Row:
-    """Draw row number ROW of PICTURE."""
+def drawRows(band: Band) -> Rows:
+    """The pixels of BAND, row after row."""
     from mcmandelbrot.colour import paint
-    from mcmandelbrot.kernel import rowLevels
 
     started = perf_counter()
-    view = picture.view
-    levels = rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness)
-    pixels = paint(levels, picture.palette)
-    return Row(pixels, os.getpid(), perf_counter() - started)
+    pixels = b"".join([paint(levels, band.picture.palette) for levels in _levels(band)])
+    return Rows(pixels, os.getpid(), perf_counter() - started)
 
 
-def drawBand(band: Band) -> bytes:
+def drawLevels(band: Band) -> bytes:
     """The levels of BAND, in 65535ths as two bytes each, low byte first, row after row: a piece of a deflate stream.
 
     Pieces can be put one after another.
     """
     import numpy as np
 
-    from mcmandelbrot.kernel import rowLevels
-
-    picture, view = band.picture, band.picture.view
     deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
-    pieces: list[bytes] = []
-    for row in range(band.first, band.first + band.rows):
-        levels = rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness)
-        pieces.append(deflate.compress(np.rint(levels * 65535).astype("<u2").tobytes()))
+    pieces = [deflate.compress(np.rint(levels * 65535).astype("<u2").tobytes()) for levels in _levels(band)]
     pieces.append(deflate.flush(zlib.Z_SYNC_FLUSH))
     return b"".join(pieces)
 
@@ -82,3 +75,11 @@ def palettes() -> dict[str, bytes]:
     from mcmandelbrot.colour import colourMap
 
     return {palette: colourMap(palette).tobytes() for palette in PALETTES}
+
+
+def _levels(band: Band) -> Iterator[NDArray[np.float64]]:
+    from mcmandelbrot.kernel import rowLevels
+
+    picture, view = band.picture, band.picture.view
+    for row in range(band.first, band.first + band.rows):
+        yield rowLevels(view.left, view.level(row), view.step, view.width, picture.limit, picture.steepness)

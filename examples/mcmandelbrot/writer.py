@@ -1,6 +1,6 @@
-"""A PNG that is written from rows which come when they will.
+"""A PNG that is written from bands of rows which come when they will.
 
-pypng's writer takes an iterator and blocks: on the iterator while a row is missing, on the file while it cannot take
+pypng's writer takes an iterator and blocks: on the iterator while a band is missing, on the file while it cannot take
 more. So it is for a thread of its own.
 """
 
@@ -16,8 +16,20 @@ from mcmandelbrot.picture import View
 CHUNK = 2**16
 """Bytes of pixels after which what they compress to is written, so that it is on its way soon."""
 
+COMPRESSION = 2
+"""How hard zlib tries, from 1 to 9. What it takes, this process takes from the workers: of the time in which the kernel
+draws the whole set, 5 % up to level 3 and 9 % at 6, zlib's own choice; of a deeper look, 1.3 % at 2, 1.9 % at 3, and
+5.4 % at 6. Files are larger than at 6 by a quarter to a third, those of level 1 by a third to almost a half."""
 
-def writePicture(rows: Iterator[bytes], view: View, file: BinaryIO) -> None:
-    """Write the ROWS of VIEW, three bytes for each pixel, to FILE, and close it, also when they end early."""
+
+def writePicture(bands: Iterator[bytes], view: View, file: BinaryIO) -> None:
+    """Write the BANDS of VIEW, three bytes for each pixel, to FILE, and close it, also when they end early."""
     with file:
-        png.Writer(view.width, view.height, greyscale=False, chunk_limit=CHUNK).write(file, rows)
+        writer = png.Writer(view.width, view.height, greyscale=False, compression=COMPRESSION, chunk_limit=CHUNK)
+        writer.write_packed(file, _rows(bands, 3 * view.width))
+
+
+def _rows(bands: Iterator[bytes], length: int) -> Iterator[memoryview]:
+    for band in map(memoryview, bands):
+        for start in range(0, len(band), length):
+            yield band[start : start + length]

@@ -1,10 +1,11 @@
-"""What a drawing promises of its rows, in whatever order they are drawn, and however it ends."""
+"""What a drawing promises of its bands, in whatever order they are drawn, and however it ends."""
 
 from __future__ import annotations
 
 import io
 import threading
 from collections.abc import Callable
+from itertools import accumulate
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,8 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from mcmandelbrot.drawing import Drawing
-from mcmandelbrot.picture import Picture, View
-from mcmandelbrot.worker import Row
+from mcmandelbrot.picture import Band, Picture, View
+from mcmandelbrot.worker import Rows
 
 
 class Loop(Clock):
@@ -42,19 +43,26 @@ class HeldQueue:
     """A queue whose calls stay open until the test answers them."""
 
     def __init__(self) -> None:
-        self.open: dict[int, Deferred[Row]] = {}
-        self.called = 0
+        self.open: dict[int, Deferred[Rows]] = {}
+        self.bands: list[Band] = []
         self.cancelled: list[int] = []
 
-    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
-        assert row == self.called
-        self.called += 1
-        d: Deferred[Row] = Deferred(lambda _: self.cancelled.append(row))
-        self.open[row] = d
+    @property
+    def called(self) -> int:
+        return len(self.bands)
+
+    def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]:
+        number = len(self.bands)
+        self.bands.append(band)
+        d: Deferred[Rows] = Deferred(lambda _: self.cancelled.append(number))
+        self.open[number] = d
         return d
 
-    def answer(self, row: int, width: int) -> None:
-        self.open.pop(row).callback(Row(pixels(row, width), 1, 0.5))
+    def answer(self, number: int) -> None:
+        band = self.bands[number]
+        rows = range(band.first, band.first + band.rows)
+        drawn = b"".join(pixels(row, band.picture.view.width) for row in rows)
+        self.open.pop(number).callback(Rows(drawn, 1, 0.5))
 
 
 class KeptFile(io.BytesIO):
@@ -87,15 +95,15 @@ def pixels(row: int, width: int) -> bytes:
 
 
 class Setting:
-    """A drawing of WIDTH × HEIGHT pixels with all that surrounds it."""
+    """A drawing of pixels, WIDTH across, in bands of so many rows EACH, with all that surrounds it."""
 
-    def __init__(self, width: int, height: int, ahead: int, room: int | None = None) -> None:
-        self.width, self.height = width, height
+    def __init__(self, width: int, each: list[int], ahead: int, room: int | None = None) -> None:
         self.loop, self.queue, self.file = Loop(), HeldQueue(), KeptFile(room)
-        self.drawn: list[Row] = []
-        picture = Picture(View(width, height, 0.0, 0.0, 0.1))
+        self.drawn: list[Band] = []
+        picture = Picture(View(width, sum(each), 0.0, 0.0, 0.1))
+        bands = [Band(picture, first, rows) for first, rows in zip(accumulate(each, initial=0), each, strict=False)]
         self.done: list[Any] = []
-        drawing = Drawing(picture, self.queue, self.file, ahead=ahead, drawn=self.drawn.append, reactor=self.loop)
+        drawing = Drawing(bands, self.queue, self.file, ahead=ahead, drawn=self._note, reactor=self.loop)
         self.deferred = drawing.start()
         self.deferred.addBoth(self.done.append)
 
@@ -112,41 +120,48 @@ class Setting:
         while not self.done:
             self.loop.turn()
 
-    def answer(self, row: int) -> None:
-        self.queue.answer(row, self.width)
+    def answer(self, number: int) -> None:
+        self.queue.answer(number)
+
+    def _note(self, band: Band, rows: Rows) -> None:
+        assert len(rows.pixels) == 3 * band.rows * band.picture.view.width
+        self.drawn.append(band)
 
 
 sizes = st.integers(1, 30)
+heights = st.lists(st.integers(1, 4), min_size=1, max_size=30)
 
 
-@given(sizes, sizes, sizes, st.data())
-def test_rows_are_written_in_order_and_never_more_than_allowed_are_under_way(
-    width: int, height: int, ahead: int, data: st.DataObject
+@given(sizes, heights, sizes, st.data())
+def test_rows_are_written_in_order_and_never_more_bands_than_allowed_are_under_way(
+    width: int, each: list[int], ahead: int, data: st.DataObject
 ) -> None:
-    with Setting(width, height, ahead) as setting:
+    with Setting(width, each, ahead) as setting:
         queue = setting.queue
         answered: set[int] = set()
-        while len(answered) < height:
+        order: list[Band] = []
+        while len(answered) < len(each):
             while not queue.open:
                 setting.loop.turn()
             there = sorted(queue.open)  # which depends on how far the writer is: what is drawn may not
-            row = there[data.draw(st.integers(0, 1000)) % len(there)]
-            setting.answer(row)
-            answered.add(row)
-            unbroken = min(set(range(height + 1)) - answered)
+            number = there[data.draw(st.integers(0, 1000)) % len(there)]
+            setting.answer(number)
+            answered.add(number)
+            order.append(queue.bands[number])
+            unbroken = min(set(range(len(each) + 1)) - answered)
             assert queue.called <= unbroken + ahead
         setting.finish()
         assert setting.done == [None]
-        assert len(setting.drawn) == height
+        assert setting.drawn == order
         assert setting.file.closed
         gotWidth, gotHeight, rows, _ = png.Reader(bytes=setting.file.content).read()
-        assert (gotWidth, gotHeight) == (width, height)
-        assert [bytes(row) for row in rows] == [pixels(row, width) for row in range(height)]
+        assert (gotWidth, gotHeight) == (width, sum(each))
+        assert [bytes(row) for row in rows] == [pixels(row, width) for row in range(sum(each))]
 
 
-@given(sizes, sizes, st.data())
-def test_nothing_is_under_way_after_a_row_failed(height: int, ahead: int, data: st.DataObject) -> None:
-    with Setting(3, height, ahead) as setting:
+@given(heights, sizes, st.data())
+def test_nothing_is_under_way_after_a_band_failed(each: list[int], ahead: int, data: st.DataObject) -> None:
+    with Setting(3, each, ahead) as setting:
         failing = data.draw(st.sampled_from(sorted(setting.queue.open)))
         setting.queue.open.pop(failing).errback(ZeroDivisionError())
         assert setting.done.pop().check(ZeroDivisionError)
@@ -157,20 +172,21 @@ def test_nothing_is_under_way_after_a_row_failed(height: int, ahead: int, data: 
         assert setting.queue.called == called
 
 
-@given(sizes, sizes, st.data())
-def test_nothing_is_under_way_after_a_cancel(height: int, ahead: int, data: st.DataObject) -> None:
-    with Setting(3, height, ahead) as setting:
-        for row in data.draw(st.lists(st.sampled_from(sorted(setting.queue.open)), unique=True, max_size=height - 1)):
-            setting.answer(row)
+@given(heights, sizes, st.data())
+def test_nothing_is_under_way_after_a_cancel(each: list[int], ahead: int, data: st.DataObject) -> None:
+    with Setting(3, each, ahead) as setting:
+        there = st.sampled_from(sorted(setting.queue.open))
+        for number in data.draw(st.lists(there, unique=True, max_size=len(each) - 1)):
+            setting.answer(number)
         unanswered = sorted(setting.queue.open, reverse=True)
         setting.deferred.cancel()
         assert setting.done.pop().check(CancelledError)
         assert setting.queue.cancelled == unanswered
 
 
-@given(sizes, st.integers(1, 12), st.data())
-def test_no_more_than_allowed_wait_for_a_writer_that_is_stuck(height: int, ahead: int, data: st.DataObject) -> None:
-    with Setting(3, height, ahead) as setting:
+@given(heights, st.integers(1, 12), st.data())
+def test_no_more_than_allowed_wait_for_a_writer_that_is_stuck(each: list[int], ahead: int, data: st.DataObject) -> None:
+    with Setting(3, each, ahead) as setting:
         setting.file.stick()
         try:
             while setting.queue.open:
@@ -185,10 +201,10 @@ def test_no_more_than_allowed_wait_for_a_writer_that_is_stuck(height: int, ahead
 
 @pytest.mark.parametrize("room", [0, 40, 60])
 def test_a_full_disk_ends_the_drawing(room: int) -> None:
-    with Setting(3, 5, 2, room) as setting:
+    with Setting(3, [1] * 5, 2, room) as setting:
         while not setting.done:
-            for row in sorted(setting.queue.open):
-                setting.answer(row)
+            for number in sorted(setting.queue.open):
+                setting.answer(number)
             setting.loop.turn()
         assert setting.done.pop().check(OSError)
         assert setting.file.closed

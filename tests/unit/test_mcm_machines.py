@@ -29,8 +29,8 @@ from mcmandelbrot.explorer.server import Server
 from mcmandelbrot.explorer.tile import MAX_LIMIT, Tile
 from mcmandelbrot.explorer.visitor import SERIES
 from mcmandelbrot.machines import found
-from mcmandelbrot.picture import Picture, View
-from mcmandelbrot.worker import drawBand, drawRow, palettes, prepare
+from mcmandelbrot.picture import Band, Picture, View
+from mcmandelbrot.worker import drawLevels, drawRows, palettes, prepare
 from tests.explorerkit import CHEAP, DEEP, PICTURE, Site, levelsOf, readings
 from tests.workerkit import failureOf, inLoop, markAndHang, until
 
@@ -221,10 +221,10 @@ class TestFinding:
 class TestPatience:
     def test_what_a_tile_or_an_image_asks_for_is_brief_and_a_picture_of_ones_own_may_not_be(self) -> None:
         for tile in (Tile(2, -2, 0, 100), Tile(8, -48, -9, MAX_LIMIT)):
-            assert all(isBrief(CallSpec.of(drawBand, band)) for band in tile.bands())
+            assert all(isBrief(CallSpec.of(drawLevels, band)) for band in tile.bands())
         view = View.around(2000, -0.63, 0.0, 1.4, 1.2)
-        assert isBrief(CallSpec.of(drawRow, Picture(view, 1000), 5))
-        assert not isBrief(CallSpec.of(drawRow, Picture(view, 100_000), 5))
+        assert all(isBrief(CallSpec.of(drawRows, band)) for band in Picture(view).bands(2))
+        assert not isBrief(CallSpec.of(drawRows, Picture(view, 100_000).bands(2)[0]))
         assert isBrief(CallSpec.of(prepare))
 
     @inLoop
@@ -234,7 +234,7 @@ class TestPatience:
             assert isinstance(worker, PatientWorker)
             before = worker.process.pid
             endless = Picture(View.around(60_000, -0.63, 0.0, 1.4, 1.2), 10_000_000)
-            call = queue.call(partial(markAndHang, tmp_path / "marks"), endless)
+            call = queue.call(partial(markAndHang, tmp_path / "marks"), Band(endless, 0, 1))
             await until((tmp_path / "marks").exists)
             call.cancel()
             assert isinstance(await failureOf(call), CancelledError)

@@ -6,20 +6,20 @@ import pytest
 
 from mcmandelbrot.picture import View
 from mcmandelbrot.report import Tally, summary
-from mcmandelbrot.worker import Ready, Row
+from mcmandelbrot.worker import Ready, Rows
 
 VIEW = View(1000, 500, 0.0, 0.0, 0.1)
 
 
-def tally(workers: int, *rows: tuple[int, float]) -> Tally:
-    """A tally of rows, each drawn by a process in some seconds."""
+def tally(workers: int, *bands: tuple[int, float]) -> Tally:
+    """A tally of bands, each drawn by a process in some seconds."""
     counted = Tally(workers)
-    for pid, seconds in rows:
-        counted.count(Row(b"", pid, seconds))
+    for pid, seconds in bands:
+        counted.count(Rows(b"", pid, seconds))
     return counted
 
 
-def test_a_workers_share_is_its_time_in_rows() -> None:
+def test_a_workers_share_is_its_time_in_bands() -> None:
     assert tally(2, (7, 1.0), (8, 2.5), (7, 0.5)).shares(5.0) == [0.5, 0.3]
 
 
@@ -27,7 +27,7 @@ def test_a_worker_that_drew_nothing_has_no_share() -> None:
     assert tally(3, (7, 1.0)).shares(2.0) == [0.5, 0.0, 0.0]
 
 
-def test_the_overhead_is_what_rows_cost_beyond_themselves() -> None:
+def test_the_overhead_is_what_bands_cost_beyond_themselves() -> None:
     assert tally(2, (7, 1.0), (8, 2.0), (7, 1.0)).overhead(2.3) == pytest.approx(0.2)
 
 

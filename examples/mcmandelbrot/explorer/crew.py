@@ -14,10 +14,9 @@ from attrs import frozen
 from asynqueue import CallSpec, ProcessWorker, Task, TaskQueue
 from asynqueue.core.records import RunOutcome
 from asynqueue.interfaces import Report
-from mcmandelbrot.explorer.tile import BAND_WORK, Band
 from mcmandelbrot.explorer.visitor import SERIES
 from mcmandelbrot.machines import Machine
-from mcmandelbrot.picture import Picture
+from mcmandelbrot.picture import MAX_WORK, Band
 
 
 class PatientWorker(ProcessWorker):
@@ -51,11 +50,8 @@ class PatientWorker(ProcessWorker):
 
 
 def isBrief(call: CallSpec[object]) -> bool:
-    """Whether CALL, of a function of `mcmandelbrot.worker`, costs no more than a band of a tile may."""
-    what = call.args[0] if call.args else None
-    if isinstance(what, Band):
-        return what.rows * what.picture.rowWork <= BAND_WORK
-    return not isinstance(what, Picture) or what.rowWork <= BAND_WORK
+    """Whether CALL, of a function of `mcmandelbrot.worker`, costs no more than a band of several rows may."""
+    return not any(isinstance(what, Band) and what.work > MAX_WORK for what in call.args)
 
 
 @frozen

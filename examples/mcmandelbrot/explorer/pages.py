@@ -41,7 +41,7 @@ from mcmandelbrot.explorer.query import pictureOf, tileOf
 from mcmandelbrot.explorer.strips import stream
 from mcmandelbrot.explorer.visitor import RINGS, Visitor, Visitors
 from mcmandelbrot.picture import PALETTES
-from mcmandelbrot.worker import drawBand
+from mcmandelbrot.worker import drawLevels
 
 TOKEN = "mcm"
 """The cookie that has a visitor's token."""
@@ -208,7 +208,9 @@ class _Tiles(_Service):
         if visitor.tiles >= TILES_AT_ONCE:
             raise Refused(429, f"{TILES_AT_ONCE} tiles at once are enough")
         niceness = visitor.niceness(ring)
-        calls = [explorer.queue.call(drawBand, band, niceness=niceness, series=visitor.series) for band in tile.bands()]
+        calls = [
+            explorer.queue.call(drawLevels, band, niceness=niceness, series=visitor.series) for band in tile.bands()
+        ]
         visitor.tiles += 1
         request.notifyFinish().addErrback(lambda _: _cancel(calls))
         gatherResults(calls, consumeErrors=True).addBoth(self._drawn, request, visitor)
@@ -247,7 +249,7 @@ class _Pictures(_Service):
     """Images to save."""
 
     def render_GET(self, request: Request) -> bytes | int:
-        """An image, row by row as it is drawn."""
+        """An image, band by band as it is drawn."""
         explorer = self._explorer
         picture = pictureOf(request)
         visitor = explorer.visitorOf(request)

@@ -1,8 +1,8 @@
-"""A large image, streamed while it is drawn: a row in strips, the rows in order, the response as fast as it is read.
+"""A large image, streamed while it is drawn: the bands in order, the response as fast as it is read.
 
-A `mcmandelbrot.drawing.Drawing` calls for rows and writes a PNG in a thread. Its file is a `Filerator`, read in the
-loop by the producer of the response. So a reader who is slow holds up that thread, it holds up the rows, and
-nothing piles up.
+A `mcmandelbrot.drawing.Drawing` calls for bands and writes a PNG in a thread. Its file is a `Filerator`, read in the
+loop by the producer of the response. So a reader who is slow holds up that thread, it holds up the bands, and
+nothing piles up. No call costs more than one for a tile: where a row would, each band is a row, drawn in strips.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mcmandelbrot.drawing import Drawing
 from mcmandelbrot.explorer.outlet import Outlet
 from mcmandelbrot.explorer.tile import BAND_WORK
 from mcmandelbrot.explorer.visitor import RINGS, Visitor
-from mcmandelbrot.picture import Picture
-from mcmandelbrot.worker import Row
+from mcmandelbrot.picture import Band, Picture
+from mcmandelbrot.worker import Rows
 
 RING = RINGS - 1
 """An image can wait for the tiles that somebody looks at, as the furthest of those can."""
 
-AHEAD = 32
-"""How many rows may be under way."""
+AHEAD = 16
+"""How many bands may be under way."""
 
 WRITES = 16
 """How many pieces of the file may wait to be read."""
@@ -45,34 +45,36 @@ def strips(picture: Picture) -> list[Picture]:
 
 
 class StripQueue:
-    """Draws rows through QUEUE, for VISITOR, strip by strip."""
+    """Draws the bands of PICTURE through QUEUE, for VISITOR, strip by strip."""
 
     def __init__(self, queue: TaskQueue, picture: Picture, visitor: Visitor) -> None:
         self._queue = queue
         self._strips = strips(picture)
         self._visitor = visitor
 
-    def call(self, f: Callable[[Picture, int], Row], picture: Picture, row: int, /) -> Deferred[Row]:
-        """Have row number ROW drawn by F."""
+    def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]:
+        """Have BAND drawn by F."""
         series, niceness = self._visitor.series, self._visitor.niceness(RING)
-        calls = [self._queue.call(f, strip, row, series=series, niceness=niceness) for strip in self._strips]
+        parts = [evolve(band, picture=strip) for strip in self._strips]
+        calls = [self._queue.call(f, part, series=series, niceness=niceness) for part in parts]
         return gatherResults(calls, consumeErrors=True).addCallback(_joined)
 
 
-def _joined(parts: list[Row]) -> Row:
+def _joined(parts: list[Rows]) -> Rows:
+    """What PARTS side by side are; where there are several, each is one row."""
     pixels = b"".join(part.pixels for part in parts)
-    return Row(pixels, parts[0].pid, sum(part.seconds for part in parts))
+    return Rows(pixels, parts[0].pid, sum(part.seconds for part in parts))
 
 
 async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, outlet: Outlet, reactor: Any) -> None:
     """Write PICTURE to OUTLET, as a PNG for VISITOR. Ends when all of it has been written, or nobody wants any more."""
     file = Filerator[bytes](limit=WRITES, reactor=reactor)
     drawing = Drawing(
-        picture,
+        picture.bands(max(1, len(queue)), BAND_WORK),
         StripQueue(queue, picture, visitor),
         cast(BinaryIO, file),  # it has all of a file that a writer of PNGs uses
         ahead=AHEAD,
-        drawn=lambda row: None,
+        drawn=lambda band, rows: None,
         reactor=reactor,
     ).start()
     producer = IterationProducer(file.deferator(), outlet)

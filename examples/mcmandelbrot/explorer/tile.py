@@ -15,7 +15,7 @@ import math
 from attrs import frozen
 
 from mcmandelbrot.errors import PictureError
-from mcmandelbrot.picture import Picture, View
+from mcmandelbrot.picture import Band, Picture, View
 
 SIDE = 256
 """Pixels across and down."""
@@ -80,12 +80,3 @@ class Tile:
             rows *= 2
         picture = self.picture
         return [Band(picture, first, rows) for first in range(0, SIDE, rows)]
-
-
-@frozen
-class Band:
-    """ROWS rows of PICTURE, from number FIRST on."""
-
-    picture: Picture
-    first: int
-    rows: int
