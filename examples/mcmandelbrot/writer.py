@@ -26,10 +26,11 @@ def writePicture(bands: Iterator[bytes], view: View, file: BinaryIO) -> None:
     """Write the BANDS of VIEW, three bytes for each pixel, to FILE, and close it, also when they end early."""
     with file:
         writer = png.Writer(view.width, view.height, greyscale=False, compression=COMPRESSION, chunk_limit=CHUNK)
-        writer.write_packed(file, _rows(bands, 3 * view.width))
+        writer.write(file, _rows(bands, 3 * view.width))
 
 
 def _rows(bands: Iterator[bytes], length: int) -> Iterator[memoryview]:
-    for band in map(memoryview, bands):
-        for start in range(0, len(band), length):
-            yield band[start : start + length]
+    for band in bands:
+        pixels = memoryview(band)
+        for start in range(0, len(pixels), length):
+            yield pixels[start : start + length]
