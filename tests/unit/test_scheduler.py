@@ -461,6 +461,18 @@ def test_room_that_came_and_went_is_not_remembered() -> None:
     assert assigned([*s.submit(task(500)), *s.submit(task(501))]) == [(2, 500), (1, 501)], "and who has room is known"
 
 
+def test_what_is_remembered_of_room_is_not_gone_through_for_each_task() -> None:
+    s = Scheduler()
+    for worker in range(1, 101):
+        s.hire(worker, (), ONE)
+    (cls,) = s._crew._classes.values()
+    remembered = cls.room
+    for number in range(1, 51):
+        s.submit(task(number))
+        s.finished(number, DONE)
+    assert cls.room is remembered
+
+
 def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
     s = Scheduler()
     s.hire(1, ("a",), ONE)

@@ -95,7 +95,6 @@ class Handover(Generic[T]):
     """
 
     __slots__ = (
-        "_attached",
         "_complete",
         "_crowded",
         "_error",
@@ -119,8 +118,7 @@ class Handover(Generic[T]):
         self._finished = False  # the loop was told that it is over
         self._hungry = False  # a reader waits for an item
         self._crowded = False  # a writer waits for room
-        self._attached = False
-        self._streaming = False
+        self._streaming: bool | None = None  # whether the producer is, if there is one
         # Of a streaming producer: it has not been paused. Of another: it has been resumed, and has not written.
         self._flowing = False
 
@@ -147,14 +145,13 @@ class Handover(Generic[T]):
 
     def attach(self, streaming: bool) -> None:
         """There is a producer now, in the loop. Raises `ValueError` if there was one."""
-        if self._attached:
+        if self._streaming is not None:
             raise ValueError("there is a producer already")
-        self._attached = True
         self._streaming = self._flowing = streaming
 
     def detach(self) -> None:
         """There is no producer any more, or there was none."""
-        self._attached = False
+        self._streaming = None
 
     def put(self, item: T) -> bool:
         """ITEM is the next. Gives True when somebody may have to be told: a reader, or the loop."""
@@ -218,7 +215,7 @@ class Handover(Generic[T]):
     @property
     def due(self) -> Due | None:
         """What there is to do in the loop, or None."""
-        if self._attached:
+        if self._streaming is not None:
             if self._phase is not Phase.OPEN:
                 return Due.STOP
             if self._flowing:
@@ -237,7 +234,7 @@ class Handover(Generic[T]):
         if due is Due.FINISHED:
             self._finished = True
         elif due is Due.STOP:
-            self._attached = False
+            self._streaming = None
         else:
             self._flowing = due is Due.RESUME
 
@@ -250,7 +247,7 @@ class Handover(Generic[T]):
             assert not self._finished
         assert not (self._hungry and (self._waiting or self._phase is not Phase.OPEN)), "a reader is kept waiting"
         assert not (self._crowded and (self._roomy or self._phase is not Phase.OPEN)), "a writer is kept waiting"
-        if self._attached and self.due is None:
+        if self._streaming is not None and self.due is None:
             assert self._phase is Phase.OPEN
             assert self._flowing or not self._roomy, "a producer is kept waiting"
             assert self._flowing or self._streaming or self.full, "a producer is not asked"
