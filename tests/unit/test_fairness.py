@@ -117,6 +117,13 @@ def test_what_is_left_keeps_its_order_when_others_are_forgotten() -> None:
     assert order(queue) == [t.id for t in sorted(left, key=lambda t: (weight(t.niceness), t.id))]
 
 
+def test_of_two_flows_at_one_time_that_goes_first_whose_task_came_first_not_counting_what_was_removed() -> None:
+    tasks = [Task(n, CALL, "b" if n in (2, 4) else "a") for n in (1, 2, 3, 4, 5, 7)]
+    queue = queueOf(*tasks)
+    queue.remove(tasks[2])
+    assert order(queue) == [1, 2, 4, 5, 7]
+
+
 def test_an_empty_queue_has_nothing_to_give() -> None:
     queue = FairQueue()
     assert queue.peek() is None

@@ -615,14 +615,15 @@ def test_shutdown_finishes_what_was_accepted_then_stops_every_worker(s: Schedule
     s.hire(1, (), ONE)
     s.submit(task(1))
     s.submit(task(2))
-    assert s.running
+    assert (s.running, s.closed) == (True, False)
     assert s.shutdown() == []
-    assert not s.running
+    assert (s.running, s.closed) == (False, False)
     assert s.submit(task(3)) == [Settle(3, Refused("the queue is not running"))]
     assert assigned(s.finished(1, DONE)) == [(1, 2)]
     assert s.finished(2, DONE) == [Settle(2, DONE), Stop(1)]
     assert s.shutdown() == []
     assert s.stopped(1) == [Closed()]
+    assert s.closed
     assert s.shutdown() == []
 
 
@@ -736,6 +737,18 @@ def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Sche
     assert s.cancel(2) == [Settle(2, Cancelled())]
     assert s.finished(2, DONE) == [Settle(1, DONE)]
     assert not s.watching
+
+
+def test_what_some_have_given_back_goes_to_one_that_has_not_though_it_waited_less(s: Scheduler) -> None:
+    for worker in (1, 2, 3):
+        s.hire(worker, (), ONE)
+    s.submit(task(1))
+    s.submit(task(2))
+    assert s.look() == [Recall(1), Recall(2)]
+    assert assigned(s.finished(1, Recalled())) == [(3, 1)]
+    s.finished(2, DONE)
+    assert s.look() == [Recall(3)]
+    assert assigned(s.finished(3, Recalled())) == [(2, 1)]
 
 
 def test_a_worker_that_is_away_has_nothing_to_do_and_could_do_nothing_sooner(s: Scheduler) -> None:
