@@ -280,6 +280,11 @@ def blockedSignals() -> set[int]:
     return set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 
 
+def isAsleep(pid: int) -> bool:
+    """Whether a process waits to be woken, as the kernel tells."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 class TestTheProcess:
     @pytest.mark.parametrize("method", methods)
     @inLoop
@@ -332,6 +337,12 @@ class TestTheProcess:
             method, _ = await queue.call(copy.copy, (Counter("aab").most_common, bytes(size)))
             assert method(1) == [("a", 2)]
             assert not any(name.startswith("twisted") for name in await queue.call(kit.modules))
+
+    @inLoop
+    async def test_it_sleeps_when_it_has_had_nothing_to_do_for_a_moment(self) -> None:
+        async with ProcessQueue(1) as queue:
+            assert await queue.call(kit.echo, 1) == 1
+            await until(isAsleep, only(queue).process.pid)
 
     @inLoop
     async def test_a_context_may_be_passed_as_such(self) -> None:
