@@ -228,12 +228,12 @@ def test_who_asks_whether_a_message_is_wanted_may_end_it_all() -> None:
 @pytest.mark.parametrize("size", [100, BLOCK + 100])
 def test_what_has_come_of_a_message_may_be_let_go_of(size: int) -> None:
     decoder = Decoder(2 * BLOCK, piecemeal=True)
-    for number in (1, 2):
-        decoder.feed(part(number, size) + part(number, 50))
+    for number, more in (1, 50), (2, 60):
+        decoder.feed(part(number, size) + part(number, more))
     decoder.drop(1)
     decoder.validate()
     decoder.drop(3)
-    assert decoder._held == PART_COST + size + 50
+    assert decoder._held == PART_COST + size + 60
     others: list[Any] = decoder.feed(encode(m.Failed(1, b"x")) + encode(m.Failed(2, b"x")) + encode(m.Failed(3, b"x")))
     assert [message.id for message in others] == [2, 3]
     decoder.validate()

@@ -409,7 +409,7 @@ class Scheduler:
                 ):
                     worker.asked = self._lastTicket
                     self._commands.append(Recall(worker.id))
-                    break
+                    return
 
     def _putBack(self, task: Task, place: Place) -> None:
         if self._stranded:
