@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from struct import pack
+from struct import Struct, pack
 from typing import Any
 
 import pytest
 
+from asynqueue.core import framing
 from asynqueue.core import messages as m
 from asynqueue.core.framing import FRAME_LIMIT, PART, PART_COST, Decoder, FrameError, encode, frames
 from asynqueue.core.pieces import BLOCK, Pieces
@@ -237,3 +238,20 @@ def test_what_has_come_of_a_message_may_be_let_go_of(size: int) -> None:
     others: list[Any] = decoder.feed(encode(m.Failed(1, b"x")) + encode(m.Failed(2, b"x")) + encode(m.Failed(3, b"x")))
     assert [message.id for message in others] == [2, 3]
     decoder.validate()
+
+
+def test_a_frame_that_comes_in_many_pieces_is_looked_at_no_more_often_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what has come of it would be copied anew with each piece."""
+    looks = 0
+
+    class Header(Struct):
+        def unpack_from(self, /, buffer: Any, offset: int = 0) -> tuple[Any, ...]:
+            nonlocal looks
+            looks += 1
+            return super().unpack_from(buffer, offset)
+
+    monkeypatch.setattr(framing, "_HEADER", Header("<IB"))
+    decoder, message = Decoder(), m.Failed(1, bytes(1000))
+    heard = [given for byte in encode(message) for given in decoder.feed(bytes([byte]))]
+    assert heard == [message]
+    assert looks == 2, "when its header is there, and when it is there"
