@@ -1,8 +1,14 @@
-"""The tables of ``docs/guarantees.md``: every guarantee is in one, and what is said to hold it up is there."""
+"""The tables of ``docs/guarantees.md``: every guarantee is in one, and what is said to hold it up is there.
+
+So is every mutant that survived, and why.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -10,6 +16,7 @@ import pytest
 from asynqueue.testing import Guarantee
 
 ROOT = Path(__file__).parents[2]
+SCORE = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d+) \| [\d.]+ % \|$", re.MULTILINE)
 ROW = re.compile(r"^\| ([^|]*) \| (`[^|]*`) \| `([^|`]*)` \|$", re.MULTILINE)
 
 
@@ -45,3 +52,16 @@ def test_each_worker_that_goes_through_the_kit_is_in_a_table() -> None:
 def test_each_property_is_where_the_table_says(name: str, file: str) -> None:
     text = (ROOT / file).read_text()
     assert re.search(rf"^\s*((async )?def {name}\(|class {name}\b|{name} = )", text, re.MULTILINE), f"{name} in {file}"
+
+
+def test_each_mutant_that_survived_is_named_by_a_function_that_there_is() -> None:
+    page = (ROOT / "docs/guarantees.md").read_text()
+    named = Counter[str]()
+    for row in re.findall(r"^\| (`\w+`: [^|]*) \|", page, re.MULTILINE):
+        for module, functions in re.findall(r"`(\w+)`: ([^;]+)", row):
+            for function, numbers in re.findall(r"`([\w.]+)` ([\d, ]+)", functions):
+                attrgetter(function)(import_module(f"asynqueue.core.{module}"))
+                named[module] += len(re.findall(r"\d+", numbers))
+    survived = {module: int(mutants) - int(killed) for module, mutants, killed in SCORE.findall(page)}
+    assert len(survived) > 20
+    assert named == {module: number for module, number in survived.items() if number}
