@@ -41,6 +41,7 @@ from asynqueue.core.records import (
 )
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink, Report
+from asynqueue.lookout import LOOKOUT, Lookout
 from asynqueue.parcels import Parcels
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
@@ -149,6 +150,8 @@ class Link(Protocol):
         self._whenReady: Callable[[], None] | None = None
         self.open: bool = True
         self.closings: Closings | None = None  # with which the far side has only so long to close an iterator
+        self.lookout: Lookout | None = None  # with which the answer to a quick call that is alone is looked out for
+        self._quick = False  # the last call was
         self.ready: bool = False  # the far side has spoken
 
     @property
@@ -289,6 +292,8 @@ class Link(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There is nobody to speak to any more."""
         self.open = False
+        if self.lookout is not None:
+            self.lookout.end()
         self._onLost()
 
     def send(self) -> None:
@@ -298,6 +303,8 @@ class Link(Protocol):
             self.transport.write(b"".join(self._said))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
             self._said.clear()
+            if self._quick and self.lookout is not None and len(self._pending) == 1:
+                self.lookout.begin()
 
     def _begin(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
         number = self._lastNumber + 1
@@ -361,6 +368,7 @@ class Link(Protocol):
         raise FrameError(f"a {type(message).__name__} from the far side")
 
     def _returned(self, message: m.Returned) -> None:
+        self._quick = message.seconds < LOOKOUT
         try:
             value = loads(message.payload, "the result", self.parcels)
         except SerializationError as error:

@@ -19,7 +19,7 @@ import socket
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
@@ -29,6 +29,7 @@ from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
+from asynqueue.lookout import LOOKOUT, letOthersRun
 from asynqueue.output import finish, keepLinesWhole
 from asynqueue.parcels import Parcels
 from asynqueue.permits import PermitHolder
@@ -37,14 +38,7 @@ from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, 
 SLICE = 0.001
 """Seconds for which an iterator may go on before its items are sent and something else has its turn."""
 
-LOOKOUT = 0.00012
-"""Seconds for which a process that has nothing to do looks out for what is said next, before it sleeps. Whoever calls
-one thing at a time calls again in less time than it takes to be woken, and to warm up. Others that want the processor
-meanwhile have it."""
-
 _READ_SIZE = 1 << 18
-
-_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Iteration:
@@ -140,7 +134,7 @@ class ProcessUniverse:
             try:
                 return self._stream.recv_into(self._room, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                _yield()
+                letOthersRun()
         return self._stream.recv_into(self._room)
 
     def _run(self, call: m.Call) -> None:

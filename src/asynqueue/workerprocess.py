@@ -35,6 +35,7 @@ from asynqueue.core import messages as m
 from asynqueue.core import shelf
 from asynqueue.core.records import RunOutcome
 from asynqueue.link import Link
+from asynqueue.lookout import Lookout
 from asynqueue.parcels import Parcels, pair
 from asynqueue.permits import PermitOffice
 from asynqueue.pipe import Pipe
@@ -85,6 +86,7 @@ class WorkerProcess:
         self._farParcels: socket.socket | None = None if ends is None else ends[1]
         self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._parcels)
         self.link.closings = closings.Closings(self.link, reactor)
+        self.link.lookout = Lookout(reactor)
         try:
             near, far = socket.socketpair()
             with far:

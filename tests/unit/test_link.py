@@ -23,6 +23,7 @@ from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.link import Link
+from asynqueue.lookout import LOOKOUT, Lookout
 from asynqueue.permits import PermitHolder, PermitOffice
 from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumps
 from tests.unit.helpers import logged, resultOf
@@ -155,6 +156,53 @@ class TestClosing:
     def test_one_that_is_lost_is_not_waited_for(self, far: FarSide, clock: Clock) -> None:
         source, _ = opened(far)
         source.close()
+        far.goAway()
+        assert not clock.getDelayedCalls()
+
+
+class TestLookingOut:
+    """The answer to a call that is alone is looked out for, if calls are quick."""
+
+    @pytest.fixture
+    def clock(self, far: FarSide) -> Clock:
+        clock = Clock()
+        far.link.lookout = Lookout(clock)
+        return clock
+
+    def lookingOut(self, clock: Clock) -> bool:
+        """Whether that is so; it is not from then on, until it begins anew."""
+        began = bool(clock.getDelayedCalls())
+        clock.advance(0)  # a clock's turns go on for as long as there is one at once
+        return began
+
+    def answer(self, far: FarSide, number: int, seconds: float) -> None:
+        far.run(int)
+        far.say(m.Returned(number, seconds, dumps(None)))
+
+    def test_after_a_quick_one(self, far: FarSide, clock: Clock) -> None:
+        far.run(int)
+        assert not self.lookingOut(clock), "nothing is known of calls before there was one"
+        far.say(m.Returned(1, LOOKOUT / 2, dumps(None)))
+        far.run(int)
+        assert self.lookingOut(clock)
+
+    def test_not_after_a_slow_one(self, far: FarSide, clock: Clock) -> None:
+        self.answer(far, 1, LOOKOUT / 2)
+        self.answer(far, 2, LOOKOUT)
+        self.lookingOut(clock)
+        far.run(int)
+        assert not self.lookingOut(clock)
+
+    def test_not_among_others(self, far: FarSide, clock: Clock) -> None:
+        self.answer(far, 1, 0.0)
+        far.run(int)
+        self.lookingOut(clock)
+        far.run(int)
+        assert not self.lookingOut(clock)
+
+    def test_not_for_one_that_has_gone(self, far: FarSide, clock: Clock) -> None:
+        self.answer(far, 1, 0.0)
+        far.run(int)
         far.goAway()
         assert not clock.getDelayedCalls()
 

@@ -117,6 +117,30 @@ def test_the_worker_with_the_fewest_unfinished_tasks_goes_first_then_who_waited_
     assert [assigned(s.submit(task(n)))[0][0] for n in range(1, 7)] == [1, 2, 3, 1, 2, 3]
 
 
+def test_of_those_with_nothing_to_do_who_worked_last_goes_first_as_it_is_warm(s: Scheduler) -> None:
+    for worker in range(1, 5):
+        s.hire(worker, (), Window(2, 2))
+    for number in (1, 2, 3):
+        s.submit(task(number))
+    for ticket in (2, 1, 3):
+        s.finished(ticket, DONE)
+    assert [assigned(s.submit(task(n)))[0][0] for n in range(4, 10)] == [3, 1, 2, 4, 3, 1]
+
+
+def test_who_has_worked_last_but_has_an_iterator_to_go_on_with_goes_last(s: Scheduler) -> None:
+    for worker in (1, 2, 3):
+        s.hire(worker, (), ONE)
+    s.submit(task(1))
+    s.submit(task(2))
+    s.finished(2, DONE)
+    s.finished(1, Iterating("it"))
+    assert [assigned(s.submit(task(n)))[0][0] for n in (3, 4, 5)] == [2, 3, 1]
+    for ticket in (5, 4, 3):
+        s.finished(ticket, DONE)
+    s.iterationEnded(1, 1)
+    assert assigned(s.submit(task(6))) == [(1, 6)], "it has none any more"
+
+
 def test_a_late_or_doubled_report_does_no_harm(s: Scheduler) -> None:
     s.hire(1, (), ONE)
     s.submit(task(1))
@@ -627,14 +651,14 @@ def test_shutdown_finishes_what_was_accepted_then_stops_every_worker(s: Schedule
     assert s.shutdown() == []
 
 
-def test_during_shutdown_too_who_waited_longest_goes_first(s: Scheduler) -> None:
+def test_during_shutdown_too_who_worked_last_goes_first(s: Scheduler) -> None:
     for number in (1, 2, 3):
         s.hire(number, (), ONE)
         s.submit(task(number))
     s.shutdown()
     s.finished(2, DONE)
     s.finished(1, DONE)
-    assert assigned(s.lost(3)) == [(2, 3)]
+    assert assigned(s.lost(3)) == [(1, 3)]
 
 
 def test_shutdown_refuses_what_nobody_can_run(s: Scheduler) -> None:

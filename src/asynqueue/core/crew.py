@@ -2,13 +2,13 @@
 
 Theory of operation. Workers of the same qualifications are a *class*; series that the same classes may run
 are a *group*, with one `FairQueue`. A worker with room takes from its groups the task with the lowest place;
-of the workers with room, the one with the fewest unfinished tasks takes first. To a worker its groups are one
-server's flows: when it takes a task with some tag, none of its groups has a lower one, and the virtual time
-of each becomes that tag. A group that had no flow starts at the time of the most advanced group that has
-flows and a worker in common with it: from there on they share that worker, where an earlier start would shut
-the other out until it was caught up with, and an own time from before, which may be anything, would do
-either. Without any such group it starts at the highest time there was. When the classes change, all groups
-start over at one time.
+of the workers with room, the one with the fewest unfinished tasks takes first; of several such one that is warm,
+having worked and come to rest, and of those the last to do so; else the one that has waited longest. To a worker its
+groups are one server's flows: when it takes a task with some tag, none of its groups has a lower one, and the virtual
+time of each becomes that tag. A group that had no flow starts at the time of the most advanced group that has flows
+and a worker in common with it: from there on they share that worker, where an earlier start would shut the other out
+until it was caught up with, and an own time from before, which may be anything, would do either. Without any such
+group it starts at the highest time there was. When the classes change, all groups start over at one time.
 
 Rules: O(log n) a task with n queued, times the number of classes and groups, which are few.
 """
@@ -83,8 +83,13 @@ class Member:
         self.asked: int = 0  # the last ticket of all when it was asked for what it has not started
 
     @property
+    def warm(self) -> bool:
+        """It has worked, and has nothing to go on with: no task, no iterator."""
+        return self.answered > 0 and not self.held and not self.iterations
+
+    @property
     def rank(self) -> tuple[int, int]:
-        """Of workers with room, the lowest takes first: by unfinished tasks, then by who has waited longest."""
+        """Of workers with room, the lowest takes first: by unfinished tasks, then as `Crew.hasRoom` stamps them."""
         return len(self.held), self.stamp
 
     @property
@@ -119,7 +124,7 @@ class Class:
             heappush(self.room, entry)
 
     def freest(self) -> Member | None:
-        """The worker with room and the fewest unfinished tasks; of several, the one that has waited longest."""
+        """The worker with room and the fewest unfinished tasks; of several a warm one, else who has waited longest."""
         while self.room:
             _, stamp, worker = self.room[0]
             if stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self:
@@ -232,7 +237,7 @@ class Crew:
         """WORKER has joined and has room, or has a different number of unfinished tasks than before."""
         assert worker.cls is not None
         self._lastStamp += 1
-        worker.stamp = self._lastStamp
+        worker.stamp = -self._lastStamp if worker.warm else self._lastStamp
         worker.cls.enter(worker)
 
     def idle(self) -> bool:
