@@ -31,12 +31,12 @@ PATIENCE = 120
 def main() -> None:
     """Measure, and print a table; draw a plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="how often to measure everything (default %(default)s)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="how often (default %(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to measure")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="whom to measure")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="whom, each in quotes")
     parser.add_argument("--old", type=Path, help="a Python that has AsynQueue 0.9.9")
-    parser.add_argument("--table", type=Path, help="a file for the table, too")
-    parser.add_argument("--plot", type=Path, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
+    parser.add_argument("--table", type=_target, help="a file for the table, too")
+    parser.add_argument("--plot", type=_target, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         old = given.old or (_oldPython(Path(folder)) if OLD in given.systems else None)
@@ -46,7 +46,23 @@ def main() -> None:
     print(text)
     if given.table is not None:
         given.table.write_text(text + "\n")
-    plot(measured, OURS, str(given.plot))
+    if plot(measured, OURS, str(given.plot)):
+        print(f"\nThe plot is {given.plot}.")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
+
+
+def _target(text: str) -> Path:
+    """A file to be written at the end of an hour: that it can be is to be known before."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no directory {path.parent}")
+    return path
 
 
 def _measure(rounds: int, cases: list[str], systems: list[str], old: Path | None) -> dict[str, dict[str, list[float]]]:

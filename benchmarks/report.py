@@ -30,15 +30,15 @@ def table(measured: Measured, ours: str, title: str) -> str:
     return "\n".join(lines)
 
 
-def plot(measured: Measured, ours: str, path: str) -> None:
-    """Draw the first figures that several systems have, if any, as bars, into the PNG file PATH."""
+def plot(measured: Measured, ours: str, path: str) -> bool:
+    """Draw the first six figures that several systems have as bars, into the PNG file PATH. False if there is none."""
     import importlib
 
     pyplot: Any = importlib.import_module("matplotlib.pyplot")  # it gives no types
     pyplot.switch_backend("agg")
-    figures = [figure for figure, systems in measured.items() if len(systems) > 2][:6]
+    figures = [figure for figure, systems in measured.items() if len(systems) > 1][:6]
     if not figures:
-        return
+        return False
     _, axes = pyplot.subplots((len(figures) + 1) // 2, 2, figsize=(13, 3.6 * ((len(figures) + 1) // 2)), squeeze=False)
     for axis in axes.flat[len(figures) :]:
         axis.remove()
@@ -55,6 +55,7 @@ def plot(measured: Measured, ours: str, path: str) -> None:
             axis.set_xscale("log")
     pyplot.tight_layout()
     pyplot.savefig(path, dpi=110)
+    return True
 
 
 def _short(value: float) -> str:

@@ -29,7 +29,7 @@ from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
 from asynqueue.errors import SerializationError
-from asynqueue.lookout import LOOKOUT, letOthersRun
+from asynqueue.lookout import Watch
 from asynqueue.output import finish, keepLinesWhole
 from asynqueue.parcels import Parcels
 from asynqueue.permits import PermitHolder
@@ -72,6 +72,7 @@ class ProcessUniverse:
         self._callees = FarCallees(self._parcels)
         self._residents: dict[int, Any] = {}
         self._leaving = False
+        self._watch = Watch()
 
     def serve(self) -> None:
         """Do what is asked for until told to leave, or until the near side is gone."""
@@ -129,12 +130,12 @@ class ProcessUniverse:
 
     def _receive(self) -> int:
         """Receive what is said next, however long that takes; how many bytes it is."""
-        end = perf_counter() + LOOKOUT
-        while perf_counter() < end:
+        looking = self._watch.begin()
+        while looking:
             try:
                 return self._stream.recv_into(self._room, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                letOthersRun()
+                looking = self._watch.again()
         return self._stream.recv_into(self._room)
 
     def _run(self, call: m.Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -165,8 +166,8 @@ class TestLookingOut:
 
     @pytest.fixture
     def clock(self, far: FarSide) -> Clock:
-        clock = Clock()
-        far.link.lookout = Lookout(clock)
+        clock, looks = Clock(), count()
+        far.link.lookout = Lookout(clock, now=lambda: next(looks) * LOOKOUT / 4)
         return clock
 
     def lookingOut(self, clock: Clock) -> bool:
@@ -174,10 +175,6 @@ class TestLookingOut:
         began = bool(clock.getDelayedCalls())
         clock.advance(0)  # a clock's turns go on for as long as there is one at once
         return began
-
-    def answer(self, far: FarSide, number: int, seconds: float) -> None:
-        far.run(int)
-        far.say(m.Returned(number, seconds, dumps(None)))
 
     def test_after_a_quick_one(self, far: FarSide, clock: Clock) -> None:
         far.run(int)
@@ -187,21 +184,21 @@ class TestLookingOut:
         assert self.lookingOut(clock)
 
     def test_not_after_a_slow_one(self, far: FarSide, clock: Clock) -> None:
-        self.answer(far, 1, LOOKOUT / 2)
-        self.answer(far, 2, LOOKOUT)
-        self.lookingOut(clock)
+        far.run(int)
+        far.say(m.Returned(1, LOOKOUT, dumps(None)))
         far.run(int)
         assert not self.lookingOut(clock)
 
     def test_not_among_others(self, far: FarSide, clock: Clock) -> None:
-        self.answer(far, 1, 0.0)
         far.run(int)
-        self.lookingOut(clock)
+        far.run(int)
+        far.say(m.Returned(1, 0.0, dumps(None)))
         far.run(int)
         assert not self.lookingOut(clock)
 
     def test_not_for_one_that_has_gone(self, far: FarSide, clock: Clock) -> None:
-        self.answer(far, 1, 0.0)
+        far.run(int)
+        far.say(m.Returned(1, 0.0, dumps(None)))
         far.run(int)
         far.goAway()
         assert not clock.getDelayedCalls()
