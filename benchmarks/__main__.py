@@ -9,6 +9,7 @@ there is one.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument("--table", type=_target, help="a file for the table, too")
     parser.add_argument("--plot", type=_target, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
     given = parser.parse_args()
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("the plot needs matplotlib: pip install --group bench")
     with tempfile.TemporaryDirectory() as folder:
         old = given.old or (_oldPython(Path(folder)) if OLD in given.systems else None)
         measured = _measure(given.rounds, given.cases, given.systems, old)
@@ -92,6 +95,9 @@ def _run(python: Path, system: str, case: str) -> dict[str, float]:
     except subprocess.TimeoutExpired:
         os.killpg(measuring.pid, signal.SIGKILL)
         said, complained = measuring.communicate()
+    except BaseException:  # Ctrl-C, of which a session of its own hears nothing
+        os.killpg(measuring.pid, signal.SIGKILL)
+        raise
     lines = [line for line in said.splitlines() if line.startswith(b"{")]
     if not lines:
         print(f"{system}, {case}: failed\n{complained.decode()[-2000:]}", file=sys.stderr)

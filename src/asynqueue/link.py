@@ -233,13 +233,18 @@ class Link(Protocol):
         if self.open and transport is not None:
             transport.abortConnection()
 
+    def look(self) -> bool:
+        """Hear what has come, if anything has. False if it has not."""
+        heard = self.heard
+        transport: Any = self.transport  # as above
+        if self.open and transport is not None:
+            transport.doRead()
+        return self.heard != heard
+
     def hearOut(self) -> None:
         """Hear now what has come and was not heard yet: a far side that is made to end may have said a lot."""
-        transport: Any = self.transport  # as above
-        turns = -1
-        while self.open and transport is not None and turns != self.heard:
-            turns = self.heard
-            transport.doRead()
+        while self.look():
+            pass
 
     def whenReady(self, then: Callable[[], None]) -> None:
         """Call THEN, once, when the far side has spoken: now, if it has."""

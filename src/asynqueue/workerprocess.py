@@ -86,7 +86,7 @@ class WorkerProcess:
         self._farParcels: socket.socket | None = None if ends is None else ends[1]
         self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._parcels)
         self.link.closings = closings.Closings(self.link, reactor)
-        self.link.lookout = Lookout(reactor)
+        self.link.lookout = Lookout(reactor, self.link.look)
         try:
             near, far = socket.socketpair()
             with far:

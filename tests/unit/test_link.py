@@ -167,7 +167,7 @@ class TestLookingOut:
     @pytest.fixture
     def clock(self, far: FarSide) -> Clock:
         clock, looks = Clock(), count()
-        far.link.lookout = Lookout(clock, now=lambda: next(looks) * LOOKOUT / 4)
+        far.link.lookout = Lookout(clock, look=lambda: False, now=lambda: next(looks) * LOOKOUT / 4)
         return clock
 
     def lookingOut(self, clock: Clock) -> bool:

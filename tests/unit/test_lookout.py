@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 from twisted.internet.task import Clock
 
-from asynqueue.lookout import EASE, LATE, LOOKOUT, REST_LEAST, REST_MOST, Lookout, Watch
+from asynqueue.lookout import EASE, LATE, LOOKOUT, LOOKS, REST_LEAST, REST_MOST, Lookout, Watch
 
 SOON = LOOKOUT / 3.5
 HARDLY = 1e-9
@@ -111,17 +111,23 @@ class TestAWatch:
 
 
 class TestALookout:
+    """One that looks at what the test has for it, and for which time passes as it looks."""
+
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()
 
     @pytest.fixture
-    def lookout(self, clock: Clock, time: Time) -> Lookout:
-        def passing() -> float:
-            time.now += SOON
-            return time.now
+    def there(self) -> list[str]:
+        return []
 
-        return Lookout(clock, passing)
+    @pytest.fixture
+    def lookout(self, clock: Clock, time: Time, there: list[str]) -> Lookout:
+        def look() -> bool:
+            time.now += SOON
+            return bool(there and there.pop())
+
+        return Lookout(clock, look, time)
 
     def turns(self, clock: Clock) -> int:
         """How many turns CLOCK is to make at once, before any that begin with those."""
@@ -134,8 +140,58 @@ class TestALookout:
         lookout.begin()
         assert self.turns(clock) == 1, "one turn at a time is enough"
         began = time.now
-        clock.advance(0)  # a clock's turns go on for as long as there is one at once
+        clock.advance(0)
         assert LOOKOUT <= time.now - began <= LOOKOUT + SOON
+        assert self.turns(clock) == 0
+
+    def test_looks_several_times_a_turn(self, time: Time) -> None:
+        made: list[float] = []
+
+        def look() -> bool:
+            time.now += LOOKOUT / 20.5
+            made.append(time.now)
+            return False
+
+        due: list[Callable[[], None]] = []
+
+        class OneByOne:
+            """A reactor that takes its turns when the test wants it."""
+
+            def callLater(self, seconds: float, turn: Callable[[], None]) -> None:
+                due.append(turn)
+
+        Lookout(OneByOne(), look, time).begin()
+        due.pop()()
+        assert len(made) == LOOKS
+        while due:
+            due.pop()()
+        assert len(made) == 21
+
+    def test_is_over_when_there_was_something(
+        self, lookout: Lookout, clock: Clock, time: Time, there: list[str]
+    ) -> None:
+        there.append("answer")
+        lookout.begin()
+        began = time.now
+        clock.advance(0)
+        assert time.now == began + SOON
+        assert self.turns(clock) == 0
+
+    def test_goes_on_for_what_was_begun_meanwhile(self, clock: Clock, time: Time) -> None:
+        looked: list[float] = []
+
+        def look() -> bool:
+            time.now += SOON
+            looked.append(time.now)
+            if len(looked) < 5:
+                lookout.begin()
+                return True
+            return False
+
+        lookout = Lookout(clock, look, time)
+        lookout.begin()
+        clock.advance(0)
+        assert len(looked) == 4 + 4
         assert self.turns(clock) == 0
 
     def test_does_not_when_there_is_no_use(self, lookout: Lookout, clock: Clock, time: Time) -> None:
