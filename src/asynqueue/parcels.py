@@ -31,8 +31,12 @@ from typing import Any
 
 from asynqueue.core.shelf import Shelf
 
-LARGE = 1 << 17
-"""Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves."""
+LARGE = 1 << 16
+"""Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves. It may
+not be less than those from which on pickle writes a value on its own, and ends a frame of smaller ones."""
+
+_FRAME_MOST = 2 * LARGE + 64
+"""Bytes that a frame of smaller ones has at most: it is not ended yet when the last is added."""
 
 _MARK = 0
 _SLIP = Struct("<BQI")
@@ -259,8 +263,13 @@ class Chunks:
         self.write: Callable[[Any], None] = self.parts.append
 
     def tellOfMain(self) -> bool:
-        """Whether something of ``__main__`` is in it, which has to go by value."""
-        return any(len(part) < LARGE and b"__main__" in bytes(part) for part in self.parts)
+        """Whether something of ``__main__`` is in it, which has to go by value. What is large has no name in it."""
+        return any(b"__main__" in bytes(part) for part in self.parts if _mayBeFrame(part))
+
+
+def _mayBeFrame(part: bytes | memoryview) -> bool:
+    """False if PART, of what pickle writes, is surely a large value and nothing else."""
+    return len(part) < LARGE or (len(part) < _FRAME_MOST and bytes(part[:1]) in (b"\x80", b"\x95"))
 
 
 def plainPickler(file: Any, take: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from asynqueue.core import shelf
 from asynqueue.core.framing import encode
 from asynqueue.core.shelf import MOST
 from asynqueue.link import Link
-from asynqueue.parcels import LARGE, Parcels, pair, slipLength
+from asynqueue.parcels import LARGE, Chunks, Parcels, pair, plainPickler, slipLength
 from asynqueue.permits import PermitOffice
 from asynqueue.serialization import dumpItem, dumpResult, loadItems, loads
 from tests import workerkit as kit
@@ -91,6 +92,36 @@ def test_an_array_that_came_as_a_parcel_may_be_written_to(ends: tuple[Parcels, P
 
 
 @settings(max_examples=30)
+def ofMain() -> None:
+    """It is found in ``__main__``, by its test."""
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 40_000, LARGE - 1, LARGE, 100_000, 2 * LARGE, 3 * LARGE]), max_size=6),
+    st.integers(0, 6),
+)
+def test_a_name_in_main_is_seen_wherever_it_stands(sizes: list[int], where: int) -> None:
+    values: list[object] = [bytes(size) for size in sizes]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ofMain, "__module__", "__main__")
+        patch.setattr(sys.modules["__main__"], "ofMain", ofMain, raising=False)
+        for more in ([], [ofMain]):
+            chunks = Chunks()
+            plainPickler(chunks, None).dump([*values[:where], *more, *values[where:]])
+            assert chunks.tellOfMain() == bool(more)
+
+
+@pytest.mark.parametrize("size", [LARGE, 2 * LARGE, 3 * LARGE])
+@pytest.mark.parametrize("beginning", [b"", b"\x80", b"\x95"])
+def test_what_only_reads_like_such_a_name_comes_out_as_it_was(
+    size: int, beginning: bytes, ends: tuple[Parcels, Parcels]
+) -> None:
+    value = beginning + b"__main__" + bytes(size)
+    payload = dumpResult(value, ends[0])
+    assert bool(slipLength(payload)) == (not beginning or size > 2 * LARGE), "else it might be a frame of small ones"
+    assert loads(payload, "it", ends[1]) == value
+
+
 @given(st.lists(st.sampled_from([0, 1, LARGE, 3 * LARGE]), max_size=6))
 def test_small_and_large_items_come_in_order(sizes: list[int]) -> None:
     sockets = pair()
