@@ -177,14 +177,27 @@ def dumpResultInPieces(result: Any) -> bytes | Pieces:
 def dumpError(error: BaseException) -> bytes:
     """ERROR and its traceback as bytes. One that would not come out is replaced by a `SerializationError`."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    try:
-        payload = dumps((error, text))
-        pickle.loads(payload)
-    except BaseException as refusal:
-        name = f"{type(error).__module__}.{type(error).__qualname__}"
-        message = f"the exception {name}, {_safeText(error)}, cannot be pickled: {_reason(refusal)}"
-        return pickle.dumps((SerializationError(message), text), PROTOCOL)
-    return payload
+    for way in (dumps, _dumpsErrorsPlainly):
+        try:
+            payload = way((error, text))
+            pickle.loads(payload)
+            return payload
+        except BaseException as problem:
+            refusal = problem
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    message = f"the exception {name}, {_safeText(error)}, cannot be pickled: {_reason(refusal)}"
+    return pickle.dumps((SerializationError(message), text), PROTOCOL)
+
+
+def _dumpsErrorsPlainly(obj: Any) -> bytes:
+    """OBJ as bytes, with the errors in it as Python has them. Some libraries have a way of their own with them, as Dask,
+    which sets attributes that an error may not let be set."""
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL)
+    others = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if not issubclass(cls, BaseException)}
+    pickler.dispatch_table = others
+    pickler.dump(obj)
+    return file.getvalue()
 
 
 def loadError(payload: Payload) -> BaseException:

@@ -25,7 +25,7 @@ def worker(clock: Clock) -> AsyncWorker:
     return AsyncWorker(reactor=clock)
 
 
-def task(f: Any, *args: Any, raw: bool | None = None, **kw: Any) -> Task:
+def task(f: Any, /, *args: Any, raw: bool | None = None, **kw: Any) -> Task:
     return Task(1, CallSpec(f, args, kw), raw=raw)
 
 

@@ -19,7 +19,7 @@ from asynqueue.errors import SerializationError
 from tests.workerkit import Local, echo
 
 
-def dump(near: NearCallees, f: Any, *args: Any, **kw: Any) -> bytes:
+def dump(near: NearCallees, f: Any, /, *args: Any, **kw: Any) -> bytes:
     return near.dump(f, args, kw, describe=lambda: "the call")
 
 

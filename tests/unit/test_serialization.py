@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import threading
 from typing import Any
@@ -55,6 +56,13 @@ class RudeError(Exception):
 class FrozenError(Exception):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} stays as it is")
+
+
+def caused(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
+    """An error as tblib makes it anew, which Dask has do so."""
+    error = kind(*args)
+    error.__cause__ = None
+    return error
 
 
 class CauselessError(Exception):
@@ -181,6 +189,16 @@ class TestErrors:
         error = loadError(dumpError(kind("so it is")))
         assert (type(error), error.args) == (kind, ("so it is",))
         assert "so it is" in str(BaseException.__dict__["__cause__"].__get__(error))
+
+    @pytest.mark.parametrize("kind", [FrozenError, CauselessError])
+    def test_nor_by_what_a_library_does_with_errors(
+        self, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def reduced(error: BaseException) -> tuple[Any, ...]:
+            return caused, (type(error), error.args)
+
+        monkeypatch.setitem(copyreg.dispatch_table, kind, reduced)
+        self.test_one_that_takes_no_cause_is_given_it_all_the_same(kind)
 
     @pytest.mark.parametrize(
         ("payload", "message"),
