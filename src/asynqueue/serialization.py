@@ -190,8 +190,10 @@ def dumpError(error: BaseException) -> bytes:
 
 
 def _dumpsErrorsPlainly(obj: Any) -> bytes:
-    """OBJ as bytes, with the errors in it as Python has them. Some libraries have a way of their own with them, as Dask,
-    which sets attributes that an error may not let be set."""
+    """OBJ as bytes, with the errors in it as Python has them.
+
+    A library may have a way of its own, and set what an error does not let be set: tblib, when Dask has been imported.
+    """
     file = io.BytesIO()
     pickler = pickle.Pickler(file, PROTOCOL)
     others = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if not issubclass(cls, BaseException)}
