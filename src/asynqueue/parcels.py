@@ -31,12 +31,14 @@ from typing import Any
 
 from asynqueue.core.shelf import Shelf
 
-LARGE = 1 << 16
-"""Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves. It may
-not be less than those from which on pickle writes a value on its own, and ends a frame of smaller ones."""
+LARGE = 1 << 17
+"""Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves."""
 
-_FRAME_MOST = 2 * LARGE + 64
-"""Bytes that a frame of smaller ones has at most: it is not ended yet when the last is added."""
+_FRAME = 1 << 16
+"""Bytes from which on pickle writes a value on its own, and ends a frame of smaller ones."""
+
+_FRAME_MOST = 2 * _FRAME + 64
+"""Bytes that such a frame has at most: it is not ended yet when the last value is added."""
 
 _MARK = 0
 _SLIP = Struct("<BQI")
@@ -269,7 +271,7 @@ class Chunks:
 
 def _mayBeFrame(part: bytes | memoryview) -> bool:
     """False if PART, of what pickle writes, is surely a large value and nothing else."""
-    return len(part) < LARGE or (len(part) < _FRAME_MOST and bytes(part[:1]) in (b"\x80", b"\x95"))
+    return len(part) < _FRAME or (len(part) < _FRAME_MOST and bytes(part[:1]) in (b"\x80", b"\x95"))
 
 
 def plainPickler(file: Any, take: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:

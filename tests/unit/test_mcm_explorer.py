@@ -516,7 +516,7 @@ class TestTheReadings:
         events = await site.begin("/events", visitor)
         await until(lambda: readings(events))
         assert readings(events)[0]["unfinished"] == 0
-        tiles = [await site.begin(DEEP, visitor) for _ in range(TILES_AT_ONCE)]  # more than are drawn in a test's time
+        tiles = [await site.begin(DEEP, visitor) for _ in range(TILES_AT_ONCE)]
         await until(lambda: site.tiles == TILES_AT_ONCE)  # or one that is left would never have been asked for
         await until(lambda: readings(events)[-1]["unfinished"] > 1000)
         await until(
@@ -531,9 +531,12 @@ class TestTheReadings:
         ]
         for tile in tiles:
             tile.leave()
-        await until(lambda: readings(events)[-1]["cancelled"] == TILES_AT_ONCE)
+        await until(lambda: sum(readings(events)[-1]["yours"].values()) == TILES_AT_ONCE)
+        drawn = readings(events)[-1]["yours"]["drawn"]  # before it was left: one or two, where machines are fast
+        assert readings(events)[-1]["cancelled"] == TILES_AT_ONCE - drawn > 1
         assert (await site.get(CHEAP, visitor)).status == 200
-        await until(lambda: readings(events)[-1]["yours"] == {"drawn": 1, "cancelled": TILES_AT_ONCE})
+        await until(lambda: readings(events)[-1]["yours"]["drawn"] == drawn + 1)
+        assert readings(events)[-1]["yours"]["cancelled"] == TILES_AT_ONCE - drawn
         await until(lambda: readings(events)[-1]["unfinished"] == 0)
 
     @inLoop
