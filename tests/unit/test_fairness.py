@@ -98,12 +98,12 @@ def test_what_was_removed_is_let_go_of_though_the_first_of_its_flow_stays() -> N
     queue = queueOf(Task(0, CALL))
     removed = []
     for number in range(1, 100):
-        task = Task(number, CALL)
+        task = Task(number, CallSpec(max))
         queue.add(task)
         queue.remove(task)
-        removed.append(ref(task))
+        removed.append(ref(task.call))
         del task
-        assert sum(task() is not None for task in removed) <= 1
+        assert sum(call() is not None for call in removed) <= 1
 
 
 def test_what_is_left_keeps_its_order_when_others_are_forgotten() -> None:

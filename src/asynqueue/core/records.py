@@ -53,7 +53,7 @@ class CallSpec(Generic[T_co]):
         return describe(self.f, self.args, self.kw)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, weakref_slot=False)  # a queue may hold a million of them
 class Task:
     """A call under a queue's care.
 
