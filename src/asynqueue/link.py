@@ -39,9 +39,10 @@ from asynqueue.core.records import (
     RunOutcome,
     Task,
 )
+from asynqueue.core.watch import LOOKOUT
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink, Report
-from asynqueue.lookout import LOOKOUT, Lookout
+from asynqueue.lookout import Lookout
 from asynqueue.parcels import Parcels
 from asynqueue.residents import Residents
 from asynqueue.serialization import loadError, loadItems, loads
@@ -151,7 +152,7 @@ class Link(Protocol):
         self.open: bool = True
         self.closings: Closings | None = None  # with which the far side has only so long to close an iterator
         self.lookout: Lookout | None = None  # with which the answer to a quick call that is alone is looked out for
-        self._quick = False  # the last call was
+        self._lastWasQuick = False
         self.ready: bool = False  # the far side has spoken
 
     @property
@@ -308,7 +309,7 @@ class Link(Protocol):
             self.transport.write(b"".join(self._said))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
             self._said.clear()
-            if self._quick and self.lookout is not None and len(self._pending) == 1:
+            if self._lastWasQuick and self.lookout is not None and len(self._pending) == 1:
                 self.lookout.begin()
 
     def _begin(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
@@ -373,7 +374,7 @@ class Link(Protocol):
         raise FrameError(f"a {type(message).__name__} from the far side")
 
     def _returned(self, message: m.Returned) -> None:
-        self._quick = message.seconds < LOOKOUT
+        self._lastWasQuick = message.seconds < LOOKOUT
         try:
             value = loads(message.payload, "the result", self.parcels)
         except SerializationError as error:

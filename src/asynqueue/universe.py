@@ -28,8 +28,9 @@ from asynqueue.callees import FarCallees
 from asynqueue.core import messages as m
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.iteration import Outflow
+from asynqueue.core.watch import Watch
 from asynqueue.errors import SerializationError
-from asynqueue.lookout import Watch
+from asynqueue.lookout import letOthersRun
 from asynqueue.output import finish, keepLinesWhole
 from asynqueue.parcels import Parcels
 from asynqueue.permits import PermitHolder
@@ -130,12 +131,13 @@ class ProcessUniverse:
 
     def _receive(self) -> int:
         """Receive what is said next, however long that takes; how many bytes it is."""
-        looking = self._watch.begin()
+        looking = self._watch.begin(perf_counter())
         while looking:
             try:
                 return self._stream.recv_into(self._room, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                looking = self._watch.again()
+                letOthersRun()
+                looking = self._watch.again(perf_counter())
         return self._stream.recv_into(self._room)
 
     def _run(self, call: m.Call) -> None:

@@ -22,9 +22,10 @@ from asynqueue.core import messages as m
 from asynqueue.core import overdue
 from asynqueue.core.framing import Decoder, encode
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.watch import LOOKOUT
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.link import Link
-from asynqueue.lookout import LOOKOUT, Lookout
+from asynqueue.lookout import Lookout
 from asynqueue.permits import PermitHolder, PermitOffice
 from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumps
 from tests.unit.helpers import logged, resultOf
@@ -202,6 +203,23 @@ class TestLookingOut:
         far.run(int)
         far.goAway()
         assert not clock.getDelayedCalls()
+
+
+class TestLooking:
+    def test_hears_what_has_come(self, far: FarSide) -> None:
+        run = far.run(int)
+        far.transport.doRead = lambda: far.say(m.Returned(1, 0.0, dumps(3)))
+        assert far.link.look()
+        assert resultOf(run) == Returned(3, 0.0)
+
+    def test_says_so_when_nothing_has(self, far: FarSide) -> None:
+        far.transport.doRead = lambda: None
+        assert not far.link.look()
+
+    def test_asks_nobody_who_has_gone(self, far: FarSide) -> None:
+        far.transport.doRead = lambda: far.say(m.Ready(1))
+        far.goAway()
+        assert not far.link.look()
 
 
 class TestTickets:

@@ -1,17 +1,16 @@
-"""Staying awake: for how long, and when not."""
+"""Staying awake in a reactor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 
 import pytest
 from twisted.internet.task import Clock
 
-from asynqueue.lookout import EASE, LATE, LOOKOUT, LOOKS, REST_LEAST, REST_MOST, Lookout, Watch
+from asynqueue.core.watch import LATE, LOOKOUT, REST_LEAST
+from asynqueue.lookout import LOOKS, Lookout
 
 SOON = LOOKOUT / 3.5
-HARDLY = 1e-9
 
 
 class Time:
@@ -27,87 +26,6 @@ class Time:
 @pytest.fixture
 def time() -> Time:
     return Time()
-
-
-@pytest.fixture
-def watch(time: Time) -> Watch:
-    return Watch(time)
-
-
-def looks(time: Time, watch: Watch, after: float = SOON) -> int:
-    """For how often WATCH says that one is to look again, AFTER so long each time."""
-    for number in count():
-        time.now += after
-        if not watch.again():
-            return number
-    raise AssertionError
-
-
-class TestAWatch:
-    def test_goes_on_until_its_time_is_up(self, time: Time, watch: Watch) -> None:
-        assert watch.begin()
-        assert looks(time, watch) == 3
-
-    def test_begins_anew(self, time: Time, watch: Watch) -> None:
-        watch.begin()
-        time.now += LOOKOUT / 2
-        assert watch.begin()
-        assert looks(time, watch) == 3
-        time.now += 2 * LATE
-        assert watch.begin(), "between two of them there may be any time"
-
-    def test_rests_when_a_look_was_late(self, time: Time, watch: Watch) -> None:
-        watch.begin()
-        time.now += LATE + HARDLY
-        assert not watch.again()
-        time.now += REST_LEAST - HARDLY
-        assert not watch.begin()
-        assert not watch.again()
-        time.now += 2 * HARDLY
-        assert watch.begin()
-
-    def test_rests_when_what_it_looked_for_came_late(self, time: Time, watch: Watch) -> None:
-        watch.begin()
-        time.now += LATE + HARDLY
-        assert not watch.begin()
-        time.now += REST_LEAST
-        assert watch.begin()
-
-    def test_does_not_rest_for_what_was_as_late_as_may_be(self, time: Time, watch: Watch) -> None:
-        watch.begin()
-        time.now += LATE - HARDLY
-        assert not watch.again(), "it was in vain"
-        assert watch.begin()
-
-    def rests(self, time: Time, watch: Watch) -> Iterator[float]:
-        """How long WATCH rests, each time that a look is late."""
-        while True:
-            assert watch.begin()
-            time.now += LATE + HARDLY
-            watch.again()
-            began = time.now
-            while not watch.begin():
-                time.now += REST_LEAST / 10
-            yield time.now - began
-
-    def test_rests_ever_longer_up_to_a_limit(self, time: Time, watch: Watch) -> None:
-        rests = self.rests(time, watch)
-        first, second = next(rests), next(rests)
-        assert first == pytest.approx(REST_LEAST, rel=0.2)
-        assert second == pytest.approx(2 * REST_LEAST, rel=0.2)
-        assert [next(rests) for _ in range(10)][-1] == pytest.approx(REST_MOST, rel=0.02)
-
-    def test_rests_less_when_looks_are_not_late_any_more(self, time: Time, watch: Watch) -> None:
-        rests = self.rests(time, watch)
-        for _ in range(12):
-            next(rests)
-        half = next(number for number in count() if EASE**number <= 0.5)
-        for _ in range(half):
-            watch.begin()
-        assert next(rests) == pytest.approx(REST_MOST / 2, rel=0.05)
-        for _ in range(10 * half):
-            watch.begin()
-        assert next(rests) == pytest.approx(REST_LEAST, rel=0.2)
 
 
 class TestALookout:

@@ -533,7 +533,7 @@ class TestTheReadings:
             tile.leave()
         await until(lambda: sum(readings(events)[-1]["yours"].values()) == TILES_AT_ONCE)
         drawn = readings(events)[-1]["yours"]["drawn"]  # before it was left: one or two, where machines are fast
-        assert readings(events)[-1]["cancelled"] == TILES_AT_ONCE - drawn > 1
+        assert readings(events)[-1]["cancelled"] == TILES_AT_ONCE - drawn > TILES_AT_ONCE - 4
         assert (await site.get(CHEAP, visitor)).status == 200
         await until(lambda: readings(events)[-1]["yours"]["drawn"] == drawn + 1)
         assert readings(events)[-1]["yours"]["cancelled"] == TILES_AT_ONCE - drawn

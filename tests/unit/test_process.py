@@ -28,6 +28,7 @@ from asynqueue import TaskQueue, closings, engine, errors, processworker, univer
 from asynqueue.core import calltimes, window
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
+from asynqueue.link import Link
 from asynqueue.parcels import LARGE
 from asynqueue.process import ProcessQueue, ProcessWorker
 from asynqueue.serialization import RemoteTraceback
@@ -363,6 +364,21 @@ class TestTheProcess:
     async def test_it_does_not_interrupt_the_program_that_wakes_it(self) -> None:
         async with ProcessQueue(1) as queue:
             assert await queue.call(os.sched_getscheduler, 0) == os.SCHED_BATCH
+
+    @inLoop
+    async def test_its_quick_answers_are_looked_out_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked: list[Link] = []
+        look = Link.look
+
+        def looking(link: Link) -> bool:
+            looked.append(link)
+            return look(link)
+
+        monkeypatch.setattr(Link, "look", looking)
+        async with ProcessQueue(1) as queue:
+            for _ in range(50):
+                await queue.call(int)
+            assert looked
 
     @inLoop
     async def test_it_has_a_pid_and_says_whether_it_is_alive(self) -> None:

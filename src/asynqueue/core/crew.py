@@ -84,7 +84,7 @@ class Member:
 
     @property
     def warm(self) -> bool:
-        """It has worked, and has nothing to go on with: no task, no iterator."""
+        """It has answered, and has nothing to go on with: no task, no iterator."""
         return self.answered > 0 and not self.held and not self.iterations
 
     @property
