@@ -78,6 +78,16 @@ def test_it_does_not_rest_for_what_was_as_late_as_may_be(timed: Timed) -> None:
     assert timed.begin()
 
 
+def test_times_are_from_any_beginning_and_exact() -> None:
+    watch = Watch()
+    assert watch.begin(0.0)
+    assert not watch.again(LOOKOUT)
+    assert watch.begin(LOOKOUT)
+    watch = Watch()
+    watch.begin(0.0)
+    assert watch.begin(LATE), "as late as it may be"
+
+
 def test_a_late_look_is_the_last() -> None:
     assert LATE > LOOKOUT
 
