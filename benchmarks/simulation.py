@@ -149,13 +149,13 @@ class Simulation:
             )
             self._obey(self._scheduler.submit(task))
             if draw.random() < self.faults.cancel:
-                self._later(draw.random() * 0.02, self._cancel, task.id)
+                self._later(draw.random() * 0.02, self._cancel, task)
         if self._lastTask - len(self._updates) < self.tasks:
             self._later(200 * 0.011 / max(1, len(self._workers)), self._submit)
         else:
             self._obey(self._scheduler.shutdown())
 
-    def _cancel(self, task: int) -> None:
+    def _cancel(self, task: Task) -> None:
         self._obey(self._scheduler.cancel(task))
 
     def _hire(self) -> None:

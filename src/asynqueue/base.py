@@ -105,6 +105,7 @@ class TaskQueue:
         self._workers: dict[int, Worker] = {}
         self._engine = Engine(self._scheduler, self._do, maxQueued, reactor)
         self._calls = Calls(self._engine, self._ledger, self._log, warn, verbose, spew)
+        self._cancel = self._calls.cancel  # once, and not for each call
         self._updates = Updates(self._engine, self._log)
         self._runs = Runs(self._engine, self._ledger, self._calls, self._workers)
         self._staff = Staff(
@@ -281,7 +282,7 @@ class TaskQueue:
             self._lastTask, spec, series, niceness, doNext, doLast, timeout, 1 if retries is None else retries, raw
         )
         calls, engine = self._calls, self._engine
-        pending = calls.pending[task.id] = Pending(calls, task, engine.now())
+        pending = calls.pending[task.id] = Pending(self._cancel, task, engine.stamp())
         if consumer is not None:
             pending.consumer = consumer
         if not returnFailure:

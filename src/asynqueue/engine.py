@@ -24,6 +24,9 @@ from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.subscription import Subscription
 
+STAMP = 1e-4
+"""Seconds by which it may be earlier that a call is said to have been queued."""
+
 _log = Logger(namespace="asynqueue")
 
 
@@ -51,6 +54,7 @@ class Engine:
         self._over = False
         self._ticker: DelayedCall | None = None
         self._looker: DelayedCall | None = None
+        self._stamped = 0.0
         self.moment: float = 0.0  # when what is being carried out has happened, as the reactor tells the time
 
     def happened(self, commands: list[Command]) -> None:
@@ -135,6 +139,13 @@ class Engine:
         """The time in seconds, as the reactor tells it."""
         seconds: float = self.clock().seconds()
         return seconds
+
+    def stamp(self) -> float:
+        """The time to `STAMP` seconds. Calls that are queued at once have one number for it, and not one each."""
+        now = self.now()
+        if not 0.0 <= now - self._stamped < STAMP:
+            self._stamped = now
+        return self._stamped
 
     def clock(self) -> Any:
         """The reactor. (Some of what one can do has no interface that a `Clock` provides: hence Any.)"""

@@ -56,8 +56,7 @@ class Runs:
         task = command.task
         pending = self._pending.get(task.id)
         if pending is not None:
-            pending.started = self._engine.moment
-            pending.worker = command.worker
+            pending.run = command.worker, self._engine.moment
             if task.attempt > pending.attempt:
                 pending.attempt = task.attempt
                 self._ledger.again(task.series, command.worker)
@@ -120,7 +119,7 @@ class Runs:
             assigned = self._scheduler.assigned(ticket)
             pending = None if assigned is None else self._pending.get(assigned[1].id)
             if pending is not None:
-                pending.started = pending.worker = None
+                pending.run = None
         elif isinstance(outcome, Iterating):
             if not isinstance(outcome.source, ItemSource):
                 outcome = Raised(ImplementationError(f"a worker gave no source of items but {outcome.source!r}"))

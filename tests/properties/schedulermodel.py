@@ -165,7 +165,7 @@ class Model:
             self.due[taskID] = Cancelled
             if entry.ticket is not None:
                 self.abandon(entry.ticket)
-        self.obey(self.scheduler.cancel(taskID))
+        self.obey(self.scheduler.cancel(entry.task))
 
     def cancelSeries(self, series: Hashable) -> None:
         self.due.update((t, Cancelled) for t, e in self.entries.items() if e.queued and e.task.series == series)

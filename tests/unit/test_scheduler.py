@@ -76,16 +76,16 @@ def test_a_task_goes_to_a_worker_and_is_settled_with_its_outcome(s: Scheduler) -
     assert s.hire(1, (), ONE) == [Hired(1)]
     t = task(1)
     assert s.submit(t) == [Assign(1, 1, t)]
-    assert s.taskState(1) is TaskState.ASSIGNED
+    assert s.taskState(t) is TaskState.ASSIGNED
     assert s.held(1) == [t]
     assert s.finished(1, Returned("x")) == [Settle(1, Returned("x"))]
-    assert s.taskState(1) is TaskState.SETTLED
+    assert s.taskState(t) is TaskState.SETTLED
 
 
 def test_a_task_waits_for_a_worker(s: Scheduler) -> None:
     t = task(1)
     assert s.submit(t) == []
-    assert (s.queued, s.unfinished, s.taskState(1)) == (1, 1, TaskState.QUEUED)
+    assert (s.queued, s.unfinished, s.taskState(t)) == (1, 1, TaskState.QUEUED)
     assert s.hire(1, (), ONE) == [Hired(1), Assign(1, 1, t)]
     assert (s.queued, s.unfinished) == (0, 1)
 
@@ -162,15 +162,15 @@ def test_an_unstarted_task_that_comes_back_keeps_its_place(s: Scheduler) -> None
 
 def test_a_queued_task_that_is_cancelled_never_runs(s: Scheduler) -> None:
     s.submit(task(1))
-    assert s.cancel(1) == [Settle(1, Cancelled())]
+    assert s.cancel(task(1)) == [Settle(1, Cancelled())]
     assert s.hire(1, (), ONE) == [Hired(1)]
-    assert s.cancel(1) == []
+    assert s.cancel(task(1)) == []
 
 
 def test_an_assigned_task_that_is_cancelled_is_interrupted_and_its_iterator_closed(s: Scheduler) -> None:
     s.hire(1, (), ONE)
     s.submit(task(1))
-    assert s.cancel(1) == [Interrupt(1, 1), Settle(1, Cancelled())]
+    assert s.cancel(task(1)) == [Interrupt(1, 1), Settle(1, Cancelled())]
     assert s.held(1) == []
     assert s.finished(1, Iterating("it")) == [Discard("it")]
 
@@ -404,7 +404,7 @@ def test_a_worker_whose_calls_take_longer_than_a_budget_has_as_long_to_answer() 
 
 def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> None:
     s = slowly()
-    s.cancel(4)
+    s.cancel(task(4))
     assert s.hire(2, (), ONE) == [Hired(2)]
     assert s.tick() == [Tick()]
     assert s.tick() == [Recall(1)]
@@ -421,7 +421,7 @@ def test_a_call_that_goes_next_goes_before_what_a_slow_worker_has_not_started() 
 
 def test_a_call_that_goes_next_waits_behind_no_slow_call_for_another_worker_may_be_there_sooner() -> None:
     s = slowly()
-    s.cancel(4)
+    s.cancel(task(4))
     s.hire(2, (), ONE)
     s.submit(task(5))
     s.submit(Task(6, CALL, doNext=True))
@@ -758,7 +758,7 @@ def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Sche
     assert assigned(s.finished(1, Recalled())) == [(2, 1)]
     assert s.look() == []  # the first one has given it back
     s.submit(task(2, "nobody's"))
-    assert s.cancel(2) == [Settle(2, Cancelled())]
+    assert s.cancel(task(2, "nobody's")) == [Settle(2, Cancelled())]
     assert s.finished(2, DONE) == [Settle(1, DONE)]
     assert not s.watching
 
@@ -844,7 +844,7 @@ def test_a_call_that_was_given_back_may_be_cancelled(s: Scheduler) -> None:
     s.submit(task(2))
     s.resized(1, None)
     assert s.finished(1, Recalled()) == []
-    assert s.cancel(1) == [Settle(1, Cancelled())]
+    assert s.cancel(task(1)) == [Settle(1, Cancelled())]
 
 
 def test_an_iterator_that_there_is_not_cannot_end(s: Scheduler) -> None:
@@ -913,7 +913,7 @@ def test_the_time_of_a_call_that_was_cancelled_before_it_began_does_not_run() ->
         s.finished(number, Returned(None, 1e-6))
     s.submit(task(4))
     s.submit(task(5, timeout=1.0))
-    s.cancel(5)
+    s.cancel(task(5))
     assert s.finished(4, Returned(None, 1e-6)) == [Settle(4, Returned(None, 1e-6))]
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Hashable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain
 
 from asynqueue.core.fairness import FAIR, FairQueue, Place
 from asynqueue.core.records import Task
@@ -164,7 +165,7 @@ class Crew:
     """The workers that take tasks, and the tasks that wait for them."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Task] = {}
+        self._waiting = 0
         self._classes: dict[frozenset[Hashable], Class] = {}
         self._groups: dict[frozenset[frozenset[Hashable]], Group] = {}
         self._groupOf: dict[Hashable, Group] = {}  # by series
@@ -173,14 +174,14 @@ class Crew:
 
     def __len__(self) -> int:
         """The number of tasks that wait."""
-        return len(self._waiting)
+        return self._waiting
 
-    def __contains__(self, taskID: object) -> bool:
-        return taskID in self._waiting
+    def __contains__(self, task: Task) -> bool:
+        return task in self._groupFor(task.series)
 
-    def __iter__(self) -> Iterator[int]:
-        """The numbers of the tasks that wait, in no particular order."""
-        return iter(self._waiting)
+    def __iter__(self) -> Iterator[Task]:
+        """The tasks that wait, in no particular order."""
+        return chain.from_iterable(self._groups.values())
 
     # Tasks.
 
@@ -190,17 +191,17 @@ class Crew:
         if not group.backlogged:
             times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
             group.joinAt(max(times, default=self._time))
-        self._waiting[task.id] = task
+        self._waiting += 1
         group.add(task)
 
     def putBack(self, task: Task, place: Place) -> None:
         """Let TASK wait at PLACE, which is not in the fair band."""
-        self._waiting[task.id] = task
+        self._waiting += 1
         self._groupFor(task.series).place(place, task)
 
-    def remove(self, taskID: int) -> None:
-        """A task waits no more."""
-        task = self._waiting.pop(taskID)
+    def remove(self, task: Task) -> None:
+        """TASK, which waits, does so no more."""
+        self._waiting -= 1
         self._groupFor(task.series).remove(task)
 
     def ofSeries(self, series: Hashable) -> list[Task]:
@@ -271,16 +272,17 @@ class Crew:
             if len(groups) > 1:
                 for other in groups:
                     other.reached(time)
-        del self._waiting[task.id]
+        self._waiting -= 1
         return freest, place, task
 
     def validate(self) -> None:
         """Assert every invariant."""
-        inGroups = [task.id for group in self._groups.values() for task in group]
-        assert sorted(inGroups) == sorted(self._waiting), "a task that waits stands in one group"
+        numbers = [task.id for task in self]
+        assert len(set(numbers)) == len(numbers) == self._waiting, "a task that waits stands in one group"
         for group in self._groups.values():
             group.validate()
             for task in group:
+                assert task in group, "it is found where it stands"
                 fit = {c for c in self._classes if task.series is None or task.series in c}
                 assert fit == {c.qualifications for c in group.classes}, "a group is for one set of workers"
         for cls in self._classes.values():

@@ -8,7 +8,7 @@ is the tag of the task that went last, plus its weight. So a flow's tags grow in
 served times its weight, and no two backlogged flows drift apart by more than the sum of their weights. The
 scheme and the bound are S. J. Golestani's (INFOCOM 1994).
 
-Since the tags of one flow grow by its weight, only the head's is kept: a queued task costs a place in a deque.
+Since the tags of one flow grow by its weight, only the head's is kept: a queued task costs a place in a list.
 
 One `FairQueue` holds the flows that *the same workers* may run. SCFQ is defined for a single server; with one
 virtual time over flows that different workers serve, a fast worker's flow would push the time ahead and a new
@@ -18,18 +18,20 @@ workers, and brings their times together where they meet (`joinAt`, `reached`, `
 Around the fair order lie *bands*, in which single tasks are placed: put first after a timeout, next, put back
 by a worker that had not started them; and after the fair order, last.
 
-Rules: all order is decided here; O(log flows) a task and O(1) for a flow's further tasks; a removed task leaves
-a gap that is skipped, and gaps are swept out before they outnumber the tasks.
+Rules: all order is decided here; O(log flows) a task and O(1) for a flow's further tasks; O(log n) to find one of n
+tasks and take it out, which leaves a gap that is skipped, and gaps are swept out before they outnumber the tasks.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
-from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, Task
+from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec, Task
 
 FRONT, NEXT, RETURNED, FAIR, LAST = range(5)
 """The bands, in the order in which they are served."""
@@ -49,31 +51,68 @@ def weight(niceness: int) -> int:
 
 
 class _Flow:
-    """The queued tasks of one series and niceness, in the order of submission."""
+    """The queued tasks of one series and niceness, in the order of submission.
 
-    __slots__ = ("gaps", "key", "tag", "tasks", "weight")
+    Their numbers go up, so one of them is found by bisection. What went stands before `start`, what was taken out
+    is a gap.
+    """
+
+    __slots__ = ("gaps", "key", "live", "start", "tag", "tasks", "weight")
 
     def __init__(self, key: Hashable, weight: int, tag: int) -> None:
         self.key = key
         self.weight = weight
         self.tag = tag
-        self.tasks: deque[Task] = deque()
+        self.tasks: list[Task] = []
+        self.start: int = 0
         self.gaps: set[int] = set()
+        self.live: int = 0  # how many wait
 
-    def __bool__(self) -> bool:
-        return len(self.tasks) > len(self.gaps)
+    def __contains__(self, number: int) -> bool:
+        at = bisect_left(self.tasks, number, self.start, key=_number)
+        return at < len(self.tasks) and self.tasks[at].id == number and number not in self.gaps
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for task in islice(self.tasks, self.start, None) if task.id not in self.gaps)
+
+    def append(self, task: Task) -> None:
+        self.tasks.append(task)
+        self.live += 1
 
     def head(self) -> Task:
-        if self.gaps:
-            while self.tasks[0].id in self.gaps:
-                self.gaps.remove(self.tasks.popleft().id)
-        return self.tasks[0]
+        while self.gaps and self.tasks[self.start].id in self.gaps:
+            self.gaps.remove(self.tasks[self.start].id)
+            self._step()
+        return self.tasks[self.start]
+
+    def take(self) -> Task:
+        task = self.head() if self.gaps else self.tasks[self.start]
+        self.live -= 1
+        self._step()
+        return task
 
     def remove(self, task: Task) -> None:
         self.gaps.add(task.id)
-        if 2 * len(self.gaps) > len(self.tasks):
-            self.tasks = deque(t for t in self.tasks if t.id not in self.gaps)
+        self.live -= 1
+        if len(self.gaps) > self.live:
+            self.tasks = list(self)
+            self.start = 0
             self.gaps.clear()
+
+    def _step(self) -> None:
+        """The first task stands here no more."""
+        start = self.start
+        self.tasks[start] = _GONE
+        self.start = start = start + 1
+        if start > 64 and 2 * start > len(self.tasks):
+            del self.tasks[:start]
+            self.start = 0
+
+
+_GONE = Task(0, CallSpec(len))
+"""Stands where a task stood, which is kept no longer than it is needed."""
+
+_number: Callable[[Task], int] = attrgetter("id")
 
 
 class FairQueue:
@@ -101,7 +140,16 @@ class FairQueue:
         for _, task in self._places.values():
             yield task
         for flow in self._flows.values():
-            yield from (t for t in flow.tasks if t.id not in flow.gaps)
+            yield from flow
+
+    def __contains__(self, task: Task) -> bool:
+        """Whether TASK stands here."""
+        if task.id in self._places:
+            return True
+        if task.doNext or task.doLast:
+            return False
+        flow = self._flows.get((task.series, task.niceness))
+        return flow is not None and task.id in flow
 
     def ofSeries(self, series: Hashable) -> list[Task]:
         """Every task of SERIES, in no particular order."""
@@ -109,7 +157,7 @@ class FairQueue:
         for niceness in range(NICENESS_MIN, NICENESS_MAX + 1):
             flow = self._flows.get((series, niceness))
             if flow is not None:
-                tasks += (t for t in flow.tasks if t.id not in flow.gaps)
+                tasks += flow
         return tasks
 
     def add(self, task: Task) -> None:
@@ -125,7 +173,7 @@ class FairQueue:
                 cost = weight(task.niceness)
                 flow = self._flows[key] = _Flow(key, cost, self.time + cost)
                 heappush(self._fair, (flow.tag, task.id, flow))
-            flow.tasks.append(task)
+            flow.append(task)
 
     def place(self, place: Place, task: Task) -> None:
         """Take TASK at PLACE, which is not in the fair band."""
@@ -137,7 +185,7 @@ class FairQueue:
         if self._places.pop(task.id, None) is None:
             flow = self._flows[task.series, task.niceness]
             flow.remove(task)
-            if not flow:
+            if not flow.live:
                 del self._flows[flow.key]
         self._sweep()
 
@@ -163,13 +211,11 @@ class FairQueue:
         if flow is None:
             raise IndexError("pop from an empty FairQueue")
         self.time = flow.tag
-        task = flow.head()
+        task = flow.take()
         place = Place(FAIR, flow.tag, task.id)
-        tasks = flow.tasks
-        tasks.popleft()
-        if len(tasks) > len(flow.gaps):
+        if flow.live:
             flow.tag += flow.weight
-            heapreplace(self._fair, (flow.tag, (flow.head() if flow.gaps else tasks[0]).id, flow))
+            heapreplace(self._fair, (flow.tag, flow.head().id, flow))
         else:
             heappop(self._fair)
             del self._flows[flow.key]
@@ -220,13 +266,18 @@ class FairQueue:
     def validate(self) -> None:
         """Assert that heads lead the virtual time by no more than their weight, and that gaps are few."""
         for key, flow in self._flows.items():
-            assert flow, "an empty flow is forgotten"
+            assert flow.live, "an empty flow is forgotten"
+            tasks = list(flow)
+            assert flow.live == len(tasks)
+            assert len(flow.gaps) <= flow.live, "gaps are few"
+            assert 2 * flow.start <= len(flow.tasks) or flow.start <= 64, "so is what went"
             assert flow.key == key
             assert self.time <= flow.tag <= self.time + flow.weight, (self.time, flow.tag, flow.weight)
-            assert flow.gaps <= {t.id for t in flow.tasks}
-            ids = [t.id for t in flow.tasks]
+            assert flow.gaps <= {t.id for t in flow.tasks[flow.start :]}
+            assert all(t is _GONE for t in flow.tasks[: flow.start]), "what went is not kept"
+            ids = [t.id for t in tasks]
             assert ids == sorted(ids), "a flow is first in, first out"
-        live = [entry[2] for entry in self._fair if entry[2]]
+        live = [entry[2] for entry in self._fair if entry[2].live]
         assert len(live) == len(self._flows)
         assert all(flow is self._flows[flow.key] for flow in live)
         assert len(self._fair) <= 2 * len(self._flows) + 16
@@ -238,7 +289,7 @@ class FairQueue:
         if len(self._heap) > 2 * len(self._places) + 16:
             self._heap = sorted(place for place, _ in self._places.values())
         if len(self._fair) > 2 * len(self._flows) + 16:
-            self._fair = [entry for entry in self._fair if entry[2]]
+            self._fair = [entry for entry in self._fair if entry[2].live]
             heapify(self._fair)
 
     def _placedHead(self) -> Place | None:
@@ -253,7 +304,7 @@ class FairQueue:
     def _fairHead(self) -> _Flow | None:
         while self._fair:
             flow = self._fair[0][2]
-            if len(flow.tasks) > len(flow.gaps):
+            if flow.live:
                 return flow
             heappop(self._fair)
         return None

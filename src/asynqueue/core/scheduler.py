@@ -41,6 +41,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable
 from itertools import islice
+from operator import attrgetter
 
 from typing_extensions import assert_never
 
@@ -146,11 +147,11 @@ class Scheduler:
         """The workers that take tasks, now or after an update, in the order in which they came."""
         return [w.id for w in self._workers.values() if w.state is not WorkerState.LEAVING]
 
-    def taskState(self, taskID: int) -> TaskState:
-        """Where a task is: SETTLED too for one that never was."""
-        if taskID in self._crew:
-            return TaskState.QUEUED
-        return TaskState.ASSIGNED if taskID in self._assigned else TaskState.SETTLED
+    def taskState(self, task: Task) -> TaskState:
+        """Where TASK is: SETTLED too for one that never was."""
+        if task.id in self._assigned:
+            return TaskState.ASSIGNED
+        return TaskState.QUEUED if task in self._crew else TaskState.SETTLED
 
     def workerState(self, workerID: int) -> WorkerState:
         """Where a worker is: GONE too for one that never was."""
@@ -178,27 +179,29 @@ class Scheduler:
         else:
             self._crew.add(task)
         commands = self._dispatch()
-        if task.doNext and task.id in self._crew:
+        if task.doNext and task in self._crew:
             commands += self._wayFor(task)
         return commands
 
-    def cancel(self, taskID: int) -> list[Command]:
-        """A task is not wanted any more. Queued, it never runs; assigned, its worker is interrupted."""
-        if taskID in self._crew:
-            self._crew.remove(taskID)
-            self._settle(taskID, Cancelled())
-        elif taskID in self._assigned:
-            self._abandon(self._assigned[taskID])
-            self._settle(taskID, Cancelled())
+    def cancel(self, task: Task) -> list[Command]:
+        """TASK is not wanted any more. Queued, it never runs; assigned, its worker is interrupted."""
+        if task.id in self._assigned:
+            self._abandon(self._assigned[task.id])
+            self._settle(task.id, Cancelled())
+        elif task in self._crew:
+            self._crew.remove(task)
+            self._settle(task.id, Cancelled())
         return self._dispatch()
 
     def cancelSeries(self, series: Hashable) -> list[Command]:
         """The queued tasks of SERIES are not wanted any more."""
-        return self._cancelQueued([task.id for task in self._crew.ofSeries(series)])
+        self._settleQueued(self._crew.ofSeries(series), Cancelled())
+        return self._dispatch()
 
     def cancelAll(self) -> list[Command]:
         """No queued task is wanted any more."""
-        return self._cancelQueued(list(self._crew))
+        self._settleQueued(self._crew, Cancelled())
+        return self._dispatch()
 
     def expired(self, ticket: int) -> list[Command]:
         """The time of an assignment has run out."""
@@ -376,9 +379,7 @@ class Scheduler:
     def strand(self, reason: str) -> list[Command]:
         """No worker will ever come again, for REASON: refuse what is queued, and whatever comes."""
         self._stranded = reason
-        for taskID in list(self._crew):
-            self._crew.remove(taskID)
-            self._settle(taskID, Refused(reason))
+        self._settleQueued(self._crew, Refused(reason))
         return self._dispatch()
 
     # How tasks move.
@@ -422,11 +423,11 @@ class Scheduler:
             self._gaveBack.pop(taskID, None)
         self._commands.append(Settle(taskID, settlement))
 
-    def _cancelQueued(self, taskIDs: list[int]) -> list[Command]:
-        for taskID in taskIDs:
-            self._crew.remove(taskID)
-            self._settle(taskID, Cancelled())
-        return self._dispatch()
+    def _settleQueued(self, tasks: Iterable[Task], settlement: Settlement) -> None:
+        """TASKS, which are queued, will not run: each is told so, in the order of submission."""
+        for task in sorted(tasks, key=attrgetter("id")):
+            self._crew.remove(task)
+            self._settle(task.id, settlement)
 
     def _abandon(self, assignment: Assignment) -> None:
         """The task leaves its worker, which keeps the ticket until it reports."""
@@ -624,7 +625,7 @@ class Scheduler:
 
     def _close(self) -> None:
         for task in self._crew.stranded():
-            self._crew.remove(task.id)
+            self._crew.remove(task)
             self._settle(task.id, Refused(f"the queue shut down with no worker for series {task.series!r}"))
         emptied, self._emptied = self._emptied, not self.unfinished and not self._sequences
         if self._emptied and not emptied:
@@ -638,7 +639,8 @@ class Scheduler:
     def validate(self) -> None:
         """Assert every invariant. O(everything): for tests."""
         assert not self._commands, "every command is handed out"
-        assert not self._assigned.keys() & set(self._crew), "a task is in one place"
+        queued = {task.id for task in self._crew}
+        assert not self._assigned.keys() & queued, "a task is in one place"
         self._crew.validate()
         held = {t: a for w in self._workers.values() for t, a in w.held.items()}
         assert held == self._tickets, "a ticket is held by one worker"
@@ -646,7 +648,7 @@ class Scheduler:
             assert assignment.task.id == taskID
             assert self._tickets[assignment.ticket] is assignment
             assert not assignment.abandoned
-        assert self._gaveBack.keys() <= set(self._crew) | self._assigned.keys(), "only of what is not settled"
+        assert self._gaveBack.keys() <= queued | self._assigned.keys(), "only of what is not settled"
         assert self._open == sum(len(worker.iterations) for worker in self._workers.values())
         assert self._iterating == {worker.id: worker for worker in self._workers.values() if worker.iterations}
         assert {worker.id for worker in self._workers.values() if worker.ahead > 0} <= self._ahead.keys()
