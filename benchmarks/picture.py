@@ -11,7 +11,7 @@ from benchmarks.systems import System
 async def mcm(_: System) -> dict[str, float]:
     """Two pictures, each on one worker and on two, and its bands drawn one after another in this process."""
     from mcmandelbrot.picture import Picture, View
-    from mcmandelbrot.worker import drawRows, prepare
+    from mcmandelbrot.worker import paintRows, prepare
 
     prepare()
     figures = {}
@@ -22,7 +22,7 @@ async def mcm(_: System) -> dict[str, float]:
         picture = Picture(view)
         begun = perf_counter()
         for band in picture.bands(1):
-            drawRows(band)
+            b"".join(paintRows(band))
         bare = perf_counter() - begun
         one, two = await _drawn(picture, 1), await _drawn(picture, 2)
         figures[f"mcm, {name}, two workers to one, times"] = one / two

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue import DeferredTracker, OrderedItemProducer, ThreadLooper
+from mcmandelbrot.deflate import Piece
 from mcmandelbrot.picture import Band
 from mcmandelbrot.worker import Rows, drawRows
 from mcmandelbrot.writer import writePicture
@@ -52,7 +53,7 @@ class Drawing:
         # Its own thread, not one of a pool that is waited for: where a reader of our standard output has stalled, the
         # writer is stuck, and that must not keep the program from ending.
         self._thread = ThreadLooper(reactor=reactor)
-        self._pixels = OrderedItemProducer[bytes](limit=max(1, ahead // 4), thread=self._thread, reactor=reactor)
+        self._pieces = OrderedItemProducer[Piece](limit=max(1, ahead // 4), thread=self._thread, reactor=reactor)
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._ended = False
 
@@ -67,20 +68,20 @@ class Drawing:
 
     async def _draw(self) -> None:
         handingOver = DeferredTracker()
-        self._pixels.start(writePicture, self._bands[0].picture.view, self._file)
+        self._pieces.start(writePicture, self._bands[0].picture.view, self._file)
         for band in self._bands:
             await handingOver.deferUntilFewer(self._ahead)
-            if not self._pixels.wanted:
+            if not self._pieces.wanted:
                 break
-            handingOver.put(self._pixels.produceItem(self._call, band))
-        await self._pixels.stop()
+            handingOver.put(self._pieces.produceItem(self._call, band))
+        await self._pieces.stop()
 
-    def _call(self, band: Band) -> Deferred[bytes]:
+    def _call(self, band: Band) -> Deferred[Piece]:
         return self._queue.call(drawRows, band).addCallbacks(self._arrive, self._failBand, (band,))
 
-    def _arrive(self, rows: Rows, band: Band) -> bytes:
+    def _arrive(self, rows: Rows, band: Band) -> Piece:
         self._drawn(band, rows)
-        return rows.pixels
+        return rows.piece
 
     def _failBand(self, reason: Failure) -> Failure:
         if not reason.check(CancelledError):  # which has its reason elsewhere
@@ -99,5 +100,5 @@ class Drawing:
 
     def _stop(self) -> None:
         self._ended = True
-        self._pixels.stop().addErrback(lambda _: None).cancel()
+        self._pieces.stop().addErrback(lambda _: None).cancel()
         self._thread.stop()

@@ -38,8 +38,12 @@ class Painter(WireWorkerUniverse):
         return self._queue.update(worker.prepare, ephemeral=True)
 
     def drawRows(self, band: Band) -> Deferred[Rows]:
-        """The pixels of BAND, of a picture."""
+        """The rows of BAND, of a picture."""
         return self._queue.call(worker.drawRows, band)
+
+    def drawOn(self, band: Band) -> Deferred[Rows]:
+        """The rest of a row, or some of it, that BAND is."""
+        return self._queue.call(worker.drawOn, band)
 
     def drawLevels(self, band: Band) -> Deferred[bytes]:
         """The levels of BAND, of a tile."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcmandelbrot.deflate import EMPTY
 from mcmandelbrot.picture import View
 from mcmandelbrot.report import Tally, summary
 from mcmandelbrot.worker import Ready, Rows
@@ -15,7 +16,7 @@ def tally(workers: int, *bands: tuple[int, float]) -> Tally:
     """A tally of bands, each drawn by a process in some seconds."""
     counted = Tally(workers)
     for pid, seconds in bands:
-        counted.count(Rows(b"", pid, seconds))
+        counted.count(Rows(EMPTY, pid, seconds))
     return counted
 
 

@@ -8,6 +8,7 @@ nothing piles up. No call costs more than one for a tile: where a row would, eac
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Any, BinaryIO, cast
 
 from attrs import evolve
@@ -15,12 +16,13 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import IterationProducer, TaskQueue
 from asynqueue.bridges import Filerator
+from mcmandelbrot.deflate import joined
 from mcmandelbrot.drawing import Drawing
 from mcmandelbrot.explorer.outlet import Outlet
 from mcmandelbrot.explorer.tile import BAND_WORK
 from mcmandelbrot.explorer.visitor import RINGS, Visitor
 from mcmandelbrot.picture import Band, Picture
-from mcmandelbrot.worker import Rows
+from mcmandelbrot.worker import Rows, drawOn
 
 RING = RINGS - 1
 """An image can wait for the tiles that somebody looks at, as the furthest of those can."""
@@ -56,14 +58,17 @@ class StripQueue:
         """Have BAND drawn by F."""
         series, niceness = self._visitor.series, self._visitor.niceness(RING)
         parts = [evolve(band, picture=strip) for strip in self._strips]
-        calls = [self._queue.call(f, part, series=series, niceness=niceness) for part in parts]
+        draws = chain((f,), repeat(drawOn))  # of several parts, each is one row: that begins with the first
+        calls = [
+            self._queue.call(draw, part, series=series, niceness=niceness)
+            for draw, part in zip(draws, parts, strict=False)
+        ]
         return gatherResults(calls, consumeErrors=True).addCallback(_joined)
 
 
 def _joined(parts: list[Rows]) -> Rows:
-    """What PARTS side by side are; where there are several, each is one row."""
-    pixels = b"".join(part.pixels for part in parts)
-    return Rows(pixels, parts[0].pid, sum(part.seconds for part in parts))
+    """What PARTS side by side are."""
+    return Rows(joined(part.piece for part in parts), parts[0].pid, sum(part.seconds for part in parts))
 
 
 async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, outlet: Outlet, reactor: Any) -> None:
