@@ -123,3 +123,30 @@ def test_nothing_lost_nothing_doubled(data: st.DataObject) -> None:
 @given(st.integers(-20, 19))
 def test_weight_grows_with_niceness(niceness: int) -> None:
     assert 100 <= weight(niceness) < weight(niceness + 1) <= 1700
+
+
+@given(st.lists(st.tuples(st.sampled_from(("add", "pop", "remove")), st.integers(1, 150)), max_size=12), st.data())
+def test_what_stands_in_a_flow_is_found_and_nothing_else(steps: list[tuple[str, int]], data: st.DataObject) -> None:
+    queue = FairQueue()
+    waiting: dict[int, Task] = {}
+    every: list[Task] = []
+    for step, number in steps:
+        if step == "add":
+            for _ in range(number):
+                task = Task(len(every) + 1, CALL)
+                every.append(task)
+                waiting[task.id] = task
+                queue.add(task)
+        elif step == "pop":
+            for _ in range(min(number, len(waiting))):
+                assert queue.pop()[1] is waiting.pop(next(iter(waiting)))
+        else:
+            gone = sorted(waiting)
+            for taskID in data.draw(st.permutations(gone))[:number] if number % 2 else gone[:number]:
+                queue.remove(waiting.pop(taskID))
+        queue.validate()
+        assert list(queue) == list(waiting.values())
+        assert [task for task in every if task in queue] == list(waiting.values())
+    assert Task(len(every) + 1, CALL) not in queue
+    assert Task(1, CALL, doNext=True) not in queue
+    assert Task(1, CALL, "another series") not in queue
