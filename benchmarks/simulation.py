@@ -85,6 +85,7 @@ class Simulation:
         self.again: list[int] = []  # tasks that settled when they had settled before
         self.events = 0
         self.closed = False
+        self._ticks = 0  # ordered so far
         self._random = random.Random(seed)
         self._scheduler = Scheduler()
         self._heap: list[tuple[float, int, Any]] = []  # an event, and when; each knows what to do: hence Any
@@ -271,8 +272,9 @@ class Simulation:
         if self._workers.pop(worker, None) is not None:
             self._obey(self._scheduler.stopped(worker))
 
-    def _tick(self) -> None:
-        self._obey(self._scheduler.tick())
+    def _tick(self, number: int) -> None:
+        if number == self._ticks:  # no sooner one was ordered since
+            self._obey(self._scheduler.tick())
 
     def _charge(self, ticket: int) -> None:
         assigned = self._scheduler.assigned(ticket)
@@ -310,7 +312,8 @@ class Simulation:
         elif isinstance(command, c.Stop):
             self._later(1e-3, self._stop, command.worker)
         elif isinstance(command, c.Tick):
-            self._later(BUDGET, self._tick)
+            self._ticks += 1
+            self._later(command.budgets * BUDGET, self._tick, self._ticks)
         elif isinstance(command, c.Closed):
             self.closed = True
         elif isinstance(command, (c.Hired, c.Updated)):

@@ -28,13 +28,20 @@ MAX_COORDINATE = 1e6
 MIN_LIMIT, MAX_LIMIT = 10, 10_000_000
 MIN_STEEPNESS, MAX_STEEPNESS = 1.0, 25.0
 
-MAX_WORK = 2**26
-"""Iterations that a band of more than a row may cost, in which a point counts once: a fifth of a second, if they are
-all of them needed, and seldom a tenth of that. A new process takes three times as long until it can draw."""
+MAX_WORK = 2**29
+"""Iterations that a band of more than a row may cost, in which a point counts once: a second and a half, if they are
+all of them needed, and seldom a tenth of that."""
 
-MAX_PIXELS = 2**15
+MAX_PIXELS = 2**18
 """The most pixels of a band of more than a row. What surrounds a call costs the two processes some 0.8 ms
-together, when each has other things to do in between; so many pixels of the whole set, 3 to 14 ms."""
+together, when each has other things to do in between; so many pixels of the whole set, 25 to 80 ms."""
+
+MIN_WORK, MIN_PIXELS = 2**24, 2**13
+"""What a band may cost in any case, and have: less is not worth a call."""
+
+SHARES, SHARE_PIXELS = 8, 2**15
+"""Into how many bands for each worker a picture is cut, for some may cost far more than others; but not for that into
+smaller ones than of so many pixels."""
 
 DEFAULT_LIMIT = 2000
 DEFAULT_STEEPNESS = 3.0
@@ -121,18 +128,21 @@ class Picture:
     def bands(self, workers: int, work: int = MAX_WORK) -> list[Band]:
         """What it is drawn in by so many WORKERS, from top to bottom; none costs more than WORK, or it is one row.
 
-        Towards the end they get smaller, down to one row, so that the workers end at about the same time: each is no
-        more than half of what is left for a worker then.
+        Towards the end they get smaller, so that the workers end at about the same time: each is no more than half of
+        what is left for a worker then, or hardly worth a call.
 
         >>> picture = Picture(View.around(2000, -0.63, 0.0, 1.4, 1.2))
-        >>> [band.rows for band in picture.bands(workers=2)][-16:]
-        [16, 16, 12, 9, 7, 5, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1]
+        >>> [band.rows for band in picture.bands(workers=2)][-18:]
+        [107, 107, 107, 80, 60, 45, 34, 26, 19, 14, 11, 8, 6, 5, 4, 4, 4, 3]
         """
-        most = min(work // self.rowWork, MAX_PIXELS // self.view.width)
+        width, height = self.view.width, self.view.height
+        share = max(height // (SHARES * workers), SHARE_PIXELS // width)
+        most = min(work // self.rowWork, MAX_PIXELS // width, share)
+        least = max(1, min(work // self.rowWork, MIN_WORK // self.rowWork, MIN_PIXELS // width))
         bands: list[Band] = []
-        first, left = 0, self.view.height
+        first, left = 0, height
         while left:
-            rows = max(1, min(most, left // (2 * workers)))
+            rows = min(left, max(least, min(most, left // (2 * workers))))
             bands.append(Band(self, first, rows))
             first, left = first + rows, left - rows
         return bands

@@ -503,7 +503,7 @@ class TaskQueue:
         elif isinstance(command, c.Settle):
             self._calls.settle(command.task, command.settlement)
         elif isinstance(command, c.Tick):
-            self._engine.startTicker()
+            self._engine.startTicker(command.budgets)
         elif isinstance(command, c.Arm):
             self._runs.arm(command.ticket, command.seconds)
         elif isinstance(command, c.Interrupt):

@@ -121,9 +121,11 @@ class Engine:
             raise QueueRunError("the queue is not running: its number of calls will not change")
         self._subscriptions.append(Subscription(consumer, lambda: self.scheduler.unfinished))
 
-    def startTicker(self) -> None:
-        """The scheduler wants to know when the time has come to see which worker is slow."""
-        self._ticker = self.clock().callLater(BUDGET, self._ticked)
+    def startTicker(self, budgets: int) -> None:
+        """The scheduler wants to know when so many BUDGETS have passed, to see which worker is slow."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._ticker = self.clock().callLater(budgets * BUDGET, self._ticked)
 
     def end(self) -> None:
         """Nothing will happen any more."""

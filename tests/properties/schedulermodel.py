@@ -132,7 +132,7 @@ class Model:
     due: dict[int, type[Settlement]] = attrs.field(factory=dict)  # what this event has to settle
     owed: set[tuple[int, int]] = attrs.field(factory=set)  # an answer for each update and worker
     sources: set[int] = attrs.field(factory=set)  # iterators nobody has taken charge of
-    ticking: bool = False
+    ticking: int = 0  # budgets until the next tick
     stranded: bool = False
     closing: bool = False
     closed: bool = False
@@ -315,7 +315,7 @@ class Model:
         self.obey(self.scheduler.stopped(workerID))
 
     def tick(self) -> None:
-        self.ticking = False
+        self.ticking = 0
         self.obey(self.scheduler.tick())
 
     def look(self) -> None:
@@ -397,8 +397,10 @@ class Model:
             assert not far.stopping, "a worker is stopped once"
             far.stopping = True
         elif isinstance(command, Tick):
-            assert not self.ticking, "one tick at a time"
-            self.ticking = True
+            assert 0 < command.budgets < (self.ticking or float("inf")), (
+                "one tick at a time, unless it is to come sooner"
+            )
+            self.ticking = command.budgets
         else:
             assert isinstance(command, Closed)
             assert self.closing

@@ -26,7 +26,7 @@ from asynqueue.errors import AuthenticationError, WorkerLost
 from mcmandelbrot.colour import paint
 from mcmandelbrot.explorer.crew import PatientWorker, Presence, TileQueue, isBrief
 from mcmandelbrot.explorer.server import Server
-from mcmandelbrot.explorer.tile import MAX_LIMIT, Tile
+from mcmandelbrot.explorer.tile import BAND_WORK, MAX_LIMIT, Tile
 from mcmandelbrot.explorer.visitor import SERIES
 from mcmandelbrot.machines import found
 from mcmandelbrot.picture import Band, Picture, View
@@ -223,8 +223,8 @@ class TestPatience:
         for tile in (Tile(2, -2, 0, 100), Tile(8, -48, -9, MAX_LIMIT)):
             assert all(isBrief(CallSpec.of(drawLevels, band)) for band in tile.bands())
         view = View.around(2000, -0.63, 0.0, 1.4, 1.2)
-        assert all(isBrief(CallSpec.of(drawRows, band)) for band in Picture(view).bands(2))
-        assert not isBrief(CallSpec.of(drawRows, Picture(view, 100_000).bands(2)[0]))
+        assert all(isBrief(CallSpec.of(drawRows, band)) for band in Picture(view).bands(2, BAND_WORK))
+        assert not isBrief(CallSpec.of(drawRows, Picture(view).bands(2)[0]))
         assert isBrief(CallSpec.of(prepare))
 
     @inLoop

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from asynqueue import AsyncWorker, CallSpec, Deferator, NullQueue, TaskQueue
 from asynqueue.base import PATIENCE
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, Task
+from asynqueue.core.window import BUDGET, LOOK
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerLost
 from asynqueue.interfaces import Resignator, Window, Worker
 from tests.unit.helpers import HeldWorker, ListSource, NowWorker, errorOf, logged, nothing, outcomes, resultOf
@@ -750,6 +751,21 @@ class TestDetaching:
             worker.stops[0].errback(OSError("stuck"))
         assert [formatEvent(event) for event in events] == ["worker 1 did not stop well"]
         assert outcomes(left) == [[]]
+
+
+class TestTicking:
+    def test_a_tick_that_is_wanted_sooner_takes_the_place_of_the_one_that_was_to_come(self, clock: Clock) -> None:
+        slow, idle = HeldWorker(most=8), HeldWorker()
+        queue = TaskQueue(slow, reactor=clock)
+        queue.call(nothing)
+        slow.end(Returned(None, 10 * BUDGET))
+        for _ in range(2):
+            queue.call(nothing)
+        assert [call.getTime() for call in clock.getDelayedCalls()] == [11 * BUDGET]
+        queue.attachWorker(idle)
+        assert [call.getTime() for call in clock.getDelayedCalls()] == [BUDGET, LOOK]
+        clock.pump([BUDGET, 0, BUDGET, 0])
+        assert len(idle.held) == 1
 
 
 class TestResigning:

@@ -399,13 +399,33 @@ def slowly() -> Scheduler:
 
 def test_a_worker_whose_calls_take_longer_than_a_budget_has_as_long_to_answer() -> None:
     s = slowly()
-    assert [s.tick() for _ in range(4)] == [[Tick()], [Tick()], [Tick()], [Recall(1)]]
+    assert [s.tick() for _ in range(2)] == [[Tick(3)], [Recall(1)]]
+
+
+@pytest.mark.parametrize(
+    ("order", "ticks"), [(("slower", "slow"), [[Tick(9)], [Tick(5)]]), (("slow", "slower"), [[Tick(5)], []])]
+)
+def test_a_tick_comes_when_the_first_worker_would_have_outlasted_its_calls(
+    order: tuple[str, str], ticks: list[list[Tick]]
+) -> None:
+    s = Validated()
+    for worker, series, budgets in ((1, "slow", 4), (2, "slower", 8)):
+        s.hire(worker, (series,), Window(1, 64))
+        s.submit(task(worker, series))
+        s.finished(worker, Returned(None, budgets * BUDGET))
+    s.submit(task(3, "slow"))
+    s.submit(task(4, "slower"))
+    assert [s.submit(task(number, series))[1:] for number, series in enumerate(order, 5)] == ticks
+    assert s.tick() == [Tick(5)]  # both had answered meanwhile
+    assert s.tick() == [Recall(1), Tick(4)]
+    assert s.finished(5 + order.index("slow"), Recalled()) == []
+    assert s.tick() == [Recall(2)]
 
 
 def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> None:
     s = slowly()
     s.cancel(task(4))
-    assert s.hire(2, (), ONE) == [Hired(2)]
+    assert s.hire(2, (), ONE) == [Hired(2), Tick()]  # for which the tick that was to come is too late
     assert s.tick() == [Tick()]
     assert s.tick() == [Recall(1)]
     assert assigned(s.finished(3, Recalled())) == [(2, 3)]

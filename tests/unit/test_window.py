@@ -36,10 +36,10 @@ def test_one_slow_call_shrinks_it_at_once() -> None:
     assert window.size == 1 + 2
 
 
-def test_the_next_call_is_held_while_calls_take_no_more_than_a_few_budgets() -> None:
+def test_the_next_call_is_held_while_calls_take_no_more_than_some_budgets() -> None:
     window = AdaptiveWindow(Window(1, 64))
     window.answered(NEXT_LIMIT)
-    assert (window.size, window.slow, window.patience) == (2, True, 5)
+    assert (window.size, window.slow, window.patience) == (2, True, 33)
     window.answered(1.01 * NEXT_LIMIT)
     assert window.size == 1
 

@@ -16,7 +16,11 @@ from asynqueue.core.records import RunOutcome
 from asynqueue.interfaces import Report
 from mcmandelbrot.explorer.visitor import SERIES
 from mcmandelbrot.machines import Machine
-from mcmandelbrot.picture import MAX_WORK, Band
+from mcmandelbrot.picture import Band
+
+BRIEF = 2**26
+"""Iterations that a call may cost, in which a point counts once, to be brief: a fifth of a second, if they are all of
+them needed. A new process takes three times as long until it can draw."""
 
 
 class PatientWorker(ProcessWorker):
@@ -50,8 +54,8 @@ class PatientWorker(ProcessWorker):
 
 
 def isBrief(call: CallSpec[object]) -> bool:
-    """Whether CALL, of a function of `mcmandelbrot.worker`, costs no more than a band of several rows may."""
-    return not any(isinstance(what, Band) and what.work > MAX_WORK for what in call.args)
+    """Whether CALL, of a function of `mcmandelbrot.worker`, is over sooner than a new process would be ready."""
+    return not any(isinstance(what, Band) and what.work > BRIEF for what in call.args)
 
 
 @frozen

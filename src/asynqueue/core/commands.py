@@ -85,7 +85,9 @@ class Stop:
 
 @attrs.frozen
 class Tick:
-    """Report `Scheduler.tick` one `window.BUDGET` from now."""
+    """Report `Scheduler.tick` when so many of `window.BUDGET` have passed, and not when the `Tick` before said."""
+
+    budgets: int = 1
 
 
 @attrs.frozen

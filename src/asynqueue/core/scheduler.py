@@ -17,12 +17,12 @@ else. A worker that leaves finishes what it holds, is stopped, and is gone. One 
 
 Which workers may run which tasks, and which task goes next, is `asynqueue.core.crew`'s part.
 
-What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, one
-`window.BUDGET` later; a worker that has answered nothing for longer than its calls take, or from one tick to the next
-while another has nothing to do, is stalled: its window falls to what it runs, and what it has not started is
-recalled. So is what a worker holds beyond its window, when that has shrunk. A task that goes next is not put behind a
-slow call: it waits in the queue, since another worker may be there for it sooner, and the slow ones are given nothing
-ahead meanwhile.
+What is assigned beyond what a worker runs at once is *ahead*. While anything is ahead a tick is asked for, for when a
+worker will have answered nothing for longer than its calls take: one `window.BUDGET` later, or a few. Such a worker is
+stalled, and so is one that answers nothing for a budget while another has nothing to do, when ticks come each budget:
+its window falls to what it runs, and what it has not started is recalled. So is what a worker holds beyond its window,
+when that has shrunk. A task that goes next is not put behind a slow call: it waits in the queue, since another worker
+may be there for it sooner, and the slow ones are given nothing ahead meanwhile.
 
 A worker may have started nothing of what it holds: it makes an item of an iterator that takes long, or was halted. So
 when another that may run that has nothing to do, it is *asked*: what it has not started is recalled, and goes there. It
@@ -103,7 +103,7 @@ class Scheduler:
         self._deaths: dict[int, int] = {}  # of workers, by update
         self._sequences: set[int] = set()  # the updates that are to be run on further workers
         self._lastTicket = 0
-        self._ticking = False
+        self._ticking = 0  # budgets until the tick that was ordered; 0 if none was
         self._closing = False
         self._emptied = False  # closing, and nothing is left to be done
         self._closed = False
@@ -344,20 +344,25 @@ class Scheduler:
         return self._dispatch()
 
     def tick(self) -> list[Command]:
-        """One `window.BUDGET` has passed since `Tick` was ordered."""
-        self._ticking = False
+        """So many `window.BUDGET` as the last `Tick` said have passed since it was ordered, or more."""
+        passed, self._ticking = self._ticking, 0
         idle = self._crew.idle()
+        soonest = 0
         for worker in self._waitingAhead():
-            worker.silent = worker.silent + 1 if worker.answered == worker.ticked else 0
+            worker.silent = worker.silent + passed if worker.answered == worker.ticked else 0
             worker.ticked = worker.answered
-            if worker.silent >= (1 if idle else worker.window.patience):
+            patience = 1 if idle else worker.window.patience
+            if worker.silent >= patience:
                 worker.window.stalled()
                 self._commands.append(Recall(worker.id))
                 self._review(worker)
             else:
                 if len(worker.held) > worker.window.size:
                     self._commands.append(Recall(worker.id))
-                self._wantTick()
+                left = patience - worker.silent
+                soonest = min(soonest or left, left)
+        if soonest:
+            self._wantTick(soonest)
         if idle:
             for worker in self._iterating.values():
                 if worker.ahead <= 0:
@@ -485,14 +490,16 @@ class Scheduler:
             self._assigned[task.id] = assignment
             if worker.ahead > 0:
                 self._ahead[worker.id] = worker
-                self._wantTick()
+                if self._ticking != 1:
+                    self._wantTick(worker.window.patience)
             elif worker.iterations and len(self._workers) > 1:
                 self._wantTick()
 
-    def _wantTick(self) -> None:
-        if not self._ticking:
-            self._ticking = True
-            self._commands.append(Tick())
+    def _wantTick(self, budgets: int = 1) -> None:
+        """Have a tick in so many BUDGETS, or sooner."""
+        if not self._ticking or budgets < self._ticking:
+            self._ticking = budgets
+            self._commands.append(Tick(budgets))
 
     # How workers move.
 
@@ -617,6 +624,8 @@ class Scheduler:
                 self._crew.hasRoom(worker)
             else:
                 self._move(worker, "fill")
+        if self._ticking > 1 and self._crew.idle():
+            self._wantTick()  # what is ahead at another, who has nothing to do may do
         if self._closing:
             self._close()
         commands = self._commands

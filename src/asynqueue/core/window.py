@@ -4,8 +4,8 @@ Theory of operation. A link that waits for every answer before the next question
 worker may hold more calls than it runs. What it holds and has not started cannot go elsewhere or give way
 without being taken back; so it may hold about as much as it gets done in a `BUDGET` of one millisecond, and no
 more. The window is what it runs at once, plus that. While a call takes no longer than `NEXT_LIMIT`, a worker may in
-any case hold the one that comes next: else it would wait for that after each call, which is a good part of the time
-that such a call takes. What that one call may cost others, the scheduler sees to: it takes it back for a call that is
+any case hold the one that comes next: else it would wait for that after each call, half a millisecond where the
+processors are busy. What that one call may cost others, the scheduler sees to: it takes it back for a call that is
 to go before it, or for a worker that has nothing to do.
 
 Each answer says how many seconds the call took. The *estimate* follows them: up at once, down by an eighth of the
@@ -26,7 +26,7 @@ import attrs
 BUDGET = 0.001
 """Seconds of unstarted work a worker may hold."""
 
-NEXT_LIMIT = 4 * BUDGET
+NEXT_LIMIT = 32 * BUDGET
 """Seconds that a call may take for a worker to hold the next one meanwhile."""
 
 LOOK = 0.1
