@@ -87,9 +87,9 @@ class Machine(WireWorker):
 
         super().setResignator(told)
 
-    def give(self, ticket: int, task: Task) -> None:
-        """Have the machine make the call of TASK."""
-        super().give(ticket, _overThere(task))
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Have the machine make the calls of RUNS."""
+        super().give([(ticket, _overThere(task)) for ticket, task in runs])
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Have the machine make the call of TASK."""

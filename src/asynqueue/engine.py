@@ -88,6 +88,15 @@ class Engine:
         finally:
             self._doing = False
 
+    def alike(self, first: Assign) -> list[Assign]:
+        """What the worker of FIRST, which is being carried out, is to be given next: it is carried out with it."""
+        more: list[Assign] = []
+        todo = self._todo
+        while todo and isinstance(command := todo[0], Assign) and command.worker == first.worker:
+            more.append(command)
+            todo.popleft()
+        return more
+
     def later(self, commands: list[Command]) -> None:
         """Carry out COMMANDS before those of what happens next."""
         self._todo.extend(commands)

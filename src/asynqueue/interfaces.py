@@ -131,8 +131,11 @@ class Reporter(Protocol):
     def setReport(self, report: Report) -> None:
         """A queue is about to take the worker, and wants REPORT called with the outcomes."""
 
-    def give(self, ticket: int, task: Task) -> None:
-        """Run TASK after those given before it, and report its outcome under TICKET."""
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Run the tasks of RUNS, in order and after those given before, and report each outcome under its ticket.
+
+        If this raises, none of them is run.
+        """
 
     def interrupt(self, ticket: int) -> None:
         """Be free of the task of TICKET at once, if it has no outcome yet, and report that."""

@@ -179,10 +179,19 @@ class Link(Protocol):
         self._begin(task, raw, deferred)
         return deferred
 
-    def give(self, ticket: int, task: Task, raw: bool) -> None:
-        """Send TASK as `call` does, and report the outcome under TICKET."""
-        self._begin(task, raw, ticket)
-        if self._outcomes and not self._hearing:
+    def give(self, runs: Sequence[tuple[int, Task]], raw: bool) -> None:
+        """Send the tasks of RUNS, now and as `call` does, and report each outcome under its ticket.
+
+        RAW is for those that say nothing of it.
+        """
+        outer, self._hearing = self._hearing, True
+        try:
+            for ticket, task in runs:
+                self._begin(task, raw if task.raw is None else task.raw, ticket)
+        finally:
+            self._hearing = outer
+            self.send()
+        if self._outcomes and not outer:
             self._tell()
 
     def letGo(self, ticket: int) -> None:

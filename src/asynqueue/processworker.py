@@ -160,13 +160,14 @@ class ProcessWorker:
         self._review(process)
         return outcome
 
-    def give(self, ticket: int, task: Task) -> None:
-        """Have the process make the call of TASK, and report its outcome under TICKET."""
-        if task.update or not self._watching:
-            self.process.link.give(ticket, task, self._raw if task.raw is None else task.raw)
-        else:
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Have the process make the calls of RUNS, and report the outcome of each under its ticket."""
+        if not self._watching:
+            self.process.link.give(runs, self._raw)
+            return
+        for ticket, task in runs:
             watched = self._watched[ticket] = self.run(task)
-            watched.addCallback(lambda outcome: self._watchedEnded(ticket, outcome))
+            watched.addCallback(self._watchedEnded, ticket)
 
     def interrupt(self, ticket: int) -> None:
         """Let go of what was given under TICKET, for which the process may have to be replaced."""
@@ -246,7 +247,7 @@ class ProcessWorker:
             self._restarting.cancel()
             self._restarting = None
 
-    def _watchedEnded(self, ticket: int, outcome: RunOutcome) -> None:
+    def _watchedEnded(self, outcome: RunOutcome, ticket: int) -> None:
         self._watched.pop(ticket, None)
         self.reported([(ticket, outcome)])
 

@@ -48,27 +48,36 @@ class Runs:
             self._reporters[workerID] = worker
             worker.setReport(self._reported)
 
-    def assign(self, command: Assign) -> None:
-        """Give a worker a task."""
-        worker = self._workers.get(command.worker)
+    def assign(self, workerID: int, commands: Sequence[Assign]) -> None:
+        """Give a worker the tasks of COMMANDS."""
+        worker = self._workers.get(workerID)
         if worker is None:
             return  # it has gone since
-        task = command.task
-        pending = self._pending.get(task.id)
-        if pending is not None:
-            pending.run = command.worker, self._engine.moment
-            if task.attempt > pending.attempt:
-                pending.attempt = task.attempt
-                self._ledger.again(task.series, command.worker)
+        given = workerID, self._engine.moment
+        for command in commands:
+            task = command.task
+            pending = self._pending.get(task.id)
+            if pending is not None:
+                pending.run = given
+                if task.attempt > pending.attempt:
+                    pending.attempt = task.attempt
+                    self._ledger.again(task.series, workerID)
+        reporter = self._reporters.get(workerID)
+        if reporter is None:
+            for command in commands:
+                self._run(worker, command)
+            return
         try:
-            reporter = self._reporters.get(command.worker)
-            if reporter is not None:
-                reporter.give(command.ticket, task)
-                return
-            outcome = worker.run(task)
+            reporter.give([(command.ticket, command.task) for command in commands])
+        except BaseException as error:  # SystemExit too: it is the calls that end, not the reactor
+            self._reported([(command.ticket, Raised(error)) for command in commands])
+
+    def _run(self, worker: Worker, command: Assign) -> None:
+        try:
+            outcome = worker.run(command.task)
             if not isinstance(outcome, Deferred):
                 raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {outcome!r}")
-        except BaseException as error:  # SystemExit too: it is the call that ends, not the reactor
+        except BaseException as error:  # as above
             self._reported([(command.ticket, Raised(error))])
             return
         self._runs[command.ticket] = _Run(command.worker, outcome)

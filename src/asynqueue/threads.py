@@ -138,11 +138,12 @@ class ThreadWorker:
         """REPORT is called with the outcomes of what was given under tickets."""
         self._report = report
 
-    def give(self, ticket: int, task: Task) -> None:
-        """Make the call of TASK as `run` does, and report its outcome under TICKET."""
-        job = _TicketJob(task, self._raw if task.raw is None else task.raw, self._thread, ticket, self._ended)
-        self._thread.start(job)
-        self._given[ticket] = job
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Make the calls of RUNS as `run` does, and report the outcome of each under its ticket."""
+        for ticket, task in runs:
+            raw = self._raw if task.raw is None else task.raw
+            self._given[ticket] = job = _TicketJob(task, raw, self._thread, ticket, self._ended)
+            self._thread.start(job)
 
     def interrupt(self, ticket: int) -> None:
         """Let go of what was given under TICKET, for which the thread may have to be abandoned."""

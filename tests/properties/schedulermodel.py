@@ -357,6 +357,9 @@ class Model:
         """Hold each command against the ledger, and do it."""
         for far in self.workers.values():
             far.joining = far.joining and bool(far.given or far.updates)
+        settled = [isinstance(command, Settle) for command in commands]
+        given = [isinstance(command, Assign) for command in commands]
+        assert not any(given[settled.index(True) :] if any(settled) else ()), "no worker waits for what a caller does"
         for command in commands:
             self._obey(command)
         self.check()
@@ -433,16 +436,20 @@ class Model:
 
     def _checkTurn(self, far: Far, entry: Entry) -> None:
         """It is this worker's turn, and this task's."""
-        assert entry.queued, "a task is in one place"
+        assert self._waits(entry), "a task is in one place"
         assert far.mayRun(entry.task), "a worker is qualified for what it runs"
         for other in self.entries.values():
-            if other.queued and other is not entry and far.mayRun(other.task):
+            if self._waits(other) and other is not entry and far.mayRun(other.task):
                 assert entry.rank[0] <= other.rank[0], "doNext before all, doLast after all"
                 if entry.rank[0] == other.rank[0] and (entry.rank[0] != FAIR or entry.flow == other.flow):
                     assert entry.rank < other.rank, "first in, first out"
         for rival in self.workers.values():
             if rival.roomy and len(rival.given) < len(far.given):
                 assert not self._mayRunNow(rival), "the worker with the fewest unfinished tasks goes first"
+
+    def _waits(self, entry: Entry) -> bool:
+        """It is queued, and has not ended: of that, it is told last."""
+        return entry.queued and entry.task.id not in self.due
 
     def _settled(self, entry: Entry, settlement: Settlement) -> None:
         assert entry.settlement is None, "a task is settled once"
@@ -543,7 +550,7 @@ class Model:
             far.updates.clear()
 
     def _mayRunNow(self, far: Far) -> bool:
-        return any(entry.queued and far.mayRun(entry.task) for entry in self.entries.values())
+        return any(self._waits(entry) and far.mayRun(entry.task) for entry in self.entries.values())
 
     def _unsettled(self) -> list[int]:
         return [taskID for taskID, entry in self.entries.items() if entry.settlement is None]

@@ -64,7 +64,7 @@ class FarSide:
 
     def give(self, ticket: int, f: Any, *args: Any) -> None:
         """Have the link send a call under TICKET."""
-        self.link.give(ticket, Task(1, CallSpec(f, args)), False)
+        self.link.give([(ticket, Task(1, CallSpec(f, args)))], False)
 
     def hear(self) -> list[m.Message]:
         """What the link has said since it was last asked for."""

@@ -19,7 +19,7 @@ from asynqueue.base import PATIENCE
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, Task
 from asynqueue.core.window import BUDGET, LOOK
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerLost
-from asynqueue.interfaces import Resignator, Window, Worker
+from asynqueue.interfaces import Report, Resignator, Window, Worker
 from tests.unit.helpers import HeldWorker, ListSource, NowWorker, errorOf, logged, nothing, outcomes, resultOf
 
 
@@ -204,6 +204,28 @@ class TestCalls:
         again(None)
         clock.advance(0)
         assert left == 0
+
+
+class ReportingWorker(HeldWorker):
+    """A `Reporter` that keeps what it is given; or refuses it, if it is to."""
+
+    def __init__(self, most: int, refusal: BaseException | None = None) -> None:
+        super().__init__(most=most)
+        self.window = Window(most, most)
+        self.runs: list[Sequence[tuple[int, Task]]] = []
+        self.report: Report | None = None
+        self._refusal = refusal
+
+    def setReport(self, report: Report) -> None:
+        self.report = report
+
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        self.runs.append(runs)
+
+    def interrupt(self, ticket: int) -> None:
+        raise NotImplementedError
 
 
 class Consumer:
@@ -647,6 +669,32 @@ class TestWorkers:
         assert (most, given(worker)) == (8, list(range(100)))
 
 
+class TestGivingOut:
+    def test_a_worker_has_its_next_call_before_a_caller_has_a_result(self, held: TaskQueue, worker: HeldWorker) -> None:
+        seen: list[list[Any]] = []
+        held.call(size, 1).addCallback(lambda _: seen.append(given(worker)))
+        held.call(size, 2)
+        worker.end(Returned(1))
+        assert seen == [[1, 2]]
+
+    def test_a_reporter_is_given_all_at_once_that_it_is_given(self, clock: Clock) -> None:
+        worker = ReportingWorker(most=3)
+        queue = TaskQueue(reactor=clock)
+        calls = [queue.call(size, number, timeout=5.0) for number in range(3)]
+        queue.attachWorker(worker)
+        assert [[task.call.args for _, task in runs] for runs in worker.runs] == [[(0,), (1,), (2,)]]
+        assert worker.report is not None
+        worker.report([(ticket, Returned(ticket)) for ticket, _ in worker.runs[0]])
+        assert [outcomes(call) for call in calls] == [[1], [2], [3]]
+
+    def test_calls_that_a_reporter_refuses_fail(self, clock: Clock) -> None:
+        worker = ReportingWorker(most=2, refusal=OSError("no"))
+        queue = TaskQueue(reactor=clock)
+        calls = [queue.call(size, number) for number in range(2)]
+        queue.attachWorker(worker)
+        assert [str(errorOf(call, OSError)) for call in calls] == ["no", "no"]
+
+
 class TestDetaching:
     def test_a_plain_one_finishes_what_it_holds(self, held: TaskQueue, worker: HeldWorker) -> None:
         d = held.call(size, 1)
@@ -734,14 +782,19 @@ class TestDetaching:
     def test_what_was_about_to_be_given_to_one_that_crashes_is_not_charged(self, clock: Clock) -> None:
         worker, other = HeldWorker(), HeldWorker()
         queue = TaskQueue(worker, reactor=clock)
-        first, second = queue.call(size, 1), queue.call(size, 2, retries=0)
-        first.addCallback(lambda _: queue.detachWorker(worker, crash=True))
-        worker.end(Returned(1))  # the second is assigned in the same turn, after the callback above
+        first, second = queue.call(size, 1), list[Deferred[int]]()
+
+        def crash(_: int) -> None:
+            second.append(queue.call(size, 2, retries=0))  # it is assigned, and is given out after this
+            queue.detachWorker(worker, crash=True)
+
+        first.addCallback(crash)
+        worker.end(Returned(1))
         assert given(worker) == [1]
         queue.attachWorker(other)
         assert given(other) == [2]
         other.end(Returned(2))
-        assert outcomes(second) == [2]
+        assert outcomes(second[0]) == [2]
 
     def test_one_that_does_not_stop_well_is_logged_and_gone(self, held: TaskQueue, worker: HeldWorker) -> None:
         worker.stopsAtOnce = False

@@ -208,7 +208,7 @@ def test_the_time_of_what_cannot_have_been_started_does_not_run(s: Scheduler) ->
     s.submit(task(2))
     t = task(3, timeout=5.0)
     assert s.submit(t) == [Assign(1, 3, t), Tick()]
-    assert s.finished(2, DONE) == [Settle(2, DONE), Arm(3, 5.0)]
+    assert s.finished(2, DONE) == [Arm(3, 5.0), Settle(2, DONE)]
 
 
 @pytest.mark.parametrize("how", ["update", "leave"])
@@ -222,7 +222,7 @@ def test_time_runs_too_on_a_worker_that_waits_for_an_update_or_leaves(s: Schedul
         s.update(update(4), [1], save=False)
     else:
         s.detach(1, reassign=False)
-    assert s.finished(2, DONE) == [Settle(2, DONE), Arm(3, 5.0)]
+    assert s.finished(2, DONE) == [Arm(3, 5.0), Settle(2, DONE)]
 
 
 # Deaths.
@@ -285,7 +285,7 @@ def test_an_update_goes_before_what_is_queued_and_runs_alone(s: Scheduler) -> No
     u = update(2)
     assert s.update(u, [1], save=False) == []
     s.submit(task(3))
-    assert s.finished(1, DONE) == [Settle(1, DONE), Assign(1, 2, u)]
+    assert s.finished(1, DONE) == [Assign(1, 2, u), Settle(1, DONE)]
     assert assigned(s.finished(2, DONE)) == [(1, 3)]
 
 
@@ -560,7 +560,7 @@ def test_a_flow_with_one_task_at_a_time_does_not_shut_out_another_that_fewer_wor
     ticket = 1
     for number in range(4, 40):
         s.submit(Task(number, CALL, None, niceness=-20))
-        (_, assign) = s.finished(ticket, DONE)
+        (assign, _) = s.finished(ticket, DONE)
         assert isinstance(assign, Assign)
         if assign.task.id == 3:
             break
@@ -761,7 +761,7 @@ def test_what_waits_beside_an_iterator_goes_to_a_worker_that_has_nothing_to_do(s
     t = task(3)
     assert s.submit(t) == [Assign(1, 3, t), Tick()]
     assert s.tick() == []  # nobody could do it sooner
-    assert s.finished(2, DONE) == [Settle(2, DONE), Tick()]
+    assert s.finished(2, DONE) == [Tick(), Settle(2, DONE)]
     assert s.tick() == [Recall(1)]
     assert assigned(s.finished(3, Recalled())) == [(2, 3)]
 

@@ -579,7 +579,7 @@ class TestTickets:
         worker, reports = ThreadWorker(), list[list[tuple[int, Any]]]()
         worker.setReport(lambda outcomes: reports.append([*outcomes]))
         for ticket in range(100, 200):
-            worker.give(ticket, task(ticket, abs, -ticket))
+            worker.give([(ticket, task(ticket, abs, -ticket))])
         await worker.stop()
         told = [(ticket, outcome.value) for report in reports for ticket, outcome in report]
         assert told == [(ticket, ticket) for ticket in range(100, 200)]
@@ -591,8 +591,8 @@ class TestTickets:
     ) -> None:
         worker, told = ThreadWorker(), list[tuple[int, Any]]()
         worker.setReport(told.extend)
-        worker.give(7, task(1, gate.passThrough))
-        worker.give(8, task(2, iter, [1, 2]))
+        worker.give([(7, task(1, gate.passThrough))])
+        worker.give([(8, task(2, iter, [1, 2]))])
         left = worker.stop()
         gate.open()
         await left
@@ -605,8 +605,8 @@ class TestTickets:
     async def test_one_that_runs_is_let_go_of_and_what_waits_is_given_back(self, gate: Gate) -> None:
         worker, told = ThreadWorker(), list[tuple[int, Any]]()
         worker.setReport(told.extend)
-        worker.give(7, task(1, gate.passThrough))
-        worker.give(8, task(2, abs, -2))
+        worker.give([(7, task(1, gate.passThrough))])
+        worker.give([(8, task(2, abs, -2))])
         await until(gate.reached.is_set)
         worker.interrupt(7)
         worker.interrupt(7)  # it has its outcome
@@ -620,8 +620,8 @@ class TestTickets:
     async def test_what_a_crash_leaves_is_not_reported(self, gate: Gate) -> None:
         worker, told = ThreadWorker(), list[tuple[int, Any]]()
         worker.setReport(told.extend)
-        worker.give(7, task(1, gate.passThrough))
-        worker.give(8, task(2, abs, -2))
+        worker.give([(7, task(1, gate.passThrough))])
+        worker.give([(8, task(2, abs, -2))])
         await until(gate.reached.is_set)
         assert [left.id for left in worker.crash()] == [1, 2]
         worker.interrupt(7)

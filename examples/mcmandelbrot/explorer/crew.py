@@ -39,11 +39,10 @@ class PatientWorker(ProcessWorker):
 
         super().setReport(told)
 
-    def give(self, ticket: int, task: Task) -> None:
-        """Have the process make the call of TASK."""
-        if not isBrief(task.call):
-            self._long.add(ticket)
-        super().give(ticket, task)
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Have the process make the calls of RUNS."""
+        self._long.update(ticket for ticket, task in runs if not isBrief(task.call))
+        super().give(runs)
 
     def interrupt(self, ticket: int) -> None:
         """Take back what was given under TICKET, and all else that has not started; if it has, a brief one goes on."""

@@ -1,7 +1,8 @@
 """Which task goes to which worker, when; every transition of a task and of a worker.
 
 Theory of operation. Events are methods; each returns the commands that follow from it, in order, and calls
-nothing back. The caller (`asynqueue.base.TaskQueue`) turns what happens into events and commands into deeds.
+nothing back. The caller (`asynqueue.base.TaskQueue`) turns what happens into events and commands into deeds. What
+workers are to do comes first and what has ended comes last: nobody has to wait for what a caller does with a result.
 
 A *task* is queued, then assigned to a worker, then settled (`TASK`). Each assignment has a number of its own, a
 *ticket*, under which its worker reports exactly one outcome; a report on a ticket that is closed is ignored, so
@@ -108,7 +109,9 @@ class Scheduler:
         self._emptied = False  # closing, and nothing is left to be done
         self._closed = False
         self._stranded: str | None = None
-        self._commands: list[Command] = []
+        self._commands: list[Command] = []  # those that follow from what happens, but for these:
+        self._clocks: list[Arm | Tick] = []
+        self._ends: list[Settle | Stop | Closed] = []
 
     # What is known.
 
@@ -426,7 +429,7 @@ class Scheduler:
     def _settle(self, taskID: int, settlement: Settlement) -> None:
         if self._gaveBack:
             self._gaveBack.pop(taskID, None)
-        self._commands.append(Settle(taskID, settlement))
+        self._ends.append(Settle(taskID, settlement))
 
     def _settleQueued(self, tasks: Iterable[Task], settlement: Settlement) -> None:
         """TASKS, which are queued, will not run: each is told so, in the order of submission."""
@@ -499,7 +502,7 @@ class Scheduler:
         """Have a tick in so many BUDGETS, or sooner."""
         if not self._ticking or budgets < self._ticking:
             self._ticking = budgets
-            self._commands.append(Tick(budgets))
+            self._clocks.append(Tick(budgets))
 
     # How workers move.
 
@@ -512,7 +515,7 @@ class Scheduler:
         if worker.state is WorkerState.LEAVING:
             if not worker.held and not worker.iterations and not worker.stopping:
                 worker.stopping = True
-                self._commands.append(Stop(worker.id))
+                self._ends.append(Stop(worker.id))
             return
         if worker.updates:
             if worker.state is not WorkerState.JOINING:
@@ -544,7 +547,7 @@ class Scheduler:
             task = assignment.task
             if task.timeout is not None and not (assignment.armed or assignment.abandoned or task.update):
                 assignment.armed = True
-                self._commands.append(Arm(assignment.ticket, task.timeout))
+                self._clocks.append(Arm(assignment.ticket, task.timeout))
 
     def _leave(self, worker: Member) -> None:
         self._crew.unjoin(worker)
@@ -630,6 +633,12 @@ class Scheduler:
             self._close()
         commands = self._commands
         self._commands = []
+        if self._clocks:
+            commands += self._clocks
+            self._clocks.clear()
+        if self._ends:
+            commands += self._ends
+            self._ends.clear()
         return commands
 
     def _close(self) -> None:
@@ -643,11 +652,11 @@ class Scheduler:
                     self._review(worker)
         if self._emptied and not self._workers and not self._closed:
             self._closed = True
-            self._commands.append(Closed())
+            self._ends.append(Closed())
 
     def validate(self) -> None:
         """Assert every invariant. O(everything): for tests."""
-        assert not self._commands, "every command is handed out"
+        assert not any((self._commands, self._clocks, self._ends)), "every command is handed out"
         queued = {task.id for task in self._crew}
         assert not self._assigned.keys() & queued, "a task is in one place"
         self._crew.validate()

@@ -71,7 +71,7 @@ class WatchedWorker:
             self.setResizer: Callable[[Resizer], None] = self._resizable(worker)
         if isinstance(worker, Reporter):
             self.setReport: Callable[[Report], None]
-            self.give: Callable[[int, Task], None]
+            self.give: Callable[[Sequence[tuple[int, Task]]], None]
             self.interrupt: Callable[[int], None]
             self.setReport, self.give, self.interrupt = self._reporter(worker)
 
@@ -153,7 +153,7 @@ class WatchedWorker:
 
     def _reporter(
         self, worker: Reporter
-    ) -> tuple[Callable[[Report], None], Callable[[int, Task], None], Callable[[int], None]]:
+    ) -> tuple[Callable[[Report], None], Callable[[Sequence[tuple[int, Task]]], None], Callable[[int], None]]:
         """What makes this a `Reporter` as well."""
         tickets: dict[int, Run] = {}
 
@@ -163,9 +163,9 @@ class WatchedWorker:
 
             worker.setReport(reported)
 
-        def give(ticket: int, task: Task) -> None:
-            tickets[ticket] = self._given(task)
-            worker.give(ticket, task)
+        def give(runs: Sequence[tuple[int, Task]]) -> None:
+            tickets.update((ticket, self._given(task)) for ticket, task in runs)
+            worker.give(runs)
 
         def interrupt(ticket: int) -> None:
             if tickets[ticket].outcome is None:

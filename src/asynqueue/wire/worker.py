@@ -146,12 +146,13 @@ class WireWorker:
         """REPORT is called with the outcomes of what is given."""
         self._report = report
 
-    def give(self, ticket: int, task: Task) -> None:
-        """Have the server make the call of TASK."""
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Have the server make the calls of RUNS."""
         if self._link is not None:
-            self._link.give(ticket, task, self._raw if task.raw is None else task.raw)
+            self._link.give(runs, self._raw)
         elif self._report is not None:
-            self._report([(ticket, Lost(f"there is no connection to {self.description}"))])
+            lost = Lost(f"there is no connection to {self.description}")
+            self._report([(ticket, lost) for ticket, _ in runs])
 
     def interrupt(self, ticket: int) -> None:
         """Have the server let go of a call."""
