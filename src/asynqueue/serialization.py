@@ -54,8 +54,8 @@ def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> byte
         return _dumpsInline(obj)
     if not large:
         payload = _dumpsInline(obj, parcels.isSmall)
-        if not (parcels.sawLarge or len(payload) >= LARGE):
-            return payload
+        if not parcels.sawLarge:
+            return payload if len(payload) < LARGE else parcels.sendPickled(payload) or payload
         parcels.sawLarge = False
     try:
         slip = parcels.send(obj)

@@ -79,6 +79,26 @@ def test_what_is_large_goes_as_a_parcel_and_comes_out_as_it_was(value: Any, ends
     assert descriptors() == before
 
 
+class Counted:
+    """What says how often it was pickled."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.times += 1
+        return Counted, ()
+
+
+def test_many_small_things_go_as_a_parcel_and_are_pickled_once(ends: tuple[Parcels, Parcels]) -> None:
+    counted = Counted()
+    value = [counted, *range(LARGE)]
+    slip = dumpResult(value, ends[0])
+    assert slipLength(slip) == len(slip)
+    assert loads(slip, "it", ends[1])[1:] == value[1:]
+    assert counted.times == 1
+
+
 def test_what_is_small_goes_as_it_is(ends: tuple[Parcels, Parcels]) -> None:
     payload = dumpResult(bytes(LARGE // 2), ends[0])
     assert not slipLength(payload)

@@ -1,7 +1,8 @@
 """What a test, or an example of the kit, can leave behind: looked for before and after.
 
 Threads, processes, file descriptors and temporary files are looked up where the operating system tells of them, in
-``/proc``; where there is none, only what Python knows is looked for.
+``/proc``; where there is none, only what Python knows is looked for. A worker process that is alive, which is then one
+from before, may have memory that is kept for it for a while, as `asynqueue.core.shelf` tells: that is not left behind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
+
+from asynqueue.core.shelf import MOST
 
 Present: TypeAlias = dict[str, set[Any]]  # threads, delayed calls, text: whatever can be left
 
@@ -42,6 +45,7 @@ def present() -> Present:
     # The reactor, if one is installed: looking for it must not install one.
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     calls = set() if reactor is None else {c for c in reactor.getDelayedCalls() if c.active()}
+    calls = {call for call in calls if not _keepsMemory(call.func)}
     now = reactor.seconds() if reactor is not None and type(reactor).__name__.startswith("Asyncio") else 0.0
     fromThreads = {call for call in calls if call.getTime() <= now}
     return {
@@ -90,12 +94,28 @@ def _descriptors() -> set[str]:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
         return there
+    memories = 2 * MOST * len(_living())  # that may be kept
     for number in numbers:
         try:
-            there.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
+            name = os.readlink(f"/proc/self/fd/{number}")
         except OSError:
-            pass  # the one that listed them
+            continue  # the one that listed them
+        if name.startswith("/memfd:asynqueue") and memories:
+            memories -= 1
+        else:
+            there.add(f"{number} -> {name}")
     return there - {f"{fd} -> {name}" for fd, name in _servantDescriptors()}
+
+
+def _living() -> set[Any]:
+    """The worker processes that are alive."""
+    module: Any = sys.modules.get("asynqueue.workerprocess")
+    return set() if module is None else set(module._living)
+
+
+def _keepsMemory(f: Any) -> bool:
+    """Whether F is what gives back the memory that is kept for a worker process, in its time."""
+    return getattr(f, "__name__", None) == "_tidy" and getattr(f, "__self__", None) in _living()
 
 
 def _servantDescriptors() -> Iterator[tuple[int, str]]:
