@@ -53,12 +53,12 @@ class Runs:
         worker = self._workers.get(workerID)
         if worker is None:
             return  # it has gone since
-        given = workerID, self._engine.moment
+        moment = self._engine.moment
         for command in commands:
             task = command.task
             pending = self._pending.get(task.id)
             if pending is not None:
-                pending.run = given
+                pending.run = workerID, max(moment, pending.submitted)  # it may be of the same turn, and a later time
                 if task.attempt > pending.attempt:
                     pending.attempt = task.attempt
                     self._ledger.again(task.series, workerID)

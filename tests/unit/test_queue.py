@@ -18,6 +18,7 @@ from asynqueue import AsyncWorker, CallSpec, Deferator, NullQueue, TaskQueue
 from asynqueue.base import PATIENCE
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, Task
 from asynqueue.core.window import BUDGET, LOOK
+from asynqueue.engine import STAMP
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerLost
 from asynqueue.interfaces import Report, Resignator, Window, Worker
 from tests.unit.helpers import HeldWorker, ListSource, NowWorker, errorOf, logged, nothing, outcomes, resultOf
@@ -676,6 +677,36 @@ class TestGivingOut:
         held.call(size, 2)
         worker.end(Returned(1))
         assert seen == [[1, 2]]
+
+    def test_a_call_made_in_a_slow_callback_has_waited_and_run_since_then(
+        self, clock: Clock, held: TaskQueue, worker: HeldWorker
+    ) -> None:
+        def again(_: object) -> None:
+            clock.rightNow += 3.0
+            held.call(size, 2)
+
+        held.call(size, 1).addCallback(again)
+        clock.rightNow += 1.0
+        worker.end(Returned(1))
+        clock.rightNow += 2.0
+        worker.end(Returned(2))
+        stats = held.stats()
+        assert (stats.wait.total, stats.run.total, stats.run.longest) == (0.0, 3.0, 2.0)
+
+    def test_calls_queued_at_once_have_waited_for_as_long(
+        self, clock: Clock, held: TaskQueue, worker: HeldWorker
+    ) -> None:
+        clock.rightNow = 100.0
+        for step in (0.0, 0.9 * STAMP, 0.2 * STAMP):
+            clock.rightNow += step
+            held.call(size, 1)
+        for _ in range(3):
+            worker.end(Returned(1))
+        assert held.stats().wait.total == pytest.approx(1.1 * STAMP, abs=1e-9)
+        clock.rightNow = 50.0  # a clock that was put back
+        held.call(size, 1)
+        worker.end(Returned(1))
+        assert held.stats().wait.total == pytest.approx(1.1 * STAMP, abs=1e-9)
 
     def test_a_reporter_is_given_all_at_once_that_it_is_given(self, clock: Clock) -> None:
         worker = ReportingWorker(most=3)
