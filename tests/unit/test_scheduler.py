@@ -422,6 +422,28 @@ def test_a_tick_comes_when_the_first_worker_would_have_outlasted_its_calls(
     assert s.tick() == [Recall(2)]
 
 
+def test_a_tick_that_is_two_budgets_away_is_too_late_for_fast_calls() -> None:
+    s = Validated()
+    for worker, series, seconds in ((1, "slow", 1.5 * BUDGET), (2, "fast", 1e-6)):
+        s.hire(worker, (series,), Window(1, 64))
+        s.submit(task(worker, series))
+        s.finished(worker, Returned(None, seconds))
+    s.submit(task(3, "fast"))
+    s.submit(task(4, "slow"))
+    assert s.submit(task(5, "slow"))[1:] == [Tick(2)]
+    assert s.submit(task(6, "fast"))[1:] == [Tick()]
+
+
+def test_a_tick_that_is_two_budgets_away_is_too_late_for_who_has_nothing_to_do() -> None:
+    s = Validated()
+    s.hire(1, (), Window(1, 64))
+    s.submit(task(1))
+    s.finished(1, Returned(None, 1.5 * BUDGET))
+    s.submit(task(2))
+    assert s.submit(task(3))[1:] == [Tick(2)]
+    assert s.hire(2, (), ONE) == [Hired(2), Tick()]
+
+
 def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> None:
     s = slowly()
     s.cancel(task(4))

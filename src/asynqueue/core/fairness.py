@@ -69,7 +69,7 @@ class _Flow:
         self.live: int = 0  # how many wait
 
     def __contains__(self, number: int) -> bool:
-        at = bisect_left(self.tasks, number, self.start, key=_number)
+        at = bisect_left(self.tasks, number, key=_number)
         return at < len(self.tasks) and self.tasks[at].id == number and number not in self.gaps
 
     def __iter__(self) -> Iterator[Task]:
@@ -110,7 +110,7 @@ class _Flow:
 
 
 _GONE = Task(0, CallSpec(len))
-"""Stands where a task stood, which is kept no longer than it is needed."""
+"""Stands where a task stood, which is kept no longer than it is needed. Its number is below that of any task."""
 
 _number: Callable[[Task], int] = attrgetter("id")
 
