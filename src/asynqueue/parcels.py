@@ -12,16 +12,21 @@ Filling fresh memory takes the kernel ten times as long as filling it again, so 
 fill it again. What is kept is given back by `tidy`.
 
 A slip begins with a zero byte, as no pickle does. What cannot be sent like this (another system, too many descriptors
-on the way, no memory left) is sent through the stream. Worker processes read this module.
+on the way, no memory left) is sent through the stream. A side that has no descriptor left for what comes still has the
+one that it holds in reserve: with that it copies the memory at once, and says that it has not kept it. So it says, too,
+when as many are kept here as may be. Worker processes read this module.
 """
 
 from __future__ import annotations
 
 import copyreg
+import errno
 import mmap
 import os
 import pickle
+import resource
 import socket
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
@@ -45,7 +50,8 @@ _MARK = 0
 _SLIP = Struct("<BQI")
 _SIZE = Struct("<Q")
 _NOTE = Struct("<BQQ")
-_ONCE, _KEPT, _BACK, _FORGET = range(4)  # a memory for one parcel, or for more; it was read; it is kept no more
+# Of a memory: here it is, for one parcel, or for more; it was read; its owner keeps it no more; nor does the reader.
+_ONCE, _KEPT, _BACK, _FORGET, _GONE = range(5)
 _PROTOCOL = 5
 
 
@@ -60,17 +66,22 @@ class Parcels:
         self._end = end
         self._onUse = onUse
         self._last = 0
-        self.sawLarge: bool = False  # `isSmall` said no
+        self.large: Sequence[memoryview] = ()  # of what `isSmall` said no
         self._shelf = Shelf()
         self._own: dict[int, mmap.mmap] = {}  # that are kept, by number
-        self._theirs: dict[int, tuple[mmap.mmap, bool]] = {}  # and whether they are used again
-        self._owing: deque[int] = deque()  # of those, what was read and is not back yet
+        self._theirs: dict[int, tuple[mmap.mmap | bytes, bool]] = {}  # and whether they are used again
+        self._lost: set[int] = set()  # of those, what has come without its memory
+        self._owing: deque[tuple[int, int]] = deque()  # what is to be said of them
+        _reserve.add()
+        _all.add(self)
 
     def isSmall(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether BUFFER is not worth a parcel. (For pickle, which is to leave out what is.)"""
-        small = buffer.raw().nbytes < LARGE
-        self.sawLarge = self.sawLarge or not small
-        return small
+        raw = buffer.raw()
+        if raw.nbytes < LARGE:
+            return True
+        self.large = (*self.large, raw)
+        return False
 
     def send(self, obj: Any) -> bytes | None:
         """Send OBJ, and give the slip; None if it cannot go like this. Raises whatever pickle raises."""
@@ -89,9 +100,9 @@ class Parcels:
             return None
         return self._send(chunks.parts, buffers)
 
-    def sendPickled(self, pickled: bytes) -> bytes | None:
-        """As `send`, of what is PICKLED already."""
-        return self._send([pickled], [])
+    def sendPickled(self, pickled: bytes, buffers: Sequence[memoryview] = ()) -> bytes | None:
+        """As `send`, of what is PICKLED already, but for its BUFFERS."""
+        return self._send([pickled], buffers)
 
     def open(self, slip: bytes | bytearray | memoryview) -> Any:
         """What is in the parcel of SLIP, which is gone then. Raises whatever pickle raises, and OSError."""
@@ -112,25 +123,44 @@ class Parcels:
     def drop(self, slip: bytes | bytearray | memoryview) -> None:
         """Nobody wants the parcel of SLIP."""
         number = _SLIP.unpack_from(slip)[1]
-        self._come(number)
+        try:
+            self._come(number)
+        except OSError:
+            return  # it is lost, or everything is
         self._read(number)
 
-    def tidy(self) -> None:
-        """Give back the memory that is kept and is not in use."""
+    @property
+    def kept(self) -> int:
+        """How many memories are kept here."""
+        return len(self._own) + sum(again for _, again in self._theirs.values())
+
+    @property
+    def hasTheirs(self) -> bool:
+        """Whether there is memory here that the other side keeps, as far as we have heard."""
+        return bool(self._theirs)
+
+    def hear(self) -> None:
+        """Let go of what the other side keeps no more."""
         try:
             self._hearAll()
         except OSError:
-            return  # the other side is gone, and so will we be
+            pass  # the other side is gone, and so will we be
+
+    def tidy(self) -> None:
+        """Give back the memory that is kept and is not in use."""
+        self.hear()
         for number in self._shelf.clear():
             self._forget(number)
 
     def close(self) -> None:
         """Let go of all memory, and of the socket."""
         while self._theirs:
-            self._theirs.popitem()[1][0].close()
+            _close(self._theirs.popitem()[1][0])
         while self._own:
             self._own.popitem()[1].close()
-        self._end.close()
+        if self._end.fileno() >= 0:
+            self._end.close()
+            _reserve.remove()
 
     def fileno(self) -> int:
         """The socket's descriptor, -1 when it is closed."""
@@ -138,7 +168,7 @@ class Parcels:
 
     # Our own memories.
 
-    def _send(self, pickled: list[Any], buffers: list[memoryview]) -> bytes | None:
+    def _send(self, pickled: list[Any], buffers: Sequence[memoryview]) -> bytes | None:
         """Send a parcel of what is PICKLED, in parts, and of its BUFFERS."""
         sizes = [sum(map(len, pickled)), *map(len, buffers)]
         try:
@@ -169,7 +199,7 @@ class Parcels:
             file.writelines(parts)  # not through a map: where there is no memory left this fails, and that kills
             file.flush()
             memory = mmap.mmap(file.fileno(), size)
-            gone = self._shelf.add(number, size)
+            gone = self._shelf.add(number, size) if _mayKeep() else None
             try:
                 self._say(_ONCE if gone is None else _KEPT, number, size, file.fileno())
             except OSError:
@@ -194,25 +224,31 @@ class Parcels:
 
     # The other side's.
 
-    def _come(self, number: int) -> mmap.mmap:
+    def _come(self, number: int) -> mmap.mmap | bytes:
         """The memory of this NUMBER, which has been sent."""
         while number not in self._theirs:
+            if number in self._lost:
+                self._lost.remove(number)
+                raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}, for what is large")
             self._hear()
         return self._theirs[number][0]
 
     def _read(self, number: int) -> None:
         """What is in a memory of the other side's has been read."""
         if self._theirs[number][1]:
-            self._owing.append(number)
-            self._giveBack()
+            self._owe(_BACK, number)
             self._used()
         else:
-            self._theirs.pop(number)[0].close()
+            _close(self._theirs.pop(number)[0])
 
-    def _giveBack(self) -> None:
+    def _owe(self, what: int, number: int) -> None:
+        self._owing.append((what, number))
+        self._sayOwed()
+
+    def _sayOwed(self) -> None:
         while self._owing:
             try:
-                self._say(_BACK, self._owing[0])
+                self._say(*self._owing[0])
             except OSError:  # too much was said that is not heard yet; or there is nobody to hear it
                 break
             self._owing.popleft()
@@ -223,7 +259,7 @@ class Parcels:
         socket.send_fds(self._end, [_NOTE.pack(what, number, size)], descriptors)
 
     def _hearAll(self) -> None:
-        self._giveBack()
+        self._sayOwed()
         try:
             while True:
                 self._hear()
@@ -231,25 +267,103 @@ class Parcels:
             pass
 
     def _hear(self) -> None:
-        said, descriptors, _, _ = socket.recv_fds(self._end, _NOTE.size, 1)
-        if not said:
-            raise OSError("the other side of the parcels is gone")
-        what, number, size = _NOTE.unpack(said)
-        if what == _BACK:
-            self._shelf.back(number)
-        elif what == _FORGET:
-            self._theirs.pop(number)[0].close()
-        elif descriptors:
-            try:
-                self._theirs[number] = mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ), what == _KEPT
-            finally:
-                os.close(descriptors[0])
+        with _reserve:
+            said, descriptors, _, _ = socket.recv_fds(self._end, _NOTE.size, 1)
+            if not said:
+                raise OSError("the other side of the parcels is gone")
+            what, number, size = _NOTE.unpack(said)
+            if what == _BACK:
+                self._shelf.back(number)
+            elif what == _FORGET:
+                if number in self._theirs:
+                    _close(self._theirs.pop(number)[0])
+            elif what == _GONE:
+                self._shelf.lose(number)
+                self._own.pop(number).close()
+            else:
+                self._take(number, size, what == _KEPT, descriptors)
+
+    def _take(self, number: int, size: int, kept: bool, descriptors: list[int]) -> None:
+        """A memory of the other side's has come, in one of DESCRIPTORS if there was one left."""
+        try:
+            memory: mmap.mmap | bytes = mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ)
+        except IndexError:
+            self._lost.add(number)
+        except OSError:  # it takes a descriptor of its own, or there is no room for it
+            self._theirs[number] = _contentOf(descriptors[0]), False
         else:
-            raise OSError("a parcel has come without its memory")
+            self._theirs[number] = memory, kept and _mayKeep()
+            kept = kept and not self._theirs[number][1]
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if kept:
+            self._owe(_GONE, number)
 
     def _used(self) -> None:
         if self._onUse is not None:
             self._onUse()
+
+
+_all: weakref.WeakSet[Parcels] = weakref.WeakSet()
+
+
+def _mayKeep() -> bool:
+    """Whether one more memory may be kept in this process: they take no more than a quarter of the descriptors that it
+    may have."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most == resource.RLIM_INFINITY or sum(parcels.kept for parcels in _all) < most // 4
+
+
+def _contentOf(descriptor: int) -> bytes:
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return file.read()
+
+
+def _close(memory: mmap.mmap | bytes) -> None:
+    if isinstance(memory, mmap.mmap):
+        memory.close()
+
+
+class _Reserve:
+    """A descriptor that is there for when there are no more: ``with`` it, one can be opened. While it has users."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._descriptor: int | None = None
+
+    def add(self) -> None:
+        """There is one more to use it."""
+        self._users += 1
+        self._hold()
+
+    def remove(self) -> None:
+        """There is one fewer."""
+        self._users -= 1
+        if not self._users:
+            self._release()
+
+    def __enter__(self) -> None:
+        self._release()
+
+    def __exit__(self, *exception: object) -> None:
+        self._hold()
+
+    def _hold(self) -> None:
+        if self._descriptor is None and self._users:
+            try:
+                self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+            except OSError:
+                pass  # as soon as there is one
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+_reserve = _Reserve()
 
 
 def pair() -> tuple[socket.socket, socket.socket] | None:

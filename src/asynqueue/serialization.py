@@ -52,20 +52,27 @@ def dumps(obj: Any, parcels: Parcels | None = None, large: bool = False) -> byte
     """
     if parcels is None:
         return _dumpsInline(obj)
-    if not large:
-        payload = _dumpsInline(obj, parcels.isSmall)
-        if not parcels.sawLarge:
-            return payload if len(payload) < LARGE else parcels.sendPickled(payload) or payload
-        parcels.sawLarge = False
-    try:
-        slip = parcels.send(obj)
-    except BaseException:  # what goes by value does not go like this, and what cannot go at all is told of below
-        slip = None
-    return slip or _dumpsInline(obj)
+    if large:
+        try:
+            slip = parcels.send(obj)
+        except BaseException:  # what goes by value does not go like this, and what cannot go at all is told of below
+            slip = None
+        return slip or _dumpsInline(obj)
+    payload = _dumpsPlainly(obj, parcels.isSmall)
+    buffers, parcels.large = parcels.large, ()
+    if payload is None:
+        payload, buffers = _dumpsByValue(obj), ()
+    if not buffers and len(payload) < LARGE:
+        return payload
+    return parcels.sendPickled(payload, buffers) or (_dumpsInline(obj) if buffers else payload)
 
 
-def _dumpsInline(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """OBJ as bytes, without those buffers in it that are not ISSMALL."""
+def _dumpsInline(obj: Any) -> bytes:
+    return _dumpsPlainly(obj) or _dumpsByValue(obj)
+
+
+def _dumpsPlainly(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes | None:
+    """OBJ as bytes, without those buffers in it that are not ISSMALL; None if it has to go by value."""
     try:
         if MethodType in copyreg.dispatch_table:
             file = io.BytesIO()
@@ -74,9 +81,9 @@ def _dumpsInline(obj: Any, isSmall: Callable[[pickle.PickleBuffer], bool] | None
         else:
             payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isSmall)
     except BaseException:  # pickle and the objects it asks raise many things, SystemExit too; cloudpickle decides
-        return _dumpsByValue(obj)
+        return None
     # A name in __main__ is pickled as a name, which the other side's __main__ does not have.
-    return _dumpsByValue(obj) if b"__main__" in payload else payload
+    return None if b"__main__" in payload else payload
 
 
 def _dumpsByValue(obj: Any) -> bytes:
@@ -98,7 +105,7 @@ def dumpsInPieces(obj: Any) -> bytes | Pieces:
         pickle.Pickler(chunks, PROTOCOL).dump(obj)
         chunks.parts = [bytes(part) for part in chunks.parts]  # those that are bytes are the same
         byValue = chunks.tellOfMain()
-    except BaseException:  # as by `_dumpsInline`
+    except BaseException:  # as by `_dumpsPlainly`
         byValue = True
     if byValue:
         return _dumpsByValue(obj)

@@ -80,6 +80,7 @@ class WorkerProcess:
         self._saidGoodbye = False
         self._grace: Any = None
         self._tidying: Any = None
+        self._tidied = True  # since something large has crossed
         self._permits = PermitOffice()
         ends = pair()
         self._parcels: Parcels | None = None if ends is None else Parcels(ends[0], self._parcelsUsed)
@@ -182,16 +183,24 @@ class WorkerProcess:
 
     def _parcelsUsed(self) -> None:
         """Something large has crossed, for which memory may be kept."""
+        self._tidied = False
         if self._tidying is not None:
             self._tidying.reset(shelf.KEEP)
         elif not self._hungUp:
             self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 
     def _tidy(self) -> None:
+        """Give back what is kept, here and over there; then let go of what is not kept over there any more."""
         self._tidying = None
-        if self._parcels is not None:
+        assert self._parcels is not None  # which were used
+        if self._tidied:
+            self._parcels.hear()
+        else:
+            self._tidied = True
             self._parcels.tidy()
             self.link.say(m.Tidy())
+        if self._parcels.hasTheirs and not self._hungUp:
+            self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 
     def _startGrace(self) -> None:
         if self._grace is None and not self._exited:

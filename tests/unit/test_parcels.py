@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,13 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from asynqueue import ProcessQueue
+from asynqueue import ProcessQueue, parcels
 from asynqueue.callees import FarCallees, NearCallees
 from asynqueue.core import messages as m
 from asynqueue.core import shelf
 from asynqueue.core.framing import encode
 from asynqueue.core.shelf import MOST
+from asynqueue.errors import SerializationError
 from asynqueue.link import Link
 from asynqueue.parcels import LARGE, Chunks, Parcels, pair, plainPickler, slipLength
 from asynqueue.permits import PermitOffice
@@ -169,7 +172,7 @@ def test_what_is_not_wanted_is_let_go_of(ends: tuple[Parcels, Parcels]) -> None:
     assert descriptors() == before + 2 * (MOST - 2)
     for end in ends:
         end.close()
-    assert descriptors() == before - 2
+    assert descriptors() == before - 3  # the sockets, and the one in reserve
 
 
 def test_what_was_read_is_filled_again_with_what_has_room_in_it(ends: tuple[Parcels, Parcels]) -> None:
@@ -243,14 +246,88 @@ async def test_memory_that_is_kept_is_given_back_on_both_sides_when_nothing_larg
     monkeypatch.setattr(shelf, "KEEP", 0.01)
     async with ProcessQueue(1) as queue:
         await queue.call(echo, bytes(8 * LARGE))
-        while (await queue.call(sharedMemory)) or sharedMemory():
+        assert memories()
+        while (await queue.call(memories)) or memories():
             await deferLater(reactor, 0.01)
 
 
-def sharedMemory() -> int:
-    """The blocks of memory behind the parcels that this process knows of."""
-    memories = [descriptor for descriptor in descriptorsOf() if "asynqueue" in linked(descriptor)]
-    return sum(os.stat(f"/proc/self/fd/{descriptor}").st_blocks for descriptor in memories)
+def memories() -> int:
+    """How many memories this process has a descriptor of."""
+    return sum("asynqueue" in linked(descriptor) for descriptor in descriptorsOf())
+
+
+@contextmanager
+def shortage(left: int) -> Iterator[None]:
+    """So many descriptors can be opened meanwhile, and no more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, descriptorsOf())) + 20, before[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(left):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+@pytest.mark.parametrize("value", [os.urandom(LARGE), np.arange(LARGE)], ids=["bytes", "array"])
+def test_what_comes_when_descriptors_are_short_comes_as_it_is(
+    left: int, value: Any, ends: tuple[Parcels, Parcels]
+) -> None:
+    near, far = ends
+    before = descriptors()
+    payloads = [dumpResult(value, near) for _ in range(3)]
+    with shortage(left):
+        for payload in payloads:
+            assert pickle.dumps(loads(payload, "it", far)) == pickle.dumps(value)
+    assert pickle.dumps(loads(dumpResult(value, near), "it", far)) == pickle.dumps(value)
+    near.tidy()
+    far.tidy()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 3])
+def test_no_more_are_kept_than_a_quarter_of_the_descriptors_that_there_may_be(
+    most: int, ends: tuple[Parcels, Parcels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = ends
+    before = descriptors()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4 * most + 3, 10_000))
+    for number in range(4):
+        payloads = [dumpResult(bytes([number]) * (LARGE + n), near) for n in range(3)]
+        assert near.kept + far.kept <= most
+        assert [loads(payload, "it", far) for payload in payloads] == [bytes([number]) * (LARGE + n) for n in range(3)]
+        near.hear()
+        assert near.kept + far.kept <= most
+        assert descriptors() - before <= most
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    payloads = [dumpResult(bytes(LARGE), near) for n in range(MOST)]
+    assert all(loads(payload, "it", far) == bytes(LARGE) for payload in payloads)
+    assert near.kept == far.kept == MOST
+
+
+def test_what_comes_without_its_memory_says_so_and_is_not_kept(
+    ends: tuple[Parcels, Parcels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = ends
+    before = descriptors()
+    payloads = [dumpResult(bytes(LARGE), near) for _ in range(3)]
+    with monkeypatch.context() as patch, shortage(left=0):
+        patch.setattr(parcels, "_reserve", nullcontext())
+        for payload in payloads[:2]:
+            with pytest.raises(
+                SerializationError, match=r"OSError: \[Errno 24\] Too many open files, for what is large"
+            ):
+                loads(payload, "it", far)
+        far.drop(payloads[2])  # nor does it matter to who does not want it
+    near.tidy()
+    assert descriptors() == before
 
 
 def test_items_that_nobody_takes_any_more_leave_nothing_in_use(ends: tuple[Parcels, Parcels]) -> None:

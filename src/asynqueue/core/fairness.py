@@ -27,7 +27,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -54,10 +53,10 @@ class _Flow:
     """The queued tasks of one series and niceness, in the order of submission.
 
     Their numbers go up, so one of them is found by bisection. What went stands before `start`, what was taken out
-    is a gap.
+    leaves a gap.
     """
 
-    __slots__ = ("gaps", "key", "live", "start", "tag", "tasks", "weight")
+    __slots__ = ("key", "live", "start", "tag", "tasks", "weight")
 
     def __init__(self, key: Hashable, weight: int, tag: int) -> None:
         self.key = key
@@ -65,39 +64,36 @@ class _Flow:
         self.tag = tag
         self.tasks: list[Task] = []
         self.start: int = 0
-        self.gaps: set[int] = set()
         self.live: int = 0  # how many wait
 
     def __contains__(self, number: int) -> bool:
         at = bisect_left(self.tasks, number, key=_number)
-        return at < len(self.tasks) and self.tasks[at].id == number and number not in self.gaps
+        return at < len(self.tasks) and self.tasks[at].id == number and self.tasks[at].call is not _NOTHING
 
     def __iter__(self) -> Iterator[Task]:
-        return (task for task in islice(self.tasks, self.start, None) if task.id not in self.gaps)
+        return (task for task in self.tasks[self.start :] if task.call is not _NOTHING)
 
     def append(self, task: Task) -> None:
         self.tasks.append(task)
         self.live += 1
 
     def head(self) -> Task:
-        while self.gaps and self.tasks[self.start].id in self.gaps:
-            self.gaps.remove(self.tasks[self.start].id)
+        while self.tasks[self.start].call is _NOTHING:
             self._step()
         return self.tasks[self.start]
 
     def take(self) -> Task:
-        task = self.head() if self.gaps else self.tasks[self.start]
+        task = self.head()
         self.live -= 1
         self._step()
         return task
 
     def remove(self, task: Task) -> None:
-        self.gaps.add(task.id)
+        self.tasks[bisect_left(self.tasks, task.id, key=_number)] = Task(task.id, _NOTHING)
         self.live -= 1
-        if len(self.gaps) > self.live:
+        if len(self.tasks) - self.start > 2 * self.live:
             self.tasks = list(self)
             self.start = 0
-            self.gaps.clear()
 
     def _step(self) -> None:
         """The first task stands here no more."""
@@ -109,8 +105,11 @@ class _Flow:
             self.start = 0
 
 
-_GONE = Task(0, CallSpec(len))
-"""Stands where a task stood, which is kept no longer than it is needed. Its number is below that of any task."""
+_NOTHING = CallSpec(len)
+"""The call of what stands for a task that stands there no more, which is kept no longer than it is needed."""
+
+_GONE = Task(0, _NOTHING)
+"""Stands for one that went: its number is below that of any task."""
 
 _number: Callable[[Task], int] = attrgetter("id")
 
@@ -269,11 +268,10 @@ class FairQueue:
             assert flow.live, "an empty flow is forgotten"
             tasks = list(flow)
             assert flow.live == len(tasks)
-            assert len(flow.gaps) <= flow.live, "gaps are few"
+            assert len(flow.tasks) - flow.start <= 2 * flow.live, "gaps are few"
             assert 2 * flow.start <= len(flow.tasks) or flow.start <= 64, "so is what went"
             assert flow.key == key
             assert self.time <= flow.tag <= self.time + flow.weight, (self.time, flow.tag, flow.weight)
-            assert flow.gaps <= {t.id for t in flow.tasks[flow.start :]}
             assert all(t is _GONE for t in flow.tasks[: flow.start]), "what went is not kept"
             ids = [t.id for t in tasks]
             assert ids == sorted(ids), "a flow is first in, first out"
