@@ -12,11 +12,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcmandelbrot.deflate import Piece, compressed
-from mcmandelbrot.picture import PALETTES, Band
+from mcmandelbrot.picture import PALETTES, Band, Picture, View
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+PIXEL = Band(Picture(View(1, 1, 0.0, 0.0, 1.0)), 0, 1)
+"""The least that can be drawn."""
 
 
 class Ready(NamedTuple):
@@ -44,16 +48,16 @@ class Rows(NamedTuple):
 
 
 def prepare() -> Ready:
-    """Load what `drawRows` needs, so that no band has to wait for it."""
-    import numba  # noqa: F401  # loaded first, because only compiling is to be timed
+    """Load what `drawRows` needs, and draw once, which takes longer the first time: no band has to wait for it."""
+    import numba  # noqa: F401  # these two are loaded first, because only compiling is to be timed
 
-    from mcmandelbrot import colour
+    from mcmandelbrot import colour  # noqa: F401
 
     started = perf_counter()
     from mcmandelbrot import kernel
 
     seconds = perf_counter() - started
-    colour.colourMap()
+    drawRows(PIXEL)
     return Ready(os.getpid(), seconds if kernel.wasCompiled() else 0.0)
 
 
