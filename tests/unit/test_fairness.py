@@ -158,3 +158,12 @@ def test_a_queue_is_split_by_series_and_put_together_at_one_time() -> None:
         whole.absorb(part, 10_000)
     whole.validate()
     assert [whole.pop()[0] for _ in range(2)] == [Place(FAIR, 10_500, 2), Place(FAIR, 11_200, 3)]
+
+
+def test_what_was_taken_out_is_forgotten_before_it_outnumbers_the_rest() -> None:
+    queue = queueOf(*(Task(number, CALL) for number in range(1, 101)))
+    (flow,) = queue._flows.values()
+    for number in range(2, 101):
+        queue.remove(Task(number, CALL))
+        assert len(flow.tasks) <= 2 * flow.live
+    assert order(queue) == [1]

@@ -444,6 +444,21 @@ def test_a_tick_that_is_two_budgets_away_is_too_late_for_who_has_nothing_to_do()
     assert s.hire(2, (), ONE) == [Hired(2), Tick()]
 
 
+def test_of_several_that_have_fallen_silent_who_holds_what_goes_first_is_recalled_first() -> None:
+    s = Validated()
+    for worker, series in ((1, "a"), (2, "b")):
+        s.hire(worker, (series,), Window(1, 8))
+        for ticket in range(3 * worker - 2, 3 * worker + 1):
+            s.submit(task(ticket, series))
+            s.finished(ticket, Returned(None, 1e-6))
+    for number, series in ((7, "a"), (8, "a"), (9, "b")):
+        s.submit(task(number, series))
+    s.submit(Task(10, CALL, "b", doNext=True))
+    assert [[t.id for t in s.held(worker)] for worker in (1, 2)] == [[7, 8], [9, 10]]
+    assert s.tick() == [Tick()]
+    assert s.tick() == [Recall(2), Recall(1)]
+
+
 def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> None:
     s = slowly()
     s.cancel(task(4))

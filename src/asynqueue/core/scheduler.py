@@ -61,7 +61,7 @@ from asynqueue.core.commands import (
     Updated,
 )
 from asynqueue.core.crew import Assignment, Crew, Member
-from asynqueue.core.fairness import FAIR, FRONT, NEXT, RETURNED, Place
+from asynqueue.core.fairness import FAIR, FRONT, LAST, NEXT, RETURNED, Place
 from asynqueue.core.records import (
     Cancelled,
     Interrupted,
@@ -350,6 +350,7 @@ class Scheduler:
         """So many `window.BUDGET` as the last `Tick` said have passed since it was ordered, or more."""
         passed, self._ticking = self._ticking, 0
         idle = self._crew.idle()
+        recalled: list[Member] = []
         soonest = 0
         for worker in self._waitingAhead():
             worker.silent = worker.silent + passed if worker.answered == worker.ticked else 0
@@ -357,13 +358,15 @@ class Scheduler:
             patience = 1 if idle else worker.window.patience
             if worker.silent >= patience:
                 worker.window.stalled()
-                self._commands.append(Recall(worker.id))
+                recalled.append(worker)
                 self._review(worker)
             else:
                 if len(worker.held) > worker.window.size:
-                    self._commands.append(Recall(worker.id))
+                    recalled.append(worker)
                 left = patience - worker.silent
                 soonest = min(soonest or left, left)
+        recalled.sort(key=_foremost)  # or what comes back first would be given to who is there, and not what goes first
+        self._commands += [Recall(worker.id) for worker in recalled]
         if soonest:
             self._wantTick(soonest)
         if idle:
@@ -693,3 +696,8 @@ class Scheduler:
             assert worker.held or worker.updates, "a worker without an update to run is open"
         if any(a.task.update for a in worker.held.values()):
             assert len(worker.held) == 1, "an update runs alone"
+
+
+def _foremost(worker: Member) -> int:
+    """The band of what goes first of all that WORKER holds."""
+    return min((assignment.place.band for assignment in worker.held.values() if assignment.place), default=LAST)
