@@ -20,11 +20,11 @@ _ADLER_BASE = 65521
 
 
 class Piece(NamedTuple):
-    """DATA, which came of compressing LENGTH bytes, whose Adler-32 checksum is SUM."""
+    """DATA, which came of compressing LENGTH bytes, whose Adler-32 is CHECKSUM."""
 
     data: bytes
     length: int
-    sum: int
+    checksum: int
 
 
 EMPTY = Piece(b"", 0, 1)
@@ -56,8 +56,8 @@ def followed(first: Piece, second: Piece) -> Piece:
 
     An Adler-32 has two sums: of all bytes and 1, and of what the first was after each byte.
     """
-    high, low = divmod(first.sum, 1 << 16)
-    more, added = divmod(second.sum, 1 << 16)
+    high, low = divmod(first.checksum, 1 << 16)
+    more, added = divmod(second.checksum, 1 << 16)
     high += more + second.length * (low - 1)
     low += added - 1
     return Piece(b"", first.length + second.length, high % _ADLER_BASE << 16 | low % _ADLER_BASE)
@@ -65,4 +65,4 @@ def followed(first: Piece, second: Piece) -> Piece:
 
 def end(whole: Piece) -> bytes:
     """Ends a zlib stream, after its last piece, when all pieces together are WHOLE."""
-    return _LAST_BLOCK + whole.sum.to_bytes(4, "big")
+    return _LAST_BLOCK + whole.checksum.to_bytes(4, "big")

@@ -138,7 +138,7 @@ class Picture:
         width, height = self.view.width, self.view.height
         share = max(height // (SHARES * workers), SHARE_PIXELS // width)
         most = min(work // self.rowWork, MAX_PIXELS // width, share)
-        least = max(1, min(work // self.rowWork, MIN_WORK // self.rowWork, MIN_PIXELS // width))
+        least = max(1, min(min(work, MIN_WORK) // self.rowWork, MIN_PIXELS // width))
         bands: list[Band] = []
         first, left = 0, height
         while left:

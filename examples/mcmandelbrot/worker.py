@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 PIXEL = Band(Picture(View(1, 1, 0.0, 0.0, 1.0)), 0, 1)
 """The least that can be drawn."""
 
@@ -49,9 +48,9 @@ class Rows(NamedTuple):
 
 def prepare() -> Ready:
     """Load what `drawRows` needs, and draw once, which takes longer the first time: no band has to wait for it."""
-    import numba  # noqa: F401  # these two are loaded first, because only compiling is to be timed
+    import numba  # noqa: F401  # loaded first, because only compiling is to be timed
 
-    from mcmandelbrot import colour  # noqa: F401
+    from mcmandelbrot import colour  # noqa: F401  # likewise: it loads numpy
 
     started = perf_counter()
     from mcmandelbrot import kernel

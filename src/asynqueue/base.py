@@ -499,7 +499,7 @@ class TaskQueue:
     def _do(self, command: c.Command) -> None:
         """Carry out COMMAND. (For the engine.)"""
         if isinstance(command, c.Assign):
-            self._runs.assign(command.worker, [command, *self._engine.alike(command)])
+            self._runs.assign(command.worker, [command, *self._engine.following(command)])
         elif isinstance(command, c.Settle):
             self._calls.settle(command.task, command.settlement)
         elif isinstance(command, c.Tick):

@@ -43,9 +43,13 @@ class Pending(Deferred[Any]):  # calls of every type are pending in one queue
 
     def forget(self) -> None:
         """It has fired: whoever keeps it keeps no more than a Deferred."""
-        del self.task
+        self.task = _FORGOTTEN
         if self.consumer is not None:
             self.consumer = None
+
+
+_FORGOTTEN = Task(0, CallSpec(len))
+"""Stands for the task of one that has fired. (To delete that would have Python 3.10 forget what it has seen.)"""
 
 
 def _layOut() -> None:
@@ -53,7 +57,7 @@ def _layOut() -> None:
 
     It makes room in the object for those that it has seen; one that has others gets a dict of its own, of 400 bytes.
     """
-    pending = Pending(lambda _: None, Task(0, CallSpec(_layOut)), 0.0)
+    pending = Pending(lambda _: None, _FORGOTTEN, 0.0)
     pending.run = 0, 0.0
     pending.addCallback(lambda result: result).callback(None)
     pending.forget()

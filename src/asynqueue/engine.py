@@ -88,7 +88,7 @@ class Engine:
         finally:
             self._doing = False
 
-    def alike(self, first: Assign) -> list[Assign]:
+    def following(self, first: Assign) -> list[Assign]:
         """What the worker of FIRST, which is being carried out, is to be given next: it is carried out with it."""
         more: list[Assign] = []
         todo = self._todo

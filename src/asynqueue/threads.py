@@ -142,8 +142,9 @@ class ThreadWorker:
         """Make the calls of RUNS as `run` does, and report the outcome of each under its ticket."""
         for ticket, task in runs:
             raw = self._raw if task.raw is None else task.raw
-            self._given[ticket] = job = _TicketJob(task, raw, self._thread, ticket, self._ended)
+            job = _TicketJob(task, raw, self._thread, ticket, self._ended)
             self._thread.start(job)
+            self._given[ticket] = job
 
     def interrupt(self, ticket: int) -> None:
         """Let go of what was given under TICKET, for which the thread may have to be abandoned."""

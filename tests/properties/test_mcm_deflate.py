@@ -27,5 +27,5 @@ def test_pieces_that_are_joined_are_one_piece(pieces: list[list[bytes]]) -> None
     made = [compressed(piece, 1) for piece in pieces]
     one = joined(made)
     everything = b"".join(b"".join(piece) for piece in pieces)
-    assert (one.length, one.sum) == (len(everything), zlib.adler32(everything))
+    assert (one.length, one.checksum) == (len(everything), zlib.adler32(everything))
     assert zlib.decompress(BEGIN + one.data + end(one)) == everything

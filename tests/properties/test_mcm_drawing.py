@@ -20,6 +20,7 @@ from mcmandelbrot.deflate import compressed
 from mcmandelbrot.drawing import Drawing
 from mcmandelbrot.picture import Band, Picture, View
 from mcmandelbrot.worker import Rows
+from mcmandelbrot.writer import writePicture
 
 
 class Loop(Clock):
@@ -212,3 +213,12 @@ def test_a_full_disk_ends_the_drawing(room: int) -> None:
         assert setting.done.pop().check(OSError)
         assert setting.file.closed
         assert len(setting.queue.open) == len(setting.queue.cancelled)
+
+
+@pytest.mark.parametrize("bands", [0, 1, 2])
+def test_a_file_is_complete_when_all_bands_are_there_and_not_before(bands: int) -> None:
+    file = KeptFile()
+    piece = compressed((b"\0" + pixels(row, 3) for row in range(2)), level=1)
+    writePicture(iter(bands * [piece]), View(3, 4, 0.0, 0.0, 0.1), file)
+    assert file.closed
+    assert (b"IEND" in file.content) is (bands == 2)

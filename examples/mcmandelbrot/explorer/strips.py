@@ -8,7 +8,6 @@ nothing piles up. No call costs more than one for a tile: where a row would, eac
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain, repeat
 from typing import Any, BinaryIO, cast
 
 from attrs import evolve
@@ -58,10 +57,8 @@ class StripQueue:
         """Have BAND drawn by F."""
         series, niceness = self._visitor.series, self._visitor.niceness(RING)
         parts = [evolve(band, picture=strip) for strip in self._strips]
-        draws = chain((f,), repeat(drawOn))  # of several parts, each is one row: that begins with the first
-        calls = [
-            self._queue.call(draw, part, series=series, niceness=niceness)
-            for draw, part in zip(draws, parts, strict=False)
+        calls = [  # of several parts, each is of one row, which begins with the first
+            self._queue.call(drawOn if n else f, part, series=series, niceness=niceness) for n, part in enumerate(parts)
         ]
         return gatherResults(calls, consumeErrors=True).addCallback(_joined)
 
