@@ -134,7 +134,8 @@ class Reporter(Protocol):
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
         """Run the tasks of RUNS, in order and after those given before, and report each outcome under its ticket.
 
-        If this raises, none of them is run.
+        If this raises, none of them is run. If the worker resigns meanwhile, RETURNING, it gives back the rest, which
+        come again after the saved updates.
         """
 
     def interrupt(self, ticket: int) -> None:

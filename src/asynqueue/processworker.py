@@ -162,12 +162,16 @@ class ProcessWorker:
 
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
         """Have the process make the calls of RUNS, and report the outcome of each under its ticket."""
+        process = self.process
         if not self._watching:
-            self.process.link.give(runs, self._raw)
+            process.link.give(runs, self._raw)
             return
         for ticket, task in runs:
-            watched = self._watched[ticket] = self.run(task)
-            watched.addCallback(self._watchedEnded, ticket)
+            if self._process is process:
+                watched = self._watched[ticket] = self.run(task)
+                watched.addCallback(self._watchedEnded, ticket)
+            else:  # those before wore it out, and a fresh process has the updates to run first
+                self.reported([(ticket, Recalled())])
 
     def interrupt(self, ticket: int) -> None:
         """Let go of what was given under TICKET, for which the process may have to be replaced."""

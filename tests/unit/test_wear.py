@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import gatherResults
 
 from asynqueue import workerprocess
+from asynqueue.core.records import CallSpec, Recalled, RunOutcome, Task
 from asynqueue.errors import ProcessError, WorkerLost
 from asynqueue.process import ProcessQueue, ProcessWorker
 from tests import workerkit as kit
@@ -51,6 +52,20 @@ class TestMaxTasks:
             await queue.update(tally.see, tmp_path / "updated")
             assert await gatherResults([queue.call(tally, retries=0) for _ in range(10)]) == [1] * 10
         assert marks(tmp_path / "updated")["started"] >= 4  # one that gave calls back had fewer
+
+    @inLoop
+    async def test_what_it_is_given_at_once_beyond_its_limit_comes_back_for_after_the_updates(self) -> None:
+        worker = ProcessWorker(maxTasks=3)
+        reports: dict[int, RunOutcome] = {}
+        returned: list[set[int]] = []
+        worker.setReport(reports.update)
+        worker.setResignator(lambda *_, **__: returned.append(set(reports)))
+        worker.give([(n, Task(n, CallSpec.of(kit.echo, n))) for n in range(1, 6)])
+        assert {ticket for ticket, outcome in reports.items() if isinstance(outcome, Recalled)} == {4, 5}
+        assert returned == [set()], "it says first that it returns"
+        await until(lambda: len(reports) == 5)
+        assert [reports[n].value for n in range(1, 4)] == [1, 2, 3]  # type: ignore[union-attr]
+        await worker.stop()
 
     @inLoop
     async def test_an_iteration_ends_where_it_began_while_the_fresh_process_works(self, tmp_path: Path) -> None:
