@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=_positive, default=5, help="how often (default %(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to measure")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="whom, each in quotes")
-    parser.add_argument("--old", type=Path, help="a Python that has AsynQueue 0.9.9")
+    parser.add_argument("--old", type=Path, help="a Python that has AsynQueue 0.9.9 and NumPy")
     parser.add_argument("--table", type=_target, help="a file for the table, too")
     parser.add_argument("--plot", type=_target, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
     given = parser.parse_args()
@@ -107,10 +107,12 @@ def _run(python: Path, system: str, case: str) -> dict[str, float]:
 
 
 def _oldPython(folder: Path) -> Path:
-    """A Python in an environment in FOLDER that has AsynQueue 0.9.9."""
+    """A Python in an environment in FOLDER that has AsynQueue 0.9.9, and NumPy for the arrays."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "AsynQueue==0.9.9"], check=True, stdout=sys.stderr)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "AsynQueue==0.9.9", "numpy"], check=True, stdout=sys.stderr
+    )
     return python
 
 
