@@ -318,7 +318,7 @@ class Simulation:
             self.closed = True
         elif isinstance(command, (c.Hired, c.Updated)):
             self._note(command.worker, type(command).__name__)
-        elif isinstance(command, c.Discard):
+        elif isinstance(command, (c.Discard, c.GivenUp)):
             _cannotBe(command)
         else:
             assert_never(command)

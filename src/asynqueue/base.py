@@ -324,8 +324,8 @@ class TaskQueue:
 
         The Deferred fails with the first error if it fails on any worker. The update is saved all the same, for it need
         not fail on the next: on a worker that comes later, or a process that takes the place of another, it is tried
-        again, and that it fails there is logged. An update under which workers die is given up after the second. A
-        ``consumer`` is a ValueError: an update has no items.
+        again, and that it fails there is logged. An update under which two workers in a row die is given up, which is
+        logged too: those that come later do without it. A ``consumer`` is a ValueError: an update has no items.
         """
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
@@ -512,6 +512,8 @@ class TaskQueue:
             self._staff.recall(command.worker)
         elif isinstance(command, c.Hired):
             self._staff.hired(command.worker)
+        elif isinstance(command, c.GivenUp):
+            self._updates.givenUp(command)
         elif isinstance(command, c.Updated):
             self._updates.ended(command)
         elif isinstance(command, c.Discard):

@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from asynqueue.core.commands import Updated
+from asynqueue.core.commands import GivenUp, Updated
 from asynqueue.core.records import Lost, Raised, Returned, Task
 from asynqueue.engine import Engine
 from asynqueue.settling import errorOf, failureOf
@@ -61,6 +61,13 @@ class Updates:
             more = bool(update.waiting)
             self._engine.happened(self._scheduler.update(update.task, [following], save=False, more=more))
         self._endIfDone(update)
+
+    def givenUp(self, command: GivenUp) -> None:
+        """An update that was saved will not be run any more."""
+        self._log.error(
+            "the update {call} is given up, since worker after worker died while it ran: those to come do without it",
+            call=str(command.update.call),
+        )
 
     def _endIfDone(self, update: _Update) -> None:
         """Fire the Deferred of UPDATE if it has ended everywhere."""

@@ -24,6 +24,7 @@ from asynqueue.core.commands import (
     Closed,
     Command,
     Discard,
+    GivenUp,
     Hired,
     Interrupt,
     Recall,
@@ -125,7 +126,9 @@ class Model:
     workers: dict[int, Far] = attrs.field(factory=dict)
     gone: set[int] = attrs.field(factory=set)
     saved: dict[int, Task] = attrs.field(factory=dict)
-    deaths: dict[int, int] = attrs.field(factory=dict)  # of workers, by update
+    deaths: dict[int, int] = attrs.field(factory=dict)  # of workers in a row, by update
+    givenUp: set[int] = attrs.field(factory=set)  # updates
+    abandoned: set[int] = attrs.field(factory=set)  # those of them that were saved, and that is yet to be said
     tickets: dict[int, int] = attrs.field(factory=dict)  # entry by open ticket, unless abandoned
     armed: dict[int, float] = attrs.field(factory=dict)
     past: list[int] = attrs.field(factory=list)  # tickets that are closed
@@ -386,6 +389,8 @@ class Model:
             assert not far.updates, "a worker has run the saved updates when it is hired"
             assert not far.leaving
             far.hired = True
+        elif isinstance(command, GivenUp):
+            self.abandoned.remove(command.update.id)
         elif isinstance(command, Updated):
             self.owed.remove((command.update, command.worker))
         elif isinstance(command, Discard):
@@ -470,6 +475,7 @@ class Model:
     def check(self) -> None:
         self.scheduler.validate()
         assert not self.due, "what has ended is settled at once"
+        assert not self.abandoned, "an update that is run no more is told of"
         self.checkWork()
         self.checkClocks()
         due = {(update, far.id) for far in self.workers.values() for update in far.updates}
@@ -531,15 +537,18 @@ class Model:
     def _updateEnded(self, far: Far, update: Task, outcome: RunOutcome) -> None:
         if isinstance(outcome, ENDED):
             far.updates.discard(update.id)
+            self.deaths[update.id] = 0
         elif not isinstance(outcome, Recalled):
             self._died(update)
-        if self.deaths.get(update.id, 0) > update.retries:
+        if update.id in self.givenUp:
             far.updates.discard(update.id)
 
     def _died(self, update: Task) -> None:
         self.deaths[update.id] = self.deaths.get(update.id, 0) + 1
         if self.deaths[update.id] > update.retries:
-            self.saved.pop(update.id, None)
+            self.givenUp.add(update.id)
+            if self.saved.pop(update.id, None) is not None:
+                self.abandoned.add(update.id)
             for far in self.workers.values():
                 if all(task.id != update.id for task in far.given.values()):
                     far.updates.discard(update.id)

@@ -29,7 +29,8 @@ class PlacementMachine(RuleBasedStateMachine):
         self.resident: set[int] = set()
         self.updated: dict[str, list[int]] = defaultdict(list)  # updates, by worker, in order
         self.handed: dict[str, int] = {}
-        self.deaths: dict[int, int] = defaultdict(int)
+        self.deaths: dict[int, int] = defaultdict(int)  # in a row, by update
+        self.givenUp: set[int] = set()
         self.last = 0
 
     @rule(call=CALLS | st.none(), worker=WORKERS, wanted=st.sampled_from([True, True, True, False]))
@@ -59,7 +60,7 @@ class PlacementMachine(RuleBasedStateMachine):
             number
             for number, who in self.wanted.items()
             if number not in self.updated[worker]
-            and self.deaths[number] < DEATHS
+            and number not in self.givenUp
             and (who is None or worker in who or number in self.resident)
         ]
 
@@ -68,6 +69,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def done(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(sorted(self.handed)))
         self.placement.updated(SESSION, self.handed[worker], worker)
+        self.deaths[self.handed[worker]] = 0
         self.updated[worker].append(self.handed.pop(worker))
 
     @rule(present=st.none() | st.frozensets(WORKERS), resident=st.booleans())
@@ -106,6 +108,8 @@ class PlacementMachine(RuleBasedStateMachine):
         update = self.handed.pop(worker, None)
         if update is not None:
             self.deaths[update] += 1
+            if self.deaths[update] == DEATHS:
+                self.givenUp.add(update)
 
     @invariant()
     def anotherSessionIsItsOwn(self) -> None:
@@ -133,14 +137,20 @@ def test_started_once_and_never_again_whatever_the_cluster_does(workers: list[st
     assert answers == [Start(), *[Refuse(again=True)] * (len(workers) - 1)]
 
 
-@given(st.lists(WORKERS, max_size=12))
-def test_an_update_that_kills_takes_two_workers_at_most(workers: list[str]) -> None:
+@given(st.lists(st.tuples(WORKERS, st.booleans()), max_size=12))
+def test_an_update_is_given_up_when_it_kills_two_workers_in_a_row(happened: list[tuple[str, bool]]) -> None:
     placement = Placement()
     placement.open(SESSION, "client")
     placement.update(SESSION, 1, b"it", None, False)
-    died = 0
-    for worker in workers:
-        if isinstance(placement.starting(SESSION, None, worker), First):
-            died += 1
+    inARow, done = 0, set()
+    for worker, lives in happened:
+        given = isinstance(placement.starting(SESSION, None, worker), First)
+        assert given == (inARow < DEATHS and worker not in done)
+        if given and lives:
+            placement.updated(SESSION, 1, worker)
+            done.add(worker)
+            inARow = 0
+        elif not lives:
             placement.workerLost(worker)
-    assert died == min(DEATHS, len(workers))
+            done.discard(worker)
+            inARow += given

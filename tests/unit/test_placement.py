@@ -145,3 +145,14 @@ def test_what_is_forgotten_may_start_again(p: Placement) -> None:
     assert p.workerLost("w") == {}
     assert p.starting("s", "a", "w") == Start()
     assert p.starting("s", "b", "w") == Start()
+
+
+def test_an_update_that_was_given_up_stays_so_though_a_worker_lives_through_it(p: Placement) -> None:
+    p.update("s", 1, b"one", None, False)
+    for worker in "abc":
+        p.starting("s", None, worker)
+    for worker in "ab":
+        p.workerLost(worker)
+    p.updated("s", 1, "c")
+    p.update("s", 1, b"one", None, False)
+    assert p.starting("s", None, "d") == Start()

@@ -487,12 +487,17 @@ class TestUpdates:
         assert [formatEvent(event) for event in events] == ["an update failed on worker 2"]
         assert outcomes(hired) == [2]
 
-    def test_one_whose_worker_dies_twice_fails(self, clock: Clock, held: TaskQueue, worker: HeldWorker) -> None:
+    def test_one_whose_worker_dies_twice_fails_and_is_said_to_be_given_up(
+        self, clock: Clock, held: TaskQueue, worker: HeldWorker
+    ) -> None:
         d = held.update(size, 1)
         worker.end(Lost())
         assert not d.called
-        worker.end(Lost())
+        with logged() as events:
+            worker.end(Lost())
         errorOf(d, WorkerLost)
+        (said,) = map(formatEvent, events)
+        assert said.startswith("the update size(1) is given up, since worker after worker died")
 
     def test_an_iterator_is_no_result_of_one_and_is_closed(self, held: TaskQueue, worker: HeldWorker) -> None:
         d, source = held.update(iter, [1]), ListSource()

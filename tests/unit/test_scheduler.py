@@ -12,6 +12,7 @@ from asynqueue.core.commands import (
     Closed,
     Command,
     Discard,
+    GivenUp,
     Hired,
     Interrupt,
     Recall,
@@ -316,12 +317,13 @@ def test_a_saved_update_is_answered_once_by_a_worker_that_died_under_it_and_went
 
 
 def test_an_update_that_kills_twice_is_given_to_nobody_any_more(s: Scheduler) -> None:
-    s.update(update(1), [], save=True)
+    u = update(1)
+    s.update(u, [], save=True)
     s.hire(1, (), ONE)
     s.hire(2, (), ONE)
     s.restarted(1)
     s.finished(1, Lost())
-    assert s.lost(2) == [Updated(1, 2, Lost("the worker died"))]
+    assert s.lost(2) == [GivenUp(u), Updated(1, 2, Lost("the worker died"))]
     s.restarted(1)
     assert s.finished(3, Lost()) == [Updated(1, 1, Lost("the worker died or left")), Hired(1)]
     assert s.hire(3, (), ONE) == [Hired(3)]
@@ -341,6 +343,36 @@ def test_an_update_that_kills_twice_is_taken_back_from_who_has_not_begun_it(s: S
         Updated(9, 2, Lost("the worker died or left")),
     ]
     assert s.finished(1, DONE) == [Settle(1, DONE)]
+
+
+@pytest.mark.parametrize("lived", [DONE, Raised(ValueError())])
+def test_an_update_is_given_up_when_it_kills_two_workers_in_a_row(s: Scheduler, lived: Returned | Raised) -> None:
+    u = update(9)
+    s.update(u, [], save=True)
+    s.hire(1, (), ONE)
+    for ticket in (1, 3, 5):
+        s.restarted(1)
+        assert s.finished(ticket, Lost()) == [Assign(1, ticket + 1, u)]
+        s.finished(ticket + 1, lived)
+        s.restarted(1)
+    assert s.finished(7, Lost()) == [Assign(1, 8, u)]
+    s.restarted(1)
+    assert s.finished(8, Lost())[0] == GivenUp(u)
+    assert s.hire(2, (), ONE) == [Hired(2)]
+
+
+def test_an_update_that_was_given_up_stays_so_though_a_worker_lives_through_it(s: Scheduler) -> None:
+    u = update(9)
+    for workerID in (1, 2, 3):
+        s.hire(workerID, (), ONE)
+    s.update(u, [1, 2, 3], save=False)
+    s.restarted(1)
+    assert s.finished(1, Lost()) == [Assign(1, 4, u)]
+    s.restarted(1)
+    s.restarted(2)
+    assert s.finished(4, Lost()) == [Updated(9, 1, Lost("the worker died or left"))]
+    assert s.finished(3, DONE) == [Updated(9, 3, DONE)]
+    assert s.finished(2, Lost()) == [Updated(9, 2, Lost("the worker died or left"))]
 
 
 def test_an_update_for_a_worker_that_leaves_is_answered(s: Scheduler) -> None:

@@ -70,6 +70,13 @@ class Updated:
 
 
 @attrs.frozen
+class GivenUp:
+    """UPDATE has killed worker after worker, and is run on none any more: those to come do without it."""
+
+    update: Task
+
+
+@attrs.frozen
 class Discard:
     """The iterator behind SOURCE is not wanted: close it."""
 
@@ -95,4 +102,6 @@ class Closed:
     """The queue has shut down: no task is left and every worker is gone."""
 
 
-Command: TypeAlias = Assign | Arm | Interrupt | Recall | Settle | Hired | Updated | Discard | Stop | Tick | Closed
+Command: TypeAlias = (
+    Assign | Arm | Interrupt | Recall | Settle | Hired | Updated | GivenUp | Discard | Stop | Tick | Closed
+)

@@ -8,8 +8,8 @@ gets leave for it. What had none has not started and may go anywhere.
 
 Each queue that uses the cluster has a *session* here, with its own calls and updates. The updates of a session are
 run in order, each once on every worker, before the first call of the session there. An update is *handed* to one
-worker until that asks again; if the worker dies instead, the death is the update's, and after the second it is not
-given to any other.
+worker until that asks again; if the worker dies instead, the death is the update's, and after the second in a row it
+is not given to any other.
 
 This module is read by the cluster, which needs neither attrs nor Twisted for it.
 """
@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 DEATHS = 2
-"""How many workers may die under one update."""
+"""How many workers may die under one update, with none that lives through it between them."""
 
 
 class Start(NamedTuple):
@@ -153,6 +153,8 @@ class Placement:
         it = self._sessions.get(session)
         if it is not None:
             it.done.setdefault(worker, set()).add(number)
+            if number in it.updates:  # it was not given up
+                it.deaths.pop(number, None)
             it.handed.pop(worker, None)
 
     # Workers.

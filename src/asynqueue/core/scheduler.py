@@ -52,6 +52,7 @@ from asynqueue.core.commands import (
     Closed,
     Command,
     Discard,
+    GivenUp,
     Hired,
     Interrupt,
     Recall,
@@ -101,7 +102,7 @@ class Scheduler:
         self._iterating: dict[int, Member] = {}  # those that have iterations
         self._open = 0  # iterations
         self._gaveBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
-        self._deaths: dict[int, int] = {}  # of workers, by update
+        self._deaths: dict[int, int] = {}  # of workers in a row, by update
         self._sequences: set[int] = set()  # the updates that are to be run on further workers
         self._lastTicket = 0
         self._ticking = 0  # budgets until the tick that was ordered; 0 if none was
@@ -584,26 +585,32 @@ class Scheduler:
     def _updateEnded(self, worker: Member, update: Task, outcome: RunOutcome) -> None:
         if isinstance(outcome, (Lost, Interrupted)):
             self._charge(update)
+        elif not isinstance(outcome, Recalled) and not self._isGivenUp(update):
+            self._deaths.pop(update.id, None)
         if isinstance(outcome, (Returned, Raised)):
             self._commands.append(Updated(update.id, worker.id, outcome))
         elif isinstance(outcome, Iterating):
             refusal = Raised(TypeError(f"an update cannot return an iterator, as {update.call} did"))
             self._commands.append(Updated(update.id, worker.id, refusal))
-        elif worker.cls is None or self._deaths.get(update.id, 0) > update.retries:
+        elif worker.cls is None or self._isGivenUp(update):
             self._commands.append(Updated(update.id, worker.id, Lost("the worker died or left")))
         else:
             worker.updates = deque(sorted((update, *worker.updates), key=lambda u: u.id))
 
     def _charge(self, update: Task) -> None:
-        """A worker died while it ran UPDATE: one that kills again is not given to any other."""
+        """A worker died while it ran UPDATE: one that kills the next as well is not given to any other."""
         self._deaths[update.id] = self._deaths.get(update.id, 0) + 1
-        if self._deaths[update.id] > update.retries:
-            self._saved.pop(update.id, None)
+        if self._isGivenUp(update):
+            if self._saved.pop(update.id, None) is not None:
+                self._commands.append(GivenUp(update))
             for worker in self._workers.values():
                 if update in worker.updates:
                     worker.updates.remove(update)
                     self._commands.append(Updated(update.id, worker.id, Lost("it killed two workers")))
                     self._review(worker)
+
+    def _isGivenUp(self, update: Task) -> bool:
+        return self._deaths.get(update.id, 0) > update.retries
 
     def _forgetUpdates(self, worker: Member) -> None:
         for update in worker.updates:
