@@ -135,9 +135,9 @@ class Parcels:
         return len(self._own) + sum(again for _, again in self._theirs.values())
 
     @property
-    def hasTheirs(self) -> bool:
-        """Whether there is memory here that the other side keeps, as far as we have heard."""
-        return bool(self._theirs)
+    def any(self) -> bool:
+        """Whether there is memory here that either side keeps, as far as we have heard."""
+        return bool(self._own or self._theirs)
 
     def hear(self) -> None:
         """Let go of what the other side keeps no more."""
@@ -146,11 +146,16 @@ class Parcels:
         except OSError:
             pass  # the other side is gone, and so will we be
 
-    def tidy(self) -> None:
-        """Give back the memory that is kept and is not in use."""
+    def tidy(self) -> bool:
+        """Give back the memory that is kept here and is not in use, and let go of what the other side keeps no more.
+
+        True if something was given back: then the other side is to `tidy`, too.
+        """
         self.hear()
-        for number in self._shelf.clear():
+        unused = self._shelf.clear()
+        for number in unused:
             self._forget(number)
+        return bool(unused)
 
     def close(self) -> None:
         """Let go of all memory, and of the socket."""

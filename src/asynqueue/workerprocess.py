@@ -190,16 +190,13 @@ class WorkerProcess:
             self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 
     def _tidy(self) -> None:
-        """Give back what is kept, here and over there; then let go of what is not kept over there any more."""
+        """Give back what is kept, here and over there; again, until nothing is: what is in use is to be read yet."""
         self._tidying = None
         assert self._parcels is not None  # which were used
-        if self._tidied:
-            self._parcels.hear()
-        else:
+        if self._parcels.tidy() or not self._tidied:
             self._tidied = True
-            self._parcels.tidy()
             self.link.say(m.Tidy())
-        if self._parcels.hasTheirs and not self._hungUp:
+        if self._parcels.any and not self._hungUp:
             self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 
     def _startGrace(self) -> None:

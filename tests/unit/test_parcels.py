@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,16 @@ from asynqueue.callees import FarCallees, NearCallees
 from asynqueue.core import messages as m
 from asynqueue.core import shelf
 from asynqueue.core.framing import encode
+from asynqueue.core.records import CallSpec, Task
 from asynqueue.core.shelf import MOST
 from asynqueue.errors import SerializationError
 from asynqueue.link import Link
 from asynqueue.parcels import LARGE, Chunks, Parcels, pair, plainPickler, slipLength
 from asynqueue.permits import PermitOffice
+from asynqueue.process import ProcessWorker
 from asynqueue.serialization import dumpItem, dumpResult, loadItems, loads
 from tests import workerkit as kit
-from tests.workerkit import echo, failureOf, inLoop
+from tests.workerkit import echo, failureOf, inLoop, until
 
 
 @pytest.fixture
@@ -249,6 +252,25 @@ async def test_memory_that_is_kept_is_given_back_on_both_sides_when_nothing_larg
         assert memories()
         while (await queue.call(memories)) or memories():
             await deferLater(reactor, 0.01)
+
+
+@inLoop
+async def test_memory_that_is_in_use_when_the_rest_is_given_back_is_given_back_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shelf, "KEEP", 0.01)
+    async with ProcessQueue(1) as queue:
+        worker = queue.workers()[0]
+        assert isinstance(worker, ProcessWorker)
+        outcome = worker.run(Task(1, CallSpec.of(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")))
+        await until((tmp_path / "started").exists)
+        unwanted = worker.run(Task(2, CallSpec.of(len, bytes(LARGE))))
+        unwanted.cancel()
+        await until(lambda: worker.process._tidied)
+        assert memories() == 1
+        (tmp_path / "go").touch()
+        await outcome
+        await until(lambda: not memories())
 
 
 def memories() -> int:
