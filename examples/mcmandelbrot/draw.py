@@ -12,6 +12,7 @@ import click
 
 from mcmandelbrot.errors import DrawingError, Interrupted
 from mcmandelbrot.picture import DEFAULT_LIMIT, DEFAULT_STEEPNESS, Band, Picture, View
+from mcmandelbrot.signals import ending
 from mcmandelbrot.target import namedFile, standardOutput
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def draw(
         with standardOutput() as file:
             _run(picture, file, workers, elsewhere, quiet=True)
     else:
-        with namedFile(output) as file:
+        with ending(), namedFile(output) as file:
             lines = _run(picture, file, workers, elsewhere, quiet=False)
         for line in lines:
             click.echo(line, err=True)

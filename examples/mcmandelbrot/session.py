@@ -3,8 +3,6 @@
 A signal that asks the program to end (Ctrl-C, `kill`, a closed terminal) cancels the work, and lets the queue shut
 down as ever, so that no process is left. A second one does not wait for that. Twisted's own handlers would stop
 the reactor under the work's feet, and `task.react` would forget which signal it was.
-
-Signals that were ignored when the program started, as by `nohup`, stay ignored.
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from mcmandelbrot.errors import Interrupted
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from mcmandelbrot.signals import heeded
 
 
 class Shuttable(Protocol):
@@ -55,8 +52,7 @@ class Session(Generic[Q, T]):
 
         Raises what the work raised, or `Interrupted` if a signal kept it from ending well.
         """
-        heeded = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-        self._reactor.callWhenRunning(self._begin, heeded)
+        self._reactor.callWhenRunning(self._begin, heeded())
         self._reactor.run()
         if self._signal is not None and not self._results:
             raise Interrupted(self._signal)
@@ -64,8 +60,8 @@ class Session(Generic[Q, T]):
             self._failure.raiseException()
         return self._results[0]
 
-    def _begin(self, heeded: list[signal.Signals]) -> None:
-        for number in heeded:
+    def _begin(self, numbers: list[signal.Signals]) -> None:
+        for number in numbers:
             signal.signal(number, self._notice)
         Deferred.fromCoroutine(self._main()).addCallbacks(self._results.append, self._fail).addCallback(self._end)
 

@@ -146,6 +146,17 @@ class TestEndingEarly:
         assert b"Traceback" not in seen
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_at_the_very_beginning_leaves_no_file(self, number: int, tmp_path: Path) -> None:
+        with subprocess.Popen([*MCM, "-o", str(tmp_path / "m.png"), *ENDLESS], stderr=subprocess.PIPE) as process:
+            while not list(tmp_path.iterdir()):  # the file is there long before the reactor is
+                assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(PATIENCE) == 128 + number
+            assert process.stderr is not None
+            assert b"Traceback" not in process.stderr.read()
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_stalled_reader_does_not_keep_it_from_ending(self) -> None:
         read, write = os.pipe()
         fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, 4096)  # less than is ever written at once: then writing is stuck
