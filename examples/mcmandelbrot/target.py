@@ -12,7 +12,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from mcmandelbrot.errors import TargetError
@@ -39,19 +39,21 @@ def namedFile(name: str) -> Iterator[BinaryIO]:
     """
     if not os.path.basename(name):
         raise TargetError(f"cannot write {name!r}: that is the name of no file")
+    temporary = None
     try:
-        final = os.path.realpath(name)
-        temporary = _beside(final) if _isReplaceable(final) else None
-        file = open(temporary or final, "xb" if temporary else "wb")  # noqa: SIM115  # its user closes it
-    except (OSError, ValueError) as error:
-        raise TargetError(f"cannot write {name!r}: {getattr(error, 'strerror', None) or error}") from error
-    try:
+        try:
+            final = os.path.realpath(name)
+            temporary = _beside(final) if _isReplaceable(final) else None
+            file = open(temporary or final, "xb" if temporary else "wb")  # noqa: SIM115  # its user closes it
+        except (OSError, ValueError) as error:
+            raise TargetError(f"cannot write {name!r}: {getattr(error, 'strerror', None) or error}") from error
         yield file
         if temporary:
             os.replace(temporary, final)
-    except BaseException:
+    except BaseException:  # a signal may come as soon as there is a file
         if temporary:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
         raise
 
 
