@@ -156,3 +156,11 @@ def test_an_update_that_was_given_up_stays_so_though_a_worker_lives_through_it(p
     p.updated("s", 1, "c")
     p.update("s", 1, b"one", None, False)
     assert p.starting("s", None, "d") == Start()
+
+
+def test_a_death_is_that_of_what_is_wanted_and_ran_there(p: Placement) -> None:
+    p.starting("s", "here", "w")
+    p.starting("s", "elsewhere", "v")
+    p.starting("s", "unwanted", "w")
+    p.withdraw("s", ["unwanted"])
+    assert p.workerLost("w") == {"s": ["here"]}

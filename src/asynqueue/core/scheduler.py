@@ -62,7 +62,7 @@ from asynqueue.core.commands import (
     Updated,
 )
 from asynqueue.core.crew import Assignment, Crew, Member
-from asynqueue.core.fairness import FAIR, FRONT, LAST, NEXT, RETURNED, Place
+from asynqueue.core.fairness import FAIR, FRONT, NEXT, RETURNED, Place
 from asynqueue.core.records import (
     Cancelled,
     Interrupted,
@@ -706,5 +706,5 @@ class Scheduler:
 
 
 def _foremost(worker: Member) -> int:
-    """The band of what goes first of all that WORKER holds."""
-    return min((assignment.place.band for assignment in worker.held.values() if assignment.place), default=LAST)
+    """The lowest band of the tasks that WORKER holds; it holds some."""
+    return min(assignment.place.band for assignment in worker.held.values() if assignment.place)
