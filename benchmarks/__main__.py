@@ -61,7 +61,7 @@ def _positive(text: str) -> int:
 
 
 def _target(text: str) -> Path:
-    """A file to be written at the end of an hour: that it can be is to be known before."""
+    """A file to be written when all is measured: that it can be is to be known before."""
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no directory {path.parent}")

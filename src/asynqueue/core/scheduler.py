@@ -11,10 +11,11 @@ unstarted (it keeps its place), when its worker died while running it (the same 
 counted), or when its time ran out (to the front, and one attempt is counted). With its attempts spent it settles
 as lost or timed out.
 
-A *worker* is joining, open, full, leaving or gone (`WORKER`). It is joining while it has an update to run: those
-saved from before its time, or a new one. An update runs before anything queued, while the worker holds nothing
-else. A worker that leaves finishes what it holds, is stopped, and is gone. One that restarts has died and risen
-(a process that was replaced): it still reports on all it held, and joins again.
+A *worker* is joining, open, full, leaving or gone (`WORKER`). It is joining while it has an update to run: those saved
+from before its time, or a new one. An update runs before anything queued, while the worker holds nothing else. One
+under which two workers in a row have died is given up: a worker that lives through it, also if it fails there, clears
+it of the death before. A worker that leaves finishes what it holds, is stopped, and is gone. One that restarts has
+died and risen (a process that was replaced): it still reports on all it held, and joins again.
 
 Which workers may run which tasks, and which task goes next, is `asynqueue.core.crew`'s part.
 
