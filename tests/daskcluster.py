@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +34,15 @@ class Part:
             os.kill(self.pid, number)
         except ProcessLookupError:
             pass  # a test has killed it before
+
+    def waitUntilGone(self) -> None:
+        """Return when it is dead, and its connections closed with it."""
+        try:
+            while True:
+                os.kill(self.pid, 0)
+                time.sleep(0.001)
+        except ProcessLookupError:
+            pass
 
 
 class DaskCluster:

@@ -11,15 +11,16 @@ client does: how long that is, is Dask's setting ``distributed.comm.timeouts.con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import dask
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
+from distributed.core import Comm, send_recv
 from distributed.protocol.pickle import dumps
 
 from asynqueue.daskscheduler import SchedulerSide
@@ -41,6 +42,8 @@ LARGE = 1_000_000
 """Bytes from which on Dask is told that we know that a call is large."""
 
 _numbers = count(1)
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -152,9 +155,10 @@ class Session:
         pause = FIRST_PAUSE
         while not self._over:
             try:
-                await self._open()
-                pause = FIRST_PAUSE
-                await self._watch()
+                async with self._connected() as connection:
+                    await self._open(connection)
+                    pause = FIRST_PAUSE
+                    await self._watch(connection)
             except (OSError, asyncio.TimeoutError) as error:
                 if self._over:
                     return
@@ -171,22 +175,37 @@ class Session:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
 
-    async def _open(self) -> None:
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Comm]:
+        """A connection with the scheduler for one opening, so that the one ends with the other.
+
+        A request of the client's would look for another connection first, and that for half a minute where there is
+        nobody.
+        """
+        pool, address = self._client.rpc, self._client.scheduler.address
+        connection = await self._within(pool.connect(address))
+        try:
+            yield connection
+        finally:
+            connection.abort()
+            pool.reuse(address, connection)  # that is, the pool has one less
+
+    async def _open(self, connection: Comm) -> None:
         scheduler = self._client.scheduler
         plugin = dumps(SchedulerSide())
         await self._within(scheduler.register_scheduler_plugin(plugin=plugin, name=PROTOCOL, idempotent=True))
         if self._id:
-            await self._within(getattr(scheduler, op("leave"))(session=self._id))
+            await self._within(send_recv(connection, op=op("leave"), session=self._id))
         self._id = f"{self._client.id}/{next(_numbers)}"
-        await self._within(getattr(scheduler, op("open"))(session=self._id, client=self._client.id))
+        await self._within(send_recv(connection, op=op("open"), session=self._id, client=self._client.id))
         self._tell(self._owner.present, self._id)
 
-    async def _watch(self) -> None:
+    async def _watch(self, connection: Comm) -> None:
         """Tell what happens on the cluster, until the scheduler is lost."""
         threads = 0
         while not self._over:
-            request = getattr(self._client.scheduler, op("watch"))
-            news = await self._within(request(session=self._id, heartbeat=HEARTBEAT))
+            request = send_recv(connection, op=op("watch"), session=self._id, heartbeat=HEARTBEAT)
+            news = await self._within(request)
             if news is None:
                 raise OSError("it has forgotten us")
             if news["threads"] != threads:
@@ -197,7 +216,7 @@ class Session:
             for address in news["gone"]:
                 self._tell(self._owner.workerGone, address)
 
-    async def _within(self, answer: Coroutine[Any, Any, Any]) -> Any:
+    async def _within(self, answer: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wait_for(answer, SILENCE)
 
     def _lose(self, reason: str) -> None:

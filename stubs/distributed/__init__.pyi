@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self
 
+from distributed.core import Comm
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 
@@ -16,7 +17,13 @@ class _Loop:
 class _Rpc:
     """A remote server: each attribute is an operation, which takes keywords."""
 
+    address: str
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+
+class _Pool:
+    def __call__(self, address: str) -> _Rpc: ...
+    async def connect(self, address: str) -> Comm: ...
+    def reuse(self, address: str, comm: Comm) -> None: ...
 
 class Future:
     key: str
@@ -30,6 +37,7 @@ class Client:
     status: str
     loop: _Loop
     scheduler: _Rpc
+    rpc: _Pool
     direct_to_workers: bool | None
     futures: dict[str, Any]
     def __init__(
@@ -44,7 +52,6 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
-    def rpc(self, address: str) -> _Rpc: ...
     def close(self, timeout: float = ...) -> Any: ...
     def submit(
         self,

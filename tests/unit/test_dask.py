@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,23 @@ async def queueFor(client: Client, *series: str, window: int | None = None) -> T
     await worker.whenReady()
     await until(lambda: worker.window != Window() or window)
     return queue
+
+
+@contextmanager
+def held(client: Client) -> Iterator[None]:
+    """The loop of CLIENT stands still."""
+    still, on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        still.set()
+        on.wait()
+
+    client.loop.asyncio_loop.call_soon_threadsafe(hold)
+    still.wait()
+    try:
+        yield
+    finally:
+        on.set()
 
 
 class TestResultsAndErrors:
@@ -554,6 +572,24 @@ class TestTheScheduler:
                 call = queue.call(kit.waitFor, tmp_path / "go", "ran")
                 await queue.attachWorker(DaskWorker(client))
                 other.scheduler.kill()
+                mark(tmp_path / "go")
+                assert await call == "ran"
+                away.close()
+
+    @inLoop
+    async def test_a_scheduler_that_dies_as_soon_as_it_has_spoken_is_lost_at_once(
+        self, client: Client, tmp_path: Path
+    ) -> None:
+        with DaskCluster(workers=1) as other, Client(other.scheduler.address) as away:
+            async with await queueFor(away, window=1) as queue:
+                call = queue.call(kit.waitFor, tmp_path / "go", "ran")
+                await queue.attachWorker(DaskWorker(client))
+                with held(away):
+                    other.addWorker()
+                    with Client(other.scheduler.address) as another:
+                        assert len(another.nthreads()) == 2  # which it has told of before
+                    other.scheduler.kill()
+                    other.scheduler.waitUntilGone()
                 mark(tmp_path / "go")
                 assert await call == "ran"
                 away.close()
