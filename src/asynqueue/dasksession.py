@@ -11,8 +11,8 @@ client does: how long that is, is Dask's setting ``distributed.comm.timeouts.con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from itertools import count
 from typing import Any, TypeVar
 
@@ -81,6 +81,7 @@ class Session:
                 "(one with asynchronous=True is, once it has been awaited)"
             )
         self._client = client
+        self._scheduler = client.scheduler
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
         if not self._loop.is_running():
             raise ValueError(
@@ -90,6 +91,8 @@ class Session:
         self._owner = owner
         self._tell = tell
         self._id = ""
+        self._connection: Comm | None = None
+        self._opening = asyncio.Lock()  # while it is not known what there is to close
         self._futures: dict[str, Future] = {}
         self._coroutines: set[asyncio.Task[None]] = set()
         self._over = False
@@ -155,10 +158,10 @@ class Session:
         pause = FIRST_PAUSE
         while not self._over:
             try:
-                async with self._connected() as connection:
-                    await self._open(connection)
-                    pause = FIRST_PAUSE
-                    await self._watch(connection)
+                async with self._opening:
+                    await self._open()
+                pause = FIRST_PAUSE
+                await self._watch()
             except (OSError, asyncio.TimeoutError) as error:
                 if self._over:
                     return
@@ -168,6 +171,8 @@ class Session:
                     self._over = True
                     self._tell(self._owner.gone, error)
                 return
+            finally:
+                self._hangUp()
             if self._client.status not in ("running", "connecting"):
                 self._over = True
                 self._tell(self._owner.gone, ConnectionError(f"the client is {self._client.status}"))
@@ -175,37 +180,32 @@ class Session:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Comm]:
-        """A connection with the scheduler for one opening, so that the one ends with the other.
+    async def _open(self) -> None:
+        """Begin an opening, with a connection of its own: the one ends with the other.
 
         A request of the client's would look for another connection first, and that for half a minute where there is
         nobody.
         """
-        pool, address = self._client.rpc, self._client.scheduler.address
-        connection = await self._within(pool.connect(address))
-        try:
-            yield connection
-        finally:
-            connection.abort()
-            pool.reuse(address, connection)  # that is, the pool has one less
-
-    async def _open(self, connection: Comm) -> None:
-        scheduler = self._client.scheduler
+        self._connection = await self._within(self._client.rpc.connect(self._scheduler.address))
         plugin = dumps(SchedulerSide())
-        await self._within(scheduler.register_scheduler_plugin(plugin=plugin, name=PROTOCOL, idempotent=True))
+        await self._request("register_scheduler_plugin", plugin=plugin, name=PROTOCOL, idempotent=True)
         if self._id:
-            await self._within(send_recv(connection, op=op("leave"), session=self._id))
+            await self._request(op("leave"), session=self._id)
         self._id = f"{self._client.id}/{next(_numbers)}"
-        await self._within(send_recv(connection, op=op("open"), session=self._id, client=self._client.id))
+        await self._request(op("open"), session=self._id, client=self._client.id)
         self._tell(self._owner.present, self._id)
 
-    async def _watch(self, connection: Comm) -> None:
+    def _hangUp(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+            self._client.rpc.reuse(self._scheduler.address, self._connection)  # that is, it has one less
+            self._connection = None
+
+    async def _watch(self) -> None:
         """Tell what happens on the cluster, until the scheduler is lost."""
         threads = 0
         while not self._over:
-            request = send_recv(connection, op=op("watch"), session=self._id, heartbeat=HEARTBEAT)
-            news = await self._within(request)
+            news = await self._request(op("watch"), session=self._id, heartbeat=HEARTBEAT)
             if news is None:
                 raise OSError("it has forgotten us")
             if news["threads"] != threads:
@@ -215,6 +215,10 @@ class Session:
                 self._forget(call, ("Lost", 0.0, "the Dask worker that ran it died", []))
             for address in news["gone"]:
                 self._tell(self._owner.workerGone, address)
+
+    async def _request(self, what: str, **message: Any) -> Any:
+        assert self._connection is not None
+        return await self._within(send_recv(self._connection, op=what, **message))
 
     async def _within(self, answer: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wait_for(answer, SILENCE)
@@ -255,7 +259,7 @@ class Session:
     async def _update(
         self, opening: str, call: str, number: int, payload: bytes, ephemeral: bool, resident: bool
     ) -> None:
-        request = getattr(self._client.scheduler, op("update"))
+        request = getattr(self._scheduler, op("update"))
         try:
             outcomes = await request(
                 session=opening, number=number, payload=payload, ephemeral=ephemeral, resident=resident
@@ -278,7 +282,7 @@ class Session:
         if future is None:
             return
         try:
-            await self._within(getattr(self._client.scheduler, op("withdraw"))(session=self._id, calls=[call]))
+            await self._within(getattr(self._scheduler, op("withdraw"))(session=self._id, calls=[call]))
         except Exception:  # with the scheduler gone, there is nobody to tell
             pass
         future.release()
@@ -286,7 +290,7 @@ class Session:
     async def _recall(self, calls: list[str], lost: str | None = None) -> None:
         """Tell of those of CALLS that have not started that they are recalled; of the others, why they are LOST."""
         try:
-            unstarted = await self._within(getattr(self._client.scheduler, op("recall"))(session=self._id, calls=calls))
+            unstarted = await self._within(getattr(self._scheduler, op("recall"))(session=self._id, calls=calls))
         except Exception:  # the scheduler is lost: that is told of elsewhere
             return
         if unstarted is None:  # as Dask has it when the connection ends just then
@@ -319,14 +323,19 @@ class Session:
     async def _close(self, then: Callable[[], None]) -> None:
         self._over = True
         try:
-            if self._id and self._client.status == "running":
-                request = getattr(self._client.scheduler, op("leave"))
-                await asyncio.wait_for(request(session=self._id), GRACE)
+            if self._client.status == "running":
+                await asyncio.wait_for(self._leave(), GRACE)
         except Exception:  # what is gone needs no telling
             pass
         finally:
             self._letGo()
             self._tell(then)
+
+    async def _leave(self) -> None:
+        async with self._opening:  # Dask leaves a connection open when one lets it be half-way
+            pass
+        if self._id:
+            await getattr(self._scheduler, op("leave"))(session=self._id)
 
     def _letGo(self) -> None:
         """Leave nothing in the loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,7 +17,10 @@ from typing import Any, TypeVar
 
 import pytest
 from distributed import Client, get_worker
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from asynqueue import AsyncWorker, DaskWorker, Deferator, TaskQueue, dasksession, errors
 from asynqueue.core.window import Window
@@ -612,6 +616,18 @@ class TestTheScheduler:
                 back = queue.call(kit.echo, 2, series="away")
                 other.scheduler.kill(signal.SIGCONT)
                 assert await back == 2
+
+    @inLoop
+    async def test_what_opens_is_not_given_up_half_way(self, client: Client) -> None:
+        with DaskCluster(workers=1) as other, Client(other.scheduler.address) as away:
+            other.scheduler.kill(signal.SIGSTOP)
+            done = TaskQueue(DaskWorker(away)).shutdown()
+            for _ in range(100):
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), away.loop.asyncio_loop).result()
+                await deferLater(IReactorTime(reactor), 0)
+            assert not done.called
+            other.scheduler.kill(signal.SIGCONT)
+            await done
 
     @inLoop
     async def test_a_client_that_is_closed_makes_its_worker_resign(self, cluster: DaskCluster, tmp_path: Path) -> None:
