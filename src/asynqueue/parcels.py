@@ -273,7 +273,10 @@ class Parcels:
 
     def _hear(self) -> None:
         with _reserve:
-            said, descriptors, _, _ = socket.recv_fds(self._end, _NOTE.size, 1)
+            try:
+                said, descriptors, _, _ = socket.recv_fds(self._end, _NOTE.size, 1)
+            except ConnectionResetError:  # said once, before what is there to be read, of a side that had not read all
+                said, descriptors, _, _ = socket.recv_fds(self._end, _NOTE.size, 1)
             if not said:
                 raise OSError("the other side of the parcels is gone")
             what, number, size = _NOTE.unpack(said)

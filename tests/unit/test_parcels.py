@@ -217,6 +217,16 @@ def test_without_anybody_to_take_it_the_parcel_goes_through_the_stream() -> None
     assert pickle.loads(payload) == bytes(LARGE)
 
 
+def test_what_came_before_the_other_side_died_is_there_though_it_had_not_read_all(
+    ends: tuple[Parcels, Parcels],
+) -> None:
+    near, far = ends
+    one, other = dumpResult(b"1" * LARGE, far), dumpResult(b"2" * LARGE, far)
+    assert loads(one, "it", near) == b"1" * LARGE  # which the far side never hears of
+    far.close()
+    assert loads(other, "it", near) == b"2" * LARGE
+
+
 def test_too_many_on_the_way_go_through_the_stream(ends: tuple[Parcels, Parcels]) -> None:
     payloads = [dumpResult(bytes(LARGE), ends[0]) for _ in range(600)]
     assert not all(map(slipLength, payloads))
