@@ -295,8 +295,9 @@ class ProcessWorker:
 
     def _await(self, process: WorkerProcess) -> None:
         """Take calls when PROCESS can start them: what waits for a process to come up keeps its time, and its place."""
-        if self._resize is not None and not process.link.ready:
-            self._resize(None)
+        if self._resize is not None:
+            if not process.link.ready:
+                self._resize(None)
             process.link.whenReady(lambda: self._ready(process))
 
     def _ready(self, process: WorkerProcess) -> None:

@@ -41,7 +41,7 @@ class Updates:
         deferred: Deferred[list[Any]] = Deferred()
         first, rest = (workers[:1], workers[1:]) if sequential else (workers, [])
         update = self._underWay[task.id] = _Update(task, deferred, workers, deque(rest))
-        self._engine.happened(self._scheduler.update(task, first, save=not ephemeral, more=bool(rest)))
+        self._engine.happened(self._scheduler.update(task, first, save=not ephemeral, waiting=rest))
         if not workers:
             self._endIfDone(update)
         return deferred
@@ -58,8 +58,8 @@ class Updates:
         update.ended[command.worker] = command.outcome
         if update.waiting:
             following = update.waiting.popleft()
-            more = bool(update.waiting)
-            self._engine.happened(self._scheduler.update(update.task, [following], save=False, more=more))
+            commands = self._scheduler.update(update.task, [following], save=False, waiting=update.waiting)
+            self._engine.happened(commands)
         self._endIfDone(update)
 
     def givenUp(self, command: GivenUp) -> None:

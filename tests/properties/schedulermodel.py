@@ -127,6 +127,7 @@ class Model:
     gone: set[int] = attrs.field(factory=set)
     saved: dict[int, Task] = attrs.field(factory=dict)
     deaths: dict[int, int] = attrs.field(factory=dict)  # of workers in a row, by update
+    charged: dict[int, int] = attrs.field(factory=dict)  # by update, the last ticket when the last death was counted
     givenUp: set[int] = attrs.field(factory=set)  # updates
     abandoned: set[int] = attrs.field(factory=set)  # those of them that were saved, and that is yet to be said
     tickets: dict[int, int] = attrs.field(factory=dict)  # entry by open ticket, unless abandoned
@@ -237,7 +238,7 @@ class Model:
         if isinstance(outcome, Iterating):
             self.sources.add(outcome.source)
         if task.update:
-            self._updateEnded(far, task, outcome)
+            self._updateEnded(far, ticket, task, outcome)
         elif self.tickets.pop(ticket, None) is not None:
             entry = self.entries[task.id]
             entry.ticket = None
@@ -300,7 +301,7 @@ class Model:
             self.past.append(ticket)
             self.armed.pop(ticket, None)
             if task.update and ticket in running:
-                self._died(task)
+                self._died(task, ticket)
             if self.tickets.pop(ticket, None) is not None:
                 entry = self.entries[task.id]
                 entry.ticket = None
@@ -424,6 +425,7 @@ class Model:
         assert len(far.given) < far.window.most
         if task.update:
             assert not far.given, "an update runs alone"
+            assert not far.away, "no update while it is away"
             assert task.id == min(far.updates), "updates run in the order in which they were made"
         else:
             entry = self.entries[task.id]
@@ -500,7 +502,7 @@ class Model:
             if far.roomy or self.scheduler.workerState(far.id) is WorkerState.OPEN:
                 assert not self._mayRunNow(far)
             if far.updates and not far.given:
-                assert far.leaving, "an update begins as soon as it can"
+                assert far.leaving or far.away, "an update begins as soon as it can"
 
     def checkClocks(self) -> None:
         """The time of what a worker can have started is running."""
@@ -534,16 +536,19 @@ class Model:
     def _owe(self, far: Far) -> None:
         self.owed |= {(update, far.id) for update in far.updates}
 
-    def _updateEnded(self, far: Far, update: Task, outcome: RunOutcome) -> None:
+    def _updateEnded(self, far: Far, ticket: int, update: Task, outcome: RunOutcome) -> None:
         if isinstance(outcome, ENDED):
             far.updates.discard(update.id)
-            self.deaths[update.id] = 0
+            self.deaths[update.id] = self.charged[update.id] = 0
         elif not isinstance(outcome, Recalled):
-            self._died(update)
+            self._died(update, ticket)
         if update.id in self.givenUp:
             far.updates.discard(update.id)
 
-    def _died(self, update: Task) -> None:
+    def _died(self, update: Task, ticket: int) -> None:
+        if ticket <= self.charged.get(update.id, 0):
+            return  # it was under way at the last death: it may have been the same that killed both
+        self.charged[update.id] = self.lastTicket
         self.deaths[update.id] = self.deaths.get(update.id, 0) + 1
         if self.deaths[update.id] > update.retries:
             self.givenUp.add(update.id)

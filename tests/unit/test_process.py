@@ -838,6 +838,54 @@ class TestDeath:
             assert not failed
 
     @inLoop
+    async def test_an_update_that_was_running_waits_for_a_replacement_that_cannot_be_started_at_once(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        begin = workerprocess.WorkerProcess._begin
+        failed: list[Exception] = [ConnectionRefusedError(), EOFError()]
+
+        def beginLater(self: Any, *args: Any) -> Any:
+            if failed:
+                raise failed.pop()
+            return begin(self, *args)
+
+        tally = kit.Traveller()
+        async with ProcessQueue(1) as queue:
+            await queue.update(tally.see, 1)
+            update = queue.update(kit.waitAfterMark, tmp_path / "begun", tmp_path / "go")
+            await until(lambda: marks(tmp_path / "begun"))
+            monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
+            monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+            os.kill(only(queue).process.pid, signal.SIGKILL)
+            mark(tmp_path / "go")
+            assert await queue.call(tally) == [1]
+            assert await update == [None]
+            assert not failed
+
+    @inLoop
+    async def test_a_replacement_that_is_ready_when_it_is_due_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begin = workerprocess.WorkerProcess._begin
+        failed: list[Exception] = [EOFError()]
+
+        def beginLater(self: Any, *args: Any) -> Any:
+            if failed:
+                raise failed.pop()
+            return begin(self, *args)
+
+        async with ProcessQueue(1) as queue:
+            pid = await queue.call(os.getpid)
+            worker = only(queue)
+            monkeypatch.setattr(processworker, "RESTART_PAUSE", 3600)
+            monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: worker._restarting is not None)
+            process = worker.process  # whoever asks for it has it started
+            await until(lambda: process.link.ready)
+            restarting: Any = worker._restarting  # the reactor's, which can do more than it has to
+            restarting.reset(0)
+            assert await queue.call(os.getpid) == process.pid
+
+    @inLoop
     async def test_one_that_is_to_be_started_is_not_when_the_queue_shuts_down(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -322,11 +322,53 @@ def test_an_update_that_kills_twice_is_given_to_nobody_any_more(s: Scheduler) ->
     s.hire(1, (), ONE)
     s.hire(2, (), ONE)
     s.restarted(1)
-    s.finished(1, Lost())
-    assert s.lost(2) == [GivenUp(u), Updated(1, 2, Lost("the worker died"))]
-    s.restarted(1)
-    assert s.finished(3, Lost()) == [Updated(1, 1, Lost("the worker died or left")), Hired(1)]
+    assert s.finished(1, Lost()) == [Assign(1, 3, u)]
+    assert s.lost(1) == [GivenUp(u), Updated(1, 1, Lost("the worker died"))]
+    s.restarted(2)
+    assert s.finished(2, Lost()) == [Updated(1, 2, Lost("the worker died or left")), Hired(2)]
     assert s.hire(3, (), ONE) == [Hired(3)]
+
+
+def test_workers_that_die_together_under_an_update_are_one_death(s: Scheduler) -> None:
+    u = update(1)
+    s.hire(1, (), ONE)
+    s.hire(2, (), ONE)
+    s.update(u, [1, 2], save=True)
+    s.restarted(1)
+    assert s.finished(1, Lost()) == [Assign(1, 3, u)]
+    s.restarted(2)
+    assert s.finished(2, Lost()) == [Assign(2, 4, u)]
+    assert s.finished(3, DONE) == [Updated(1, 1, DONE)]
+    assert s.finished(4, DONE) == [Updated(1, 2, DONE)]
+
+
+def test_an_update_waits_for_a_worker_that_can_start_nothing(s: Scheduler) -> None:
+    u = update(1)
+    s.hire(1, (), ONE)
+    s.resized(1, None)
+    assert s.update(u, [1], save=True) == []
+    s.restarted(1)
+    assert s.resized(1, ONE) == [Assign(1, 1, u)]
+
+
+def test_an_update_whose_turn_is_to_come_on_a_worker_that_dies_runs_there_in_its_turn(s: Scheduler) -> None:
+    before, u = update(1), update(2)
+    s.hire(1, (), ONE)
+    s.hire(2, (), ONE)
+    s.update(before, [1, 2], save=True)
+    s.finished(1, DONE)
+    s.finished(2, DONE)
+    assert s.update(u, [1], save=True, waiting=[2]) == [Assign(1, 3, u)]
+    assert s.restarted(2) == [Assign(2, 4, before)]
+    assert s.finished(4, DONE) == [Updated(1, 2, DONE)]
+    assert s.lost(2) == []
+    assert s.hire(2, (), ONE) == [Assign(2, 5, before)]
+    assert s.finished(5, DONE)[0] == Updated(1, 2, DONE)
+    assert s.finished(3, DONE) == [Updated(2, 1, DONE)]
+    assert s.update(u, [2], save=False) == [Assign(2, 6, u)]
+    assert s.finished(6, DONE) == [Updated(2, 2, DONE)]
+    assert s.restarted(2) == [Assign(2, 7, before)]
+    assert s.finished(7, DONE) == [Updated(1, 2, DONE), Assign(2, 8, u)]
 
 
 def test_an_update_that_kills_twice_is_taken_back_from_who_has_not_begun_it(s: Scheduler) -> None:
@@ -771,7 +813,7 @@ def test_a_queue_for_which_no_worker_will_come_refuses_what_is_queued_and_comes_
 def test_shutdown_waits_for_an_update_that_is_to_go_on(s: Scheduler) -> None:
     s.hire(1, (), ONE)
     s.hire(2, (), ONE)
-    s.update(update(1), [1], save=False, more=True)
+    s.update(update(1), [1], save=False, waiting=[2])
     assert s.shutdown() == []
     assert s.finished(1, DONE) == [Updated(1, 1, DONE)]
     assert assigned(s.update(update(1), [2], save=False)) == [(2, 1)]

@@ -11,11 +11,12 @@ unstarted (it keeps its place), when its worker died while running it (the same 
 counted), or when its time ran out (to the front, and one attempt is counted). With its attempts spent it settles
 as lost or timed out.
 
-A *worker* is joining, open, full, leaving or gone (`WORKER`). It is joining while it has an update to run: those saved
-from before its time, or a new one. An update runs before anything queued, while the worker holds nothing else. One
-under which two workers in a row have died is given up: a worker that lives through it, also if it fails there, clears
-it of the death before. A worker that leaves finishes what it holds, is stopped, and is gone. One that restarts has
-died and risen (a process that was replaced): it still reports on all it held, and joins again.
+A *worker* is joining, open, full, leaving or gone (`WORKER`). It is joining while it has an update to run: those
+saved from before its time, or a new one. An update runs before anything queued, while the worker holds nothing else,
+and waits while its window is nothing. One under which two workers in a row have died, the one having begun it after
+the other's death, is given up: a worker that lives through it, also if it fails there, clears it of the death before.
+A worker that leaves finishes what it holds, is stopped, and is gone. One that restarts has died and risen (a process
+that was replaced): it still reports on all it held, and joins again.
 
 Which workers may run which tasks, and which task goes next, is `asynqueue.core.crew`'s part.
 
@@ -45,6 +46,7 @@ from collections.abc import Collection, Hashable, Iterable
 from itertools import islice
 from operator import attrgetter
 
+import attrs
 from typing_extensions import assert_never
 
 from asynqueue.core.commands import (
@@ -103,8 +105,8 @@ class Scheduler:
         self._iterating: dict[int, Member] = {}  # those that have iterations
         self._open = 0  # iterations
         self._gaveBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
-        self._deaths: dict[int, int] = {}  # of workers in a row, by update
-        self._sequences: set[int] = set()  # the updates that are to be run on further workers
+        self._deaths: dict[int, _Deaths] = {}  # by update
+        self._sequences: dict[int, Collection[int]] = {}  # by update, the workers that have it to run when others have
         self._lastTicket = 0
         self._ticking = 0  # budgets until the tick that was ordered; 0 if none was
         self._closing = False
@@ -257,7 +259,7 @@ class Scheduler:
     def hire(self, workerID: int, qualifications: Collection[Hashable], window: Window) -> list[Command]:
         """A new worker, of a number never used or of one that was lost. It runs the saved updates first."""
         worker = Member(workerID, frozenset(qualifications), window)
-        worker.updates.extend(self._saved.values())
+        worker.updates.extend(self._dueOn(workerID))
         self._workers[workerID] = worker
         self._crew.join(worker)
         self._review(worker)
@@ -273,17 +275,19 @@ class Scheduler:
             self._review(worker)
         return self._dispatch()
 
-    def update(self, update: Task, workerIDs: Collection[int], save: bool, more: bool = False) -> list[Command]:
+    def update(
+        self, update: Task, workerIDs: Collection[int], save: bool, waiting: Collection[int] = ()
+    ) -> list[Command]:
         """Run UPDATE on those of WORKERIDS that take tasks; with SAVE, on every worker that comes after.
 
-        With MORE, it is to be run on others when it has ended there: a shutdown waits for that.
+        It is to be run on those WAITING when it has ended there: a shutdown waits for that.
         """
         if save:
             self._saved[update.id] = update
-        if more:
-            self._sequences.add(update.id)
+        if waiting:
+            self._sequences[update.id] = frozenset(waiting)
         else:
-            self._sequences.discard(update.id)
+            self._sequences.pop(update.id, None)
         for workerID in workerIDs:
             worker = self._workers.get(workerID)
             if worker is None or worker.cls is None:
@@ -308,7 +312,7 @@ class Scheduler:
         worker = self._workers.get(workerID)
         if worker is not None and worker.cls is not None:
             self._move(worker, "restart")
-            due = {update.id: update for update in (*self._saved.values(), *worker.updates)}
+            due = {update.id: update for update in (*self._dueOn(workerID), *worker.updates)}
             for assignment in worker.held.values():
                 due.pop(assignment.task.id, None)  # it comes back with its report
             worker.updates = deque(due[updateID] for updateID in sorted(due))
@@ -460,7 +464,7 @@ class Scheduler:
                 self._iterating[worker.id] = worker
                 self._open += 1
         if assignment.task.update:
-            self._updateEnded(worker, assignment.task, outcome)
+            self._updateEnded(worker, assignment, outcome)
         elif not assignment.abandoned:
             self._runEnded(assignment, outcome)
 
@@ -525,7 +529,7 @@ class Scheduler:
         if worker.updates:
             if worker.state is not WorkerState.JOINING:
                 self._move(worker, "update")
-            if not worker.held:
+            if not worker.held and worker.window.size:
                 self._assign(worker, worker.updates.popleft(), None)
             return
         if worker.state is WorkerState.JOINING:
@@ -571,7 +575,7 @@ class Scheduler:
             started = n < worker.window.limits.running
             if assignment.task.update:
                 if started:
-                    self._charge(assignment.task)
+                    self._charge(assignment)
                 self._commands.append(Updated(assignment.task.id, worker.id, lost))
             elif not assignment.abandoned:
                 if reassign:
@@ -583,9 +587,14 @@ class Scheduler:
 
     # How updates move.
 
-    def _updateEnded(self, worker: Member, update: Task, outcome: RunOutcome) -> None:
+    def _dueOn(self, workerID: int) -> list[Task]:
+        """The saved updates, but for those whose turn on a worker is to come."""
+        return [update for update in self._saved.values() if workerID not in self._sequences.get(update.id, ())]
+
+    def _updateEnded(self, worker: Member, assignment: Assignment, outcome: RunOutcome) -> None:
+        update = assignment.task
         if isinstance(outcome, (Lost, Interrupted)):
-            self._charge(update)
+            self._charge(assignment)
         elif not isinstance(outcome, Recalled) and not self._isGivenUp(update):
             self._deaths.pop(update.id, None)
         if isinstance(outcome, (Returned, Raised)):
@@ -598,9 +607,16 @@ class Scheduler:
         else:
             worker.updates = deque(sorted((update, *worker.updates), key=lambda u: u.id))
 
-    def _charge(self, update: Task) -> None:
-        """A worker died while it ran UPDATE: one that kills the next as well is not given to any other."""
-        self._deaths[update.id] = self._deaths.get(update.id, 0) + 1
+    def _charge(self, assignment: Assignment) -> None:
+        """A worker died while it ran an update: one that kills the next as well is not given to any other.
+
+        The next has begun it since: several may have died of one cause, and not of it.
+        """
+        update = assignment.task
+        deaths = self._deaths.setdefault(update.id, _Deaths())
+        if assignment.ticket > deaths.charged:
+            deaths.number += 1
+            deaths.charged = self._lastTicket
         if self._isGivenUp(update):
             if self._saved.pop(update.id, None) is not None:
                 self._commands.append(GivenUp(update))
@@ -611,7 +627,8 @@ class Scheduler:
                     self._review(worker)
 
     def _isGivenUp(self, update: Task) -> bool:
-        return self._deaths.get(update.id, 0) > update.retries
+        deaths = self._deaths.get(update.id)
+        return deaths is not None and deaths.number > update.retries
 
     def _forgetUpdates(self, worker: Member) -> None:
         for update in worker.updates:
@@ -704,6 +721,14 @@ class Scheduler:
             assert worker.held or worker.updates, "a worker without an update to run is open"
         if any(a.task.update for a in worker.held.values()):
             assert len(worker.held) == 1, "an update runs alone"
+
+
+@attrs.define
+class _Deaths:
+    """NUMBER of deaths in a row under an update, and the last ticket when the last of them was CHARGED."""
+
+    number: int = 0
+    charged: int = 0
 
 
 def _foremost(worker: Member) -> int:
