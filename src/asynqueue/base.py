@@ -9,13 +9,15 @@ decided in none of them.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from types import TracebackType
 from typing import Any, Literal, TypeVar, final, overload
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
@@ -319,13 +321,15 @@ class TaskQueue:
         """Call ``f(*args, **kw)`` on every worker, past the queue; fires with the list of results.
 
         Unless EPHEMERAL, every worker that comes later does it too before its first task. With SEQUENTIAL, one
-        worker ends it before the next begins. If F is a method of an object, that object lives on in every worker
-        process, and later calls of its methods, or of itself, run on that copy.
+        worker ends it before the next begins, and goes on with calls until its turn comes. If F is a method of an
+        object, that object lives on in every worker process, and later calls of its methods, or of itself, run on that
+        copy.
 
         The Deferred fails with the first error if it fails on any worker. The update is saved all the same, for it need
         not fail on the next: on a worker that comes later, or a process that takes the place of another, it is tried
-        again, and that it fails there is logged. An update under which two workers in a row die is given up, which is
-        logged too: those that come later do without it. A ``consumer`` is a ValueError: an update has no items.
+        again, and that it fails there is logged. An update under which a worker dies, and another that began it after
+        that, with none between them that lived through it, is given up, which is logged too: those that come later do
+        without it. A ``consumer`` is a ValueError: an update has no items.
         """
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
@@ -468,13 +472,14 @@ class TaskQueue:
         """Run what was taken to its end, stop every worker, leave nothing; fires when that is done.
 
         That includes iterations that were begun: stop a `Deferator` that will not be used to its end, or let go
-        of it. May be called again. Calls that no worker is qualified for, or none that is there, fail with
+        of it. (The end of an ``async with`` block by an error stops those of which nobody waits for an item.) May be
+        called again. Calls that no worker is qualified for, or none that is there, fail with
         QueueRunError, as do later ones.
         """
         done: Deferred[None] = Deferred()
         self._closing.append(done)
         if self._reminder is None and (self._calls.pending or self._workers):
-            self._reminder = self._engine.clock().callLater(PATIENCE, self._remind)
+            self._reminder = self._engine.clock().callLater(0, self._collectRubbish)
         self._engine.happened(self._scheduler.shutdown())
         self._staff.dismissAbsent()
         self._closeIfDone()
@@ -483,7 +488,12 @@ class TaskQueue:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:  # its traceback has the loop that it ended, and what that went through
+            for deferator in self._calls.idle:
+                deferator.stop()
         await self.shutdown()
 
     def workerLeft(self) -> None:
@@ -538,12 +548,26 @@ class TaskQueue:
         for done in closing:
             done.callback(None)
 
+    def _collectRubbish(self) -> None:
+        """Have those iterations end that nobody has any more: a loop that was left by an error may be in a cycle."""
+        if self._scheduler.iterations:
+            gc.collect()
+        self._reminder = self._engine.clock().callLater(PATIENCE, self._remind)
+
     def _remind(self) -> None:
         waiting = [str(pending.task.call) for pending in islice(self._calls.pending.values(), 10)]
-        self._log.warn(
-            "the shutdown of a queue waits for {calls} calls, {iterations} iterations and {workers} workers: {waiting}",
+        idle = len(self._calls.idle)
+        text = (
+            "the shutdown of a queue waits for {calls} calls, {iterations} iterations and {workers} workers: {waiting}"
+        )
+        if idle and not waiting:
+            text += "; {idle} iterations wait for somebody to stop them, or to take an item"
+        self._log.emit(
+            LogLevel.critical if idle and not waiting else LogLevel.warn,  # which is seen though nobody logs
+            text,
             calls=self._scheduler.unfinished,
             iterations=self._scheduler.iterations,
+            idle=idle,
             workers=len(self._workers),
             waiting=waiting,
         )

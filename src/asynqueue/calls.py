@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -83,6 +84,12 @@ class Calls:
         self._spew = spew
         self.pending: dict[int, Pending] = {}  # by task
         self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
+        self._handedOut: WeakSet[Deferator[Any]] = WeakSet()  # those that a caller has
+
+    @property
+    def idle(self) -> list[Deferator[Any]]:
+        """The iterations that somebody has, and waits for no item of."""
+        return [deferator for deferator in self._handedOut if deferator.idle]
 
     def cancel(self, pending: Deferred[Any]) -> None:
         """The Deferred of a call was cancelled. (For that Deferred.)"""
@@ -140,6 +147,7 @@ class Calls:
 
         def known(deferator: Deferator[Any]) -> None:
             del self._opening[taskID]
+            self._handedOut.add(deferator)
             self._succeed(pending, deferator)
 
         def fed(result: Consumer | Failure) -> None:

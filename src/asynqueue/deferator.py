@@ -135,6 +135,11 @@ class Deferator(Generic[T_co]):
         """False once it is known that there is nothing more to ask for."""
         return self._intake.flow.more
 
+    @property
+    def idle(self) -> bool:
+        """True while it has not ended, and nobody waits for an item of it."""
+        return not (self._intake.flow.ended or self._intake.flow.asked)
+
     def stop(self) -> None:
         """End the iteration. The iterator's ``finally`` is run where it lives; what waits for an item is told
         that there is none. May be called at any time, and again."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import count
 from typing import Any, NoReturn
 
 import pytest
@@ -1384,11 +1385,71 @@ class TestShutdown:
         held.call(size, 1)
         held.shutdown()
         with logged() as events:
-            clock.advance(PATIENCE)
+            clock.pump([0, PATIENCE])
         text = "the shutdown of a queue waits for 1 calls, 0 iterations and 1 workers: ['size(1)']"
         assert levels(events) == [(LogLevel.warn, text)]
         worker.end(Returned(1))
         assert clock.getDelayedCalls() == []
+
+    def test_one_that_waits_for_an_iteration_that_nobody_goes_on_with_says_so_aloud(
+        self, clock: Clock, queue: TaskQueue
+    ) -> None:
+        d = queue.call(count)
+        clock.advance(0)
+        deferator = resultOf(d)
+        down = queue.shutdown()
+        with logged() as events:
+            clock.pump([0, PATIENCE])
+        ((level, said),) = levels(events)
+        assert level is LogLevel.critical
+        assert said.endswith("1 workers: []; 1 iterations wait for somebody to stop them, or to take an item")
+        deferator.stop()
+        clock.advance(0)
+        assert outcomes(down) == [None]
+        assert clock.getDelayedCalls() == []
+
+    def test_it_does_not_wait_for_an_iteration_that_nobody_has(self, clock: Clock, queue: TaskQueue) -> None:
+        d = queue.call(count)
+        clock.advance(0)
+        cycle: list[Any] = [resultOf(d)]
+        cycle.append(cycle)
+        gc.disable()  # which is as good as an idle program
+        try:
+            del cycle
+            down = queue.shutdown()
+            assert outcomes(down) == []
+            clock.pump([0, 0, 0])
+            assert outcomes(down) == [None]
+        finally:
+            gc.enable()
+        assert clock.getDelayedCalls() == []
+
+    def test_an_error_in_async_with_stops_the_iterations_that_nobody_waits_for(
+        self, held: TaskQueue, worker: HeldWorker
+    ) -> None:
+        left, wanted = ListSource(), ListSource()
+
+        async def use() -> None:
+            async with held:
+                items = await held.call(iter, [1, 2])
+                async for n in items:
+                    raise ValueError(n)
+
+        ended = Deferred.fromCoroutine(use())
+        worker.end(Iterating(left, 0.0))
+        d = held.call(iter, [3, 4])
+        worker.end(Iterating(wanted, 0.0))
+        wanted.give(3)
+        other = resultOf(d)
+        first = next(other)
+        wanted.give(4)
+        assert resultOf(first) == 3
+        last = next(other)  # which is there, but not known to be the last
+        left.give(1)
+        assert (left.closed, wanted.closed, ended.called) == (True, False, False)
+        wanted.sink.over(None)
+        assert resultOf(last) == 4
+        errorOf(ended, ValueError)
 
     def test_those_who_wait_for_room_are_told(self, clock: Clock) -> None:
         queue = TaskQueue(maxQueued=1, reactor=clock)
