@@ -59,9 +59,10 @@ class ProcessWorker:
     forked off ours, which is a `ValueError`.
 
     A process that was given MAXTASKS calls, or uses more than MAXMEMORY kB of main memory after one, is replaced
-    before the next: it ends what it was given, its iterations too, while the fresh one runs the saved updates and goes
-    on. That one is started a little before, so that nobody has to wait for it. Either limit is 1 or more, else
-    `ValueError`; the memory is what `memUsage` tells, and `ProcessError` is raised where that tells nothing.
+    before the next: when its last call has ended, the fresh one runs the saved updates and goes on, while the
+    iterations of the worn one go on there to their end. The next call waits for the updates; not for a process to
+    start, since that is done a little before, unless one call was enough to wear one out. Either limit is 1 or more,
+    else `ValueError`; the memory is what `memUsage` tells, and `ProcessError` is raised where that tells nothing.
 
     The process starts when a queue takes the worker. It ignores Ctrl-C, which is the parent's business, and dies with
     its parent.
