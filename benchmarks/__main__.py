@@ -12,15 +12,12 @@ import argparse
 import importlib.util
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
-import venv
 from pathlib import Path
 
 from benchmarks.cases import CASES
 from benchmarks.report import plot, table
+from benchmarks.session import heed, outcome, scratch
 from benchmarks.systems import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
@@ -41,9 +38,10 @@ def main() -> None:
     given = parser.parse_args()
     if importlib.util.find_spec("matplotlib") is None:
         parser.error("the plot needs matplotlib: pip install --group bench")
-    with tempfile.TemporaryDirectory() as folder:
-        old = given.old or (_oldPython(Path(folder)) if OLD in given.systems else None)
-        measured = _measure(given.rounds, given.cases, given.systems, old)
+    heed()
+    with scratch() as folder:
+        old = given.old or (_oldPython(folder) if OLD in given.systems else None)
+        measured = _measure(given.rounds, given.cases, given.systems, old, folder)
     title = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, median of {given.rounds} rounds"
     text = table(measured, OURS, title)
     print(text)
@@ -68,52 +66,50 @@ def _target(text: str) -> Path:
     return path
 
 
-def _measure(rounds: int, cases: list[str], systems: list[str], old: Path | None) -> dict[str, dict[str, list[float]]]:
+def _measure(
+    rounds: int, cases: list[str], systems: list[str], old: Path | None, folder: str
+) -> dict[str, dict[str, list[float]]]:
     measured: dict[str, dict[str, list[float]]] = {}
     for case in cases:
         for number in range(rounds):
             for system in systems:
                 if case in SYSTEMS[system].cases:
                     python = Path(sys.executable) if system != OLD or old is None else old
-                    for figure, value in _run(python, system, case).items():
+                    for figure, value in _run(python, system, case, folder).items():
                         measured.setdefault(figure, {}).setdefault(system, []).append(value)
             print(f"{case}: round {number + 1} of {rounds}", file=sys.stderr)
     return measured
 
 
-def _run(python: Path, system: str, case: str) -> dict[str, float]:
+def _run(python: Path, system: str, case: str, folder: str) -> dict[str, float]:
     """One measurement; nothing, and a word on standard error, if it fails."""
-    environment = dict(os.environ)
-    if system == OLD:
-        environment.pop("PYTHONPATH", None)
+    environment = _elsewhere() if system == OLD else os.environ
     command = [str(python), "-m", "benchmarks.measure", system, case]
-    measuring = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        said, complained = measuring.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(measuring.pid, signal.SIGKILL)
-        said, complained = measuring.communicate()
-    except BaseException:  # Ctrl-C, of which a session of its own hears nothing
-        os.killpg(measuring.pid, signal.SIGKILL)
-        raise
+    _, said, complained = outcome(command, folder, patience=PATIENCE, cwd=ROOT, environment=environment)
     lines = [line for line in said.splitlines() if line.startswith(b"{")]
     if not lines:
-        print(f"{system}, {case}: failed\n{complained.decode()[-2000:]}", file=sys.stderr)
+        print(f"{system}, {case}: failed\n{complained[-2000:]}", file=sys.stderr)
         return {}
     figures: dict[str, float] = json.loads(lines[-1])
     return figures
 
 
-def _oldPython(folder: Path) -> Path:
+def _oldPython(folder: str) -> Path:
     """A Python in an environment in FOLDER that has AsynQueue 0.9.9, and NumPy for the arrays."""
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "AsynQueue==0.9.9", "numpy"], check=True, stdout=sys.stderr
-    )
+    place = Path(folder, "old")
+    python = place / "bin" / "python"
+    making: list[str | Path] = [sys.executable, "-m", "venv", place]
+    filling: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "AsynQueue==0.9.9", "numpy"]
+    for command in making, filling:
+        status, said, complained = outcome(command, folder, cwd=ROOT, environment=_elsewhere())
+        if status != 0:
+            sys.exit(f"AsynQueue 0.9.9 could not be installed:\n{said.decode()}{complained}")
     return python
+
+
+def _elsewhere() -> dict[str, str]:
+    """The environment, without what belongs to this Python."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 if __name__ == "__main__":
