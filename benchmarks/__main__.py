@@ -12,11 +12,12 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from benchmarks.cases import CASES
-from benchmarks.report import plot, table
+from benchmarks.report import formats, plot, table
 from benchmarks.session import heed, outcome, scratch
 from benchmarks.systems import SYSTEMS
 
@@ -32,12 +33,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=_positive, default=5, help="how often (default %(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to measure")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="whom, each in quotes")
-    parser.add_argument("--old", type=Path, help="a Python that has AsynQueue 0.9.9 and NumPy")
+    parser.add_argument("--old", type=_python, help="a Python that has AsynQueue 0.9.9 and NumPy")
     parser.add_argument("--table", type=_target, help="a file for the table, too")
     parser.add_argument("--plot", type=_target, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
     given = parser.parse_args()
     if importlib.util.find_spec("matplotlib") is None:
         parser.error("the plot needs matplotlib: pip install --group bench")
+    if given.plot.suffix[1:].lower() not in formats():
+        parser.error(f"argument --plot: {given.plot} must end in one of .{', .'.join(sorted(formats()))}")
     heed()
     with scratch() as folder:
         old = given.old or (_oldPython(folder) if OLD in given.systems else None)
@@ -52,10 +55,21 @@ def main() -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
     return number
+
+
+def _python(text: str) -> Path:
+    """A program, wherever it is run from."""
+    found = shutil.which(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"there is no program {text}")
+    return Path(found).absolute()  # and not resolved: an environment's Python is a link
 
 
 def _target(text: str) -> Path:
@@ -63,6 +77,8 @@ def _target(text: str) -> Path:
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no directory {path.parent}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a directory, and should be a file")
     return path
 
 

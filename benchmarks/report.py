@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
 from statistics import median
 from typing import Any
 
@@ -30,11 +31,16 @@ def table(measured: Measured, ours: str, title: str) -> str:
     return "\n".join(lines)
 
 
-def plot(measured: Measured, ours: str, path: str) -> bool:
-    """Draw the first six figures that several systems have as bars, into the PNG file PATH. False if there is none."""
-    import importlib
+def formats() -> Collection[str]:
+    """What the name of a plot's file may end in, after the dot."""
+    bases: Any = import_module("matplotlib.backend_bases")  # it gives no types
+    filetypes: dict[str, str] = bases.FigureCanvasBase.get_supported_filetypes()
+    return filetypes
 
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")  # it gives no types
+
+def plot(measured: Measured, ours: str, path: str) -> bool:
+    """Draw the first six figures that several systems have as bars, into the file PATH. False if there is none."""
+    pyplot: Any = import_module("matplotlib.pyplot")  # it gives no types
     pyplot.switch_backend("agg")
     figures = [figure for figure, systems in measured.items() if len(systems) > 1][:6]
     if not figures:

@@ -54,6 +54,11 @@ runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
 """
 """The program, which is to go on when its terminal is closed."""
 
+BACKENDS = """
+class FigureCanvasBase:
+    def get_supported_filetypes(): return {"png": "", "svg": ""}
+"""
+
 
 class Bench:
     """The program in FOLDER, where its temporary files go too, with a matplotlib that draws nothing."""
@@ -63,6 +68,7 @@ class Bench:
         (folder / "matplotlib").mkdir()
         (folder / "matplotlib" / "__init__.py").touch()
         (folder / "matplotlib" / "pyplot.py").write_text("def switch_backend(name): pass\n")
+        (folder / "matplotlib" / "backend_bases.py").write_text(BACKENDS)
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         os.mkfifo(folder / "heard")
@@ -104,6 +110,34 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.close()
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ("--rounds x", "argument --rounds: must be a whole number, 1 or more, got 'x'"),
+            ("--rounds 0", "argument --rounds: must be a whole number, 1 or more, got '0'"),
+            ("--old /nonexistent/python", "argument --old: there is no program /nonexistent/python"),
+            ("--old matplotlib", "argument --old: there is no program matplotlib"),
+            ("--plot /nonexistent/b.png", "argument --plot: there is no directory /nonexistent"),
+            ("--plot matplotlib", "argument --plot: matplotlib is a directory, and should be a file"),
+            ("--table matplotlib", "argument --table: matplotlib is a directory, and should be a file"),
+            ("--plot x.nonsense", "argument --plot: x.nonsense must end in one of .png, .svg"),
+            ("--plot x", "argument --plot: x must end in one of .png, .svg"),
+        ],
+    )
+    def test_a_bad_argument_is_told_before_anything_is_measured(self, options: str, reason: str, bench: Bench) -> None:
+        process = bench.run(LITTERING, *options.split())
+        said, complained = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, said) == (2, "")
+        assert complained.endswith(f": error: {reason}\n")
+
+    def test_a_python_is_found_from_where_one_is(self, bench: Bench) -> None:
+        process = bench.run(LITTERING, "--old", "./python", "--plot", "x.SVG")
+        said, complained = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, complained
+        assert "| AsynQueue 0.9.9 | 7.00 |" in said
 
 
 class TestWhatIsLeft:
