@@ -101,10 +101,11 @@ def _run(python: Path, system: str, case: str, folder: str) -> dict[str, float]:
     """One measurement; nothing, and a word on standard error, if it fails."""
     environment = _elsewhere() if system == OLD else os.environ
     command = [str(python), "-m", "benchmarks.measure", system, case]
-    _, said, complained = outcome(command, folder, patience=PATIENCE, cwd=ROOT, environment=environment)
+    status, said, complained = outcome(command, folder, patience=PATIENCE, cwd=ROOT, environment=environment)
     lines = [line for line in said.splitlines() if line.startswith(b"{")]
     if not lines:
-        print(f"{system}, {case}: failed\n{complained[-2000:]}", file=sys.stderr)
+        how = f"given up after {PATIENCE} seconds" if status is None else "failed"
+        print(f"{system}, {case}: {how}\n{complained[-2000:]}", file=sys.stderr)
         return {}
     figures: dict[str, float] = json.loads(lines[-1])
     return figures

@@ -45,11 +45,11 @@ def outcome(
     patience: float | None = None,
     cwd: Path,
     environment: Mapping[str, str],
-) -> tuple[int, bytes, str]:
+) -> tuple[int | None, bytes, str]:
     """The exit status of COMMAND, and what it said on standard output and standard error.
 
-    It has a session and, in FOLDER, a TMPDIR of its own. It is killed, with all that it has started, after PATIENCE
-    seconds, or when this program is to end.
+    It has a session and, in FOLDER, a TMPDIR of its own. It is killed, with all that it has started, when this program
+    is to end, or after PATIENCE seconds: then there is no status.
     """
     process = None
     try:
@@ -72,6 +72,7 @@ def outcome(
         said, complained = process.communicate()  # until the last of them is gone
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
+        return None, said, complained.decode()
     return process.returncode, said, complained.decode()
 
 

@@ -47,6 +47,13 @@ runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
 """
 """The program, which waits for a line when it has started a process and does not know that yet."""
 
+IMPATIENT = """
+from benchmarks import __main__ as program
+program.PATIENCE = 0.5
+program.main()
+"""
+"""The program, which does not wait long for a measurement."""
+
 UNDER_NOHUP = """
 import runpy, signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -138,6 +145,20 @@ class TestWhatIsRefused:
         said, complained = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, complained
         assert "| AsynQueue 0.9.9 | 7.00 |" in said
+
+
+class TestAMeasurementWithoutFigures:
+    def test_one_that_fails_is_told_of_with_what_it_complained_of(self, bench: Bench) -> None:
+        process = bench.run("raise SystemExit('out of order')")
+        _, complained = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        assert complained == "AsynQueue 0.9.9, noop: failed\nout of order\n\nnoop: round 1 of 1\n"
+
+    def test_one_that_takes_too_long_is_told_of_with_how_long_it_took(self, bench: Bench) -> None:
+        process = bench.run(LONG, program=("-c", IMPATIENT))
+        _, complained = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        assert complained == "AsynQueue 0.9.9, noop: given up after 0.5 seconds\n\nnoop: round 1 of 1\n"
 
 
 class TestWhatIsLeft:
