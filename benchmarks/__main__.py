@@ -26,6 +26,9 @@ OURS, OLD = "AsynQueue ProcessQueue", "AsynQueue 0.9.9"
 PATIENCE = 120
 """Seconds after which a measurement is given up: it counts if there are figures by then."""
 
+INSTALLING = "pip install --upgrade pip && pip install -e '.[mcm]' --group bench"
+"""What docs/performance.md says: --group needs pip 25.1."""
+
 
 def main() -> None:
     """Measure, and print a table; draw a plot."""
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("--plot", type=_target, default=Path("benchmarks.png"), help="the plot (default %(default)s)")
     given = parser.parse_args()
     if importlib.util.find_spec("matplotlib") is None:
-        parser.error("the plot needs matplotlib: pip install --group bench")
+        parser.error(f"the plot needs matplotlib: {INSTALLING}")
     if given.plot.suffix[1:].lower() not in formats():
         parser.error(f"argument --plot: {given.plot} must end in one of .{', .'.join(sorted(formats()))}")
     heed()

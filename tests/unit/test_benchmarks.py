@@ -54,6 +54,13 @@ program.main()
 """
 """The program, which does not wait long for a measurement."""
 
+WITHOUT_MATPLOTLIB = """
+import runpy, sys
+sys.modules["matplotlib"] = None
+runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+"""
+"""The program, where there is no matplotlib."""
+
 UNDER_NOHUP = """
 import runpy, signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -139,6 +146,15 @@ class TestWhatIsRefused:
         said, complained = process.communicate(timeout=PATIENCE)
         assert (process.returncode, said) == (2, "")
         assert complained.endswith(f": error: {reason}\n")
+
+    def test_without_matplotlib_it_says_how_the_documentation_installs_it(self, bench: Bench) -> None:
+        process = bench.run(LITTERING, program=("-c", WITHOUT_MATPLOTLIB))
+        said, complained = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, said) == (2, "")
+        how = complained.partition("the plot needs matplotlib: ")[2].strip()
+        documented = (ROOT / "docs" / "performance.md").read_text().partition("```sh\n")[2].partition("```")[0]
+        installing = [line.partition("#")[0].strip() for line in documented.splitlines() if line.startswith("pip")]
+        assert how.split(" && ") == installing
 
     def test_a_python_is_found_from_where_one_is(self, bench: Bench) -> None:
         process = bench.run(LITTERING, "--old", "./python", "--plot", "x.SVG")
