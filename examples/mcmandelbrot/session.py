@@ -8,7 +8,9 @@ the reactor under the work's feet, and `task.react` would forget which signal it
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -66,7 +68,8 @@ class Session(Generic[Q, T]):
         Deferred.fromCoroutine(self._main()).addCallbacks(self._results.append, self._fail).addCallback(self._end)
 
     async def _main(self) -> T:
-        queue = self._open()
+        with _ctrlCHeldBack():
+            queue = self._open()
         try:
             self._working = Deferred.fromCoroutine(self._work(queue))
             return await self._working
@@ -91,3 +94,17 @@ class Session(Generic[Q, T]):
         self._signal = number
         if self._working is not None:
             self._working.cancel()
+
+
+@contextmanager
+def _ctrlCHeldBack() -> Iterator[None]:
+    """Meanwhile Ctrl-C waits, and is blocked in what is started: the fork server, which ignores it once it is up.
+
+    The server's processes have it blocked, too, until they ignore it.
+    """
+    resource_tracker.ensure_running()  # which the fork server's start does first, and which unblocks it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -29,6 +29,15 @@ SMALL = ["-w", "2", "60", "-0.630", "0", "1.4", "1.2"]
 ENDLESS = ["-w", "2", "60000", "-0.630", "0", "1.4"]
 PATIENCE = 120
 
+INTERRUPTED_SERVER = """
+import os, signal, sys
+if "multiprocessing.forkserver" in sys.orig_argv[-1]:
+    with open(os.environ["STARTED"], "a") as started:
+        print(os.getpid(), file=started)
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+"""What each Python does first: a fork server gets Ctrl-C long before it ignores it."""
+
 
 def expected(picture: Picture) -> list[bytes]:
     """The rows of PICTURE, drawn here."""
@@ -145,6 +154,16 @@ class TestEndingEarly:
         assert terminal.status == status
         assert b"Traceback" not in seen
         assert list(tmp_path.iterdir()) == []
+
+    def test_ctrl_c_while_the_fork_server_starts_is_not_heard_there(self, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_SERVER)
+        places = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": places, "STARTED": str(tmp_path / "started")}
+        command = [*MCM, "-o", str(tmp_path / "m.png"), *SMALL]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert "Interrupt" not in done.stderr
+        assert len((tmp_path / "started").read_text().splitlines()) == 1
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_at_the_very_beginning_leaves_no_file(self, number: int, tmp_path: Path) -> None:
