@@ -72,7 +72,11 @@ class SchedulerSide(SchedulerPlugin):
     async def update(
         self, session: str, number: int, payload: bytes, ephemeral: bool, resident: bool
     ) -> list[Outcome] | None:
-        """Run an update on every worker; None when the first of them died of it."""
+        """Run an update on every worker. How it ended on each, that of the first of them first; nothing when that died
+        of it. None if the session is not known any more.
+
+        It may be asked for again: no worker runs it twice.
+        """
         while not self._scheduler.workers:
             self._joined.clear()
             await self._joined.wait()
@@ -81,9 +85,12 @@ class SchedulerSide(SchedulerPlugin):
         first = await self._catchUp(session, number, workers[0])
         if first is None:
             await self._missing(workers[0])
+            others: list[Outcome | None] = []
+        else:
+            others = await asyncio.gather(*(self._catchUp(session, number, worker) for worker in workers[1:]))
+        if session not in self._notices:
             return None
-        others = await asyncio.gather(*(self._catchUp(session, number, worker) for worker in workers[1:]))
-        return [first, *(outcome for outcome in others if outcome is not None)]
+        return [outcome for outcome in (first, *others) if outcome is not None]
 
     async def leave(self, session: str) -> None:
         """A queue has done with the cluster."""

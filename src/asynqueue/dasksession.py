@@ -223,6 +223,23 @@ class Session:
     async def _within(self, answer: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wait_for(answer, SILENCE)
 
+    async def _answer(self, opening: str, what: str, **message: Any) -> Any:
+        """What the scheduler answers to WHAT: asked again when a connection ends, and None once OPENING is lost."""
+        while self._isOpen(opening):
+            try:
+                answer = await getattr(self._scheduler, op(what))(session=opening, **message)
+            except OSError:
+                answer = None
+            if answer is not None:  # as it is when the connection ends just then, too
+                return answer
+            await asyncio.sleep(FIRST_PAUSE)
+        return None
+
+    def _isOpen(self, opening: str) -> bool:
+        """Is OPENING not lost yet? If it is, so is all of it, as the watch tells: nobody else has to."""
+        lives = self._client.status in ("running", "connecting")
+        return lives and self._connection is not None and opening == self._id
+
     def _lose(self, reason: str) -> None:
         for future in self._futures.values():
             future.release()
@@ -259,22 +276,18 @@ class Session:
     async def _update(
         self, opening: str, call: str, number: int, payload: bytes, ephemeral: bool, resident: bool
     ) -> None:
-        request = getattr(self._scheduler, op("update"))
+        outcome: Outcome = "Lost", 0.0, "a Dask worker died under it", []
         try:
-            outcomes = await request(
-                session=opening, number=number, payload=payload, ephemeral=ephemeral, resident=resident
+            outcomes = await self._answer(
+                opening, "update", number=number, payload=payload, ephemeral=ephemeral, resident=resident
             )
-        except OSError as error:
-            outcome: Outcome = "Lost", 0.0, str(error), []
         except Exception as error:
             outcome = "Failed", 0.0, error, []
         else:
-            if outcomes is None:
-                outcome = "Lost", 0.0, "a Dask worker died under it", []
-            else:
+            if outcomes:
                 failed = [it for it in outcomes if it[0] != "Returned"]
                 outcome = *(failed or outcomes)[0], []
-        if opening == self._id:
+        if self._isOpen(opening):
             self._tell(self._owner.ended, call, outcome)
 
     async def _withdraw(self, call: str) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from distributed import Client, get_worker
+from distributed import Client, core, get_worker
+from distributed.core import send_recv
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -24,6 +25,7 @@ from twisted.internet.task import deferLater
 
 from asynqueue import AsyncWorker, DaskWorker, Deferator, TaskQueue, dasksession, errors
 from asynqueue.core.window import Window
+from asynqueue.daskside import op
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.serialization import RemoteTraceback
 from tests import workerkit as kit
@@ -74,6 +76,20 @@ def held(client: Client) -> Iterator[None]:
         yield
     finally:
         on.set()
+
+
+def cutAnswers(monkeypatch: pytest.MonkeyPatch, operation: str, times: int) -> None:
+    """The connection of a client ends TIMES times when OPERATION was done, and was to be answered."""
+    left = list(range(times))
+
+    async def cut(comm: core.Comm, *, op: str, **message: Any) -> Any:
+        answer = await send_recv(comm, op=op, **message)
+        if op == operation and left:
+            left.pop()
+            raise OSError("Stream is closed")
+        return answer
+
+    monkeypatch.setattr(core, "send_recv", cut)
 
 
 class TestResultsAndErrors:
@@ -536,6 +552,16 @@ class TestUpdates:
             error = await failureOf(queue.update(iter, ()))
             assert type(error) is TypeError
             assert await queue.call(kit.echo, 1) == 1
+
+    @inLoop
+    async def test_an_update_of_which_nothing_is_heard_is_asked_for_again_and_runs_once(
+        self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with await queueFor(client) as queue:
+            cutAnswers(monkeypatch, op("update"), 2)
+            assert await queue.update(kit.markAndReturn, tmp_path / "updated", 7) == [7]
+            assert marks(tmp_path / "updated") == {"7": 2}
+            assert queue.stats().lost == 0
 
     @inLoop
     async def test_an_update_that_kills_is_given_up_after_the_second_worker(
