@@ -256,18 +256,20 @@ class Session:
                     run, opening, call, raw, payload, key=call, pure=False, retries=0, fifo_timeout=0
                 )
         except Exception as error:
-            self._tell(self._owner.ended, call, ("Failed", 0.0, error, []))
+            if self._isOpen(opening):
+                self._tell(self._owner.ended, call, ("Failed", 0.0, error, []))
             return
         self._futures[call] = future
         try:
             outcome: Outcome = await future
-        except (KilledWorker, FutureCancelledError, asyncio.CancelledError) as error:
+        except (KilledWorker, FutureCancelledError, asyncio.CancelledError, OSError) as error:
             if self._over:
                 raise
             if self._futures.get(call) is future:
                 await self._recall([call], f"Dask gave it up: {error!r}")
         except Exception as error:
-            self._forget(call, ("Failed", 0.0, error, []))
+            if self._isOpen(opening):
+                self._forget(call, ("Failed", 0.0, error, []))
         else:
             if outcome[0] == "Refused":
                 outcome = "Lost", 0.0, "the Dask worker that ran it died", []
@@ -302,11 +304,8 @@ class Session:
 
     async def _recall(self, calls: list[str], lost: str | None = None) -> None:
         """Tell of those of CALLS that have not started that they are recalled; of the others, why they are LOST."""
-        try:
-            unstarted = await self._within(getattr(self._scheduler, op("recall"))(session=self._id, calls=calls))
-        except Exception:  # the scheduler is lost: that is told of elsewhere
-            return
-        if unstarted is None:  # as Dask has it when the connection ends just then
+        unstarted = await self._answer(self._id, "recall", calls=calls)
+        if unstarted is None:
             return
         for call in calls:
             if call in unstarted:

@@ -118,7 +118,10 @@ class WorkerSide(WorkerPlugin):
     async def catchUp(self, session: str, number: int) -> Outcome:
         """Run the updates that were missed; how that of NUMBER ended."""
         async with self._catchingUp.setdefault(session, asyncio.Lock()):
-            await self._mayStart(session, None, [])
+            try:
+                await self._mayStart(session, None, [])
+            except OSError as error:
+                return "Lost", 0.0, f"a Dask worker could not ask for it: {error}"
         ended = self._updated.get((session, number))
         return ended or ("Raised", 0.0, dumpError(RuntimeError("this update is not run any more")))
 
@@ -169,6 +172,8 @@ class WorkerSide(WorkerPlugin):
             what, *more = await ask(session=session, call=call, worker=self._worker.address, did=did)
             if what == First.__name__:
                 did, payload, run = more
+                if (session, did) in self._updated:
+                    continue  # the connection ended before we could say so
                 outcome = self._updated[session, did] = await self._update(session, payload, run)
                 if outcome[0] == "Raised":
                     errors.append(outcome[2])

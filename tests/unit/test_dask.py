@@ -78,18 +78,29 @@ def held(client: Client) -> Iterator[None]:
         on.set()
 
 
-def cutAnswers(monkeypatch: pytest.MonkeyPatch, operation: str, times: int) -> None:
-    """The connection of a client ends TIMES times when OPERATION was done, and was to be answered."""
-    left = list(range(times))
+def cutAnswers(monkeypatch: pytest.MonkeyPatch, times: dict[str, int]) -> None:
+    """The connection of a client ends as many TIMES as is said for an operation when that is done, but not answered."""
 
     async def cut(comm: core.Comm, *, op: str, **message: Any) -> Any:
         answer = await send_recv(comm, op=op, **message)
-        if op == operation and left:
-            left.pop()
+        if times.get(op):
+            times[op] -= 1
             raise OSError("Stream is closed")
         return answer
 
     monkeypatch.setattr(core, "send_recv", cut)
+
+
+def cutOneRequest(updated: bool) -> None:
+    """In a worker of the cluster: the connection ends as it first asks for leave, having UPDATED or not."""
+
+    async def cut(comm: core.Comm, *, op: str, **message: Any) -> Any:
+        if op.endswith("starting") and (message["did"] is not None) == updated:
+            core.send_recv = send_recv
+            raise OSError("Stream is closed")
+        return await send_recv(comm, op=op, **message)
+
+    core.send_recv = cut
 
 
 class TestResultsAndErrors:
@@ -488,6 +499,33 @@ class TestDeath:
         cluster.workers = [worker for worker in cluster.workers if kit.isAlive(worker.pid)]
 
     @inLoop
+    async def test_a_call_whose_result_is_lost_on_its_way_is_started_once_more(
+        self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with await queueFor(client) as queue:
+            cutAnswers(monkeypatch, {"gather": 1})
+            assert await queue.call(kit.markAndReturn, tmp_path / "ran", 7) == 7
+            assert marks(tmp_path / "ran") == {"7": 2}
+            cutAnswers(monkeypatch, {"gather": 2})
+            assert isinstance(await failureOf(queue.call(kit.echo, 1)), WorkerLost)
+            assert queue.stats().lost == 1
+
+    @inLoop
+    async def test_what_was_lost_on_its_way_is_asked_about_until_there_is_an_answer(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with await queueFor(client) as queue:
+            cutAnswers(monkeypatch, {"gather": 1, op("recall"): 2})
+            assert await queue.call(kit.echo, 1) == 1
+
+    @inLoop
+    async def test_a_call_that_could_not_ask_for_leave_is_no_failure(self, client: Client) -> None:
+        async with await queueFor(client) as queue:
+            assert await queue.call(kit.echo, 1) == 1
+            client.run(cutOneRequest, updated=False)
+            assert await gatherResults([queue.call(kit.echo, n) for n in range(6)]) == list(range(6))
+
+    @inLoop
     async def test_an_iteration_whose_worker_dies_ends_with_an_error(
         self, client: Client, cluster: DaskCluster
     ) -> None:
@@ -558,10 +596,20 @@ class TestUpdates:
         self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with await queueFor(client) as queue:
-            cutAnswers(monkeypatch, op("update"), 2)
+            cutAnswers(monkeypatch, {op("update"): 2})
             assert await queue.update(kit.markAndReturn, tmp_path / "updated", 7) == [7]
             assert marks(tmp_path / "updated") == {"7": 2}
             assert queue.stats().lost == 0
+
+    @inLoop
+    async def test_an_update_that_was_run_and_not_heard_of_is_not_run_again(
+        self, client: Client, tmp_path: Path
+    ) -> None:
+        async with await queueFor(client) as queue:
+            assert await gatherResults([queue.call(kit.echo, n) for n in range(2)]) == [0, 1]
+            client.run(cutOneRequest, updated=True)
+            assert await queue.update(kit.markAndReturn, tmp_path / "updated", 7) == [7]
+            assert marks(tmp_path / "updated") == {"7": 2}
 
     @inLoop
     async def test_an_update_that_kills_is_given_up_after_the_second_worker(
