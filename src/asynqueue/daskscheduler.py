@@ -65,8 +65,8 @@ class SchedulerSide(SchedulerPlugin):
         for call, worker in self._placement.withdraw(session, calls).items():
             self._tell(worker, "abandon", session=session, call=call)
 
-    async def recall(self, session: str, calls: list[str]) -> list[str]:
-        """Those of CALLS that have not started, and will not."""
+    async def recall(self, session: str, calls: list[str]) -> list[str] | None:
+        """Those of CALLS that have not started, and will not; None if the session is not known any more."""
         return self._placement.recall(session, calls)
 
     async def update(
@@ -127,6 +127,11 @@ class SchedulerSide(SchedulerPlugin):
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Nobody hears any more what comes of its sessions."""
         for session in self._placement.ofClient(client):
+            self._close(session)
+
+    def restart(self, scheduler: Scheduler) -> None:
+        """The cluster begins anew, and has forgotten every task without a word on which of them had started."""
+        for session in list(self._notices):
             self._close(session)
 
     def transition(self, key: str, start: str, finish: str, *_: Any, **__: Any) -> None:

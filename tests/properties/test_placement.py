@@ -89,6 +89,7 @@ class PlacementMachine(RuleBasedStateMachine):
     @rule(calls=st.lists(CALLS, unique=True))
     def recall(self, calls: list[str]) -> None:
         unstarted = self.placement.recall(SESSION, calls)
+        assert unstarted is not None
         assert unstarted == [call for call in calls if call not in self.ran]
         self.withdrawn.update(unstarted)
 

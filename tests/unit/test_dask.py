@@ -704,6 +704,22 @@ class TestTheScheduler:
             await done
 
     @inLoop
+    async def test_a_call_is_not_started_a_third_time_however_often_the_cluster_begins_anew(
+        self, client: Client, tmp_path: Path
+    ) -> None:
+        def begun(times: int) -> bool:
+            return marks(tmp_path / "hung")["started"] == times
+
+        with DaskCluster(workers=1) as other, Client(other.scheduler.address) as away:
+            async with await queueFor(away, window=1) as queue:
+                call = queue.call(kit.markAndHang, tmp_path / "hung")
+                for times in (1, 2):
+                    await until(begun, times)
+                    away.restart(wait_for_workers=False)
+                    other.addWorker()
+                assert isinstance(await failureOf(call), WorkerLost)
+
+    @inLoop
     async def test_a_client_that_is_closed_makes_its_worker_resign(self, cluster: DaskCluster, tmp_path: Path) -> None:
         client = Client(cluster.scheduler.address)
         queue = await queueFor(client)

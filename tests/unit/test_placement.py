@@ -123,8 +123,8 @@ def test_closing_tells_which_workers_have_anything_of_it(p: Placement) -> None:
     assert p.starting("s", "call", "w") == Refuse(again=False)
 
 
-def test_what_belongs_to_a_session_that_is_closed_has_not_started(p: Placement) -> None:
-    assert p.recall("none", ["a", "b"]) == ["a", "b"]
+def test_what_of_a_session_that_is_closed_had_started_is_not_known(p: Placement) -> None:
+    assert p.recall("none", ["a", "b"]) is None
     assert p.withdraw("none", ["a", "b"]) == {}
     p.update("none", 1, b"one", None, False)
     p.updated("none", 1, "w")

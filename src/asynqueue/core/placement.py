@@ -123,11 +123,11 @@ class Placement:
         it.withdrawn.update(calls)
         return started
 
-    def recall(self, session: str, calls: Iterable[str]) -> list[str]:
-        """Give back those of CALLS that have not started. They never will, here."""
+    def recall(self, session: str, calls: Iterable[str]) -> list[str] | None:
+        """Give back those of CALLS that have not started. They never will, here. None if that is not known any more."""
         it = self._sessions.get(session)
         if it is None:
-            return list(calls)
+            return None
         unstarted = [call for call in calls if call not in it.started]
         it.withdrawn.update(unstarted)
         return unstarted
