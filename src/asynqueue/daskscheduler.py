@@ -36,7 +36,7 @@ class SchedulerSide(SchedulerPlugin):
         self._placement = Placement()
         self._notices: dict[str, _Notices] = {}
         self._joined = asyncio.Event()
-        self._left = asyncio.Event()
+        self._leaving = asyncio.Event()
         for handler in (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave):
             scheduler.handlers[op(handler.__name__)] = handler
 
@@ -117,7 +117,7 @@ class SchedulerSide(SchedulerPlugin):
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """There are fewer, and what had started there is lost."""
-        self._left.set()
+        self._leaving.set()
         lost = self._placement.workerLost(worker)
         for session, notices in self._notices.items():
             notices.lost += lost.get(session, [])
@@ -140,26 +140,45 @@ class SchedulerSide(SchedulerPlugin):
             self._placement.forget(key)
 
     async def _catchUp(self, session: str, number: int, worker: str) -> Outcome | None:
-        """How an update ended on WORKER; None if it died, or left."""
+        """How an update ended on WORKER; None if it died, or left.
+
+        Dask tries for half a minute to reach one that has left.
+        """
+        message = {"op": op("catchUp"), "session": session, "number": number}
+        left = asyncio.ensure_future(self._left(worker))
+        asked = asyncio.ensure_future(self._ask(worker, {"op": "run", "function": dumps(settle)}, message))
         try:
-            await self._scheduler.proxy(msg={"op": "run", "function": dumps(settle)}, worker=worker)
-            message = {"op": op("catchUp"), "session": session, "number": number}
-            outcome = await self._scheduler.proxy(msg=message, worker=worker)
+            await asyncio.wait({left, asked}, return_when=asyncio.FIRST_COMPLETED)
+            return tuple(asked.result()) if asked.done() else None
         except OSError:
             return None
-        return tuple(outcome)
+        finally:
+            left.cancel()
+            asked.cancel()
+
+    async def _ask(self, worker: str, *messages: dict[str, Any]) -> Any:
+        """What WORKER answers to the last of MESSAGES."""
+        for message in messages:
+            if worker not in self._scheduler.workers:
+                raise OSError(f"{worker} has left")
+            answer = await self._scheduler.proxy(msg=message, worker=worker)
+        return answer
+
+    async def _left(self, worker: str) -> None:
+        """Return when WORKER is not in the cluster any more."""
+        while worker in self._scheduler.workers:
+            self._leaving.clear()
+            await self._leaving.wait()
 
     async def _missing(self, worker: str) -> None:
         """Wait until the scheduler misses WORKER, which is dead: or what comes next would be sent there.
 
         One that it does not miss soon is there after all.
         """
-        while worker in self._scheduler.workers:
-            self._left.clear()
-            try:
-                await asyncio.wait_for(self._left.wait(), MISSED)
-            except asyncio.TimeoutError:
-                return
+        try:
+            await asyncio.wait_for(self._left(worker), MISSED)
+        except asyncio.TimeoutError:
+            pass
 
     def _tell(self, worker: str, what: str, **message: Any) -> None:
         if worker in self._scheduler.workers:

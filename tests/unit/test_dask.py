@@ -612,6 +612,28 @@ class TestUpdates:
             assert marks(tmp_path / "updated") == {"7": 2}
 
     @inLoop
+    async def test_an_update_waits_for_no_worker_that_has_left(self, client: Client, tmp_path: Path) -> None:
+        def block(path: Path) -> int:
+            mark(path, os.getpid())
+            while not (path.parent / "go").exists():
+                time.sleep(0.001)
+            return 7
+
+        with DaskCluster(workers=1) as other, Client(other.scheduler.address) as away:
+            async with await queueFor(away, window=1) as queue:
+                other.addWorker()
+                away.wait_for_workers(2)
+                update = queue.update(block, tmp_path / "begun")
+                await until(lambda: marks(tmp_path / "begun"))
+                (second,) = [worker for worker in other.workers if str(worker.pid) not in marks(tmp_path / "begun")]
+                second.kill()
+                await until(lambda: len(away.nthreads()) == 1)
+                mark(tmp_path / "go")
+                started = time.monotonic()
+                assert await update == [7]
+                assert time.monotonic() - started < 15, "Dask looks for half a minute"
+
+    @inLoop
     async def test_an_update_that_kills_is_given_up_after_the_second_worker(
         self, client: Client, cluster: DaskCluster, tmp_path: Path
     ) -> None:
