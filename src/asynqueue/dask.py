@@ -36,6 +36,8 @@ __all__ = ["DaskWorker"]
 STOP_GRACE = 10.0
 """Seconds after which a client whose loop has ended, with what it was to tell us, is waited for no more."""
 
+STOPPED = "this DaskWorker was stopped: attach a new one"
+
 
 @attrs.define(eq=False)
 class _Call:
@@ -115,7 +117,7 @@ class DaskWorker:
         Raises `asynqueue.errors.WorkerError` if it was stopped: its place on the cluster is no more.
         """
         if self._stopped:
-            raise WorkerError("this DaskWorker was stopped: attach a new one")
+            raise WorkerError(STOPPED)
         self._resign = resign
         if not self._begun:
             self._begun = True
@@ -124,16 +126,17 @@ class DaskWorker:
     def whenReady(self) -> Deferred[None]:
         """Fires when the cluster has answered for the first time, after a queue has taken the worker.
 
-        Fails with `asynqueue.errors.WorkerError` if it cannot be used, as when AsynQueue is not installed there.
+        Fails with `asynqueue.errors.WorkerError` if it cannot be used, as when AsynQueue is not installed there, or if
+        the worker was stopped before.
         """
-        if self._over is not None:
-            ready: Deferred[None] = Deferred()
-            ready.errback(failureOf(self._over))
-            return ready
-        if self._wasHere:
-            return succeed(None)
-        ready = Deferred(lambda d: self._readying.remove(d))
+        ready: Deferred[None] = Deferred(lambda d: self._readying.remove(d))
         self._readying.append(ready)
+        if self._over is not None:
+            self._tellReady(self._over)
+        elif self._wasHere:
+            self._tellReady()
+        elif self._closing:
+            self._tellReady(WorkerError(STOPPED))
         return ready
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
@@ -188,6 +191,7 @@ class DaskWorker:
             self._closing = True
             self._grace = self._reactor.callLater(STOP_GRACE, self._hasStopped)
             self._session.close(self._hasStopped)
+            self._tellReady(self._over or WorkerError(STOPPED))
 
     def _hasStopped(self) -> None:
         if self._grace is not None and self._grace.active():
@@ -223,9 +227,7 @@ class DaskWorker:
         for call in list(self._calls):
             if call.key is None and self._opening is not None:
                 self._submit(call, self._opening)
-        readying, self._readying = self._readying, []
-        for ready in readying:
-            ready.callback(None)
+        self._tellReady()
 
     def _away(self, reason: str) -> None:
         """The cluster is lost, perhaps not for ever."""
@@ -250,9 +252,7 @@ class DaskWorker:
                 self._resign()
         self._calls.clear()  # nothing is reported of one that has resigned
         self._byKey.clear()
-        readying, self._readying = self._readying, []
-        for ready in readying:
-            ready.errback(failureOf(self._over))
+        self._tellReady(self._over)
         self._closeIfDone()
 
     def _resized(self, threads: int) -> None:
@@ -335,6 +335,10 @@ class DaskWorker:
             refused.__cause__ = it
             return Raised(refused)
         return Lost(f"the Dask worker let go of it: {what}")
+
+    def _tellReady(self, error: BaseException | None = None) -> None:
+        while self._readying:  # one at a time: what hears it may cancel another
+            self._readying.pop(0).callback(None if error is None else failureOf(error))
 
     def _tellWindow(self) -> None:
         if self._resize is not None:

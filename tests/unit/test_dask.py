@@ -447,6 +447,29 @@ class TestStopping:
         await queue.shutdown()
 
     @inLoop
+    @pytest.mark.parametrize("crash", [False, True])
+    async def test_what_was_stopped_is_never_ready(self, client: Client, crash: bool) -> None:
+        worker = DaskWorker(client)
+        async with TaskQueue(worker) as queue:
+            with held(client):
+                ready = worker.whenReady()
+                left = queue.detachWorker(worker, crash=crash)
+                for d in (ready, worker.whenReady()):
+                    error = await failureOf(d)
+                    assert isinstance(error, WorkerError)
+                    assert "this DaskWorker was stopped" in str(error)
+            await left
+
+    @inLoop
+    async def test_what_hears_that_it_is_ready_may_cancel_another(self, client: Client) -> None:
+        worker = DaskWorker(client)
+        first, second = worker.whenReady(), worker.whenReady()
+        first.addCallback(lambda _: second.cancel())
+        async with TaskQueue(worker):
+            await first
+            assert type(await failureOf(second)) is CancelledError
+
+    @inLoop
     async def test_a_crash_ends_a_stop(self, client: Client, tmp_path: Path) -> None:
         worker = DaskWorker(client)
         async with TaskQueue(worker) as queue:
