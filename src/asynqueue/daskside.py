@@ -30,7 +30,7 @@ from distributed.threadpoolexecutor import thread_state, threads_lock
 from asynqueue.callees import FarCallees
 from asynqueue.core.iteration import Outflow
 from asynqueue.core.placement import First, Refuse
-from asynqueue.errors import SerializationError
+from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
 from asynqueue.universe import isIterator
 
@@ -131,7 +131,7 @@ class WorkerSide(WorkerPlugin):
         """Up to CREDIT more items of an iterator, soon: how many, what they are, what it raised, is it over."""
         iteration = self._iterations.get((session, call))
         if iteration is None:
-            return 0, b"", dumpError(LookupError("this iterator is not here any more")), True
+            return 0, b"", dumpError(WorkerLost("the iteration ended early: its iterator is not there any more")), True
         number, payload, error, over = await iteration.items(credit)
         if over:
             self._iterations.pop((session, call), None)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from distributed import Client, core, get_worker
+from distributed import Client, Worker, core, get_worker
 from distributed.core import send_recv
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -25,7 +25,7 @@ from twisted.internet.task import deferLater
 
 from asynqueue import AsyncWorker, DaskWorker, Deferator, TaskQueue, dasksession, errors
 from asynqueue.core.window import Window
-from asynqueue.daskside import op
+from asynqueue.daskside import PROTOCOL, op
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.serialization import RemoteTraceback
 from tests import workerkit as kit
@@ -101,6 +101,13 @@ def cutOneRequest(updated: bool) -> None:
         return await send_recv(comm, op=op, **message)
 
     core.send_recv = cut
+
+
+def forgetIterations(dask_worker: Worker) -> None:
+    """In a worker of the cluster: forget every session, as when the scheduler says so."""
+    side: Any = dask_worker.plugins.get(PROTOCOL)
+    for session, _ in list(side._iterations) if side else ():
+        side.forget(session)
 
 
 class TestResultsAndErrors:
@@ -271,6 +278,15 @@ class TestIteration:
             opened = [await queue.call(iter, range(10)) for _ in range(5)]
             assert await queue.call(kit.echo, 1) == 1
             assert [await drained(it) for it in opened] == [list(range(10))] * 5
+
+    @inLoop
+    async def test_an_iteration_that_the_cluster_has_forgotten_is_lost(self, client: Client) -> None:
+        async with await queueFor(client) as queue:
+            iteration = await queue.call(iter, range(1_000_000))
+            client.run(forgetIterations)
+            error = (await toItsEnd(iteration))[1]
+            assert isinstance(error, WorkerLost)
+            assert "the iteration ended early" in str(error)
 
     @inLoop
     async def test_an_item_that_cannot_cross_ends_its_own_iteration_alone(self, client: Client, tmp_path: Path) -> None:
