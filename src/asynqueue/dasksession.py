@@ -41,6 +41,9 @@ FIRST_PAUSE, LAST_PAUSE = 0.05, 2.0
 LARGE = 1_000_000
 """Bytes from which on Dask is told that we know that a call is large."""
 
+ASKED = 256
+"""Iterators that are asked for items at a time; more wait in line. Each takes one of the client's 512 connections."""
+
 _numbers = count(1)
 
 T = TypeVar("T")
@@ -93,6 +96,7 @@ class Session:
         self._id = ""
         self._connection: Comm | None = None
         self._opening = asyncio.Lock()  # while it is not known what there is to close
+        self._line = asyncio.Semaphore(ASKED)
         self._futures: dict[str, Future] = {}
         self._coroutines: set[asyncio.Task[None]] = set()
         self._over = False
@@ -119,7 +123,9 @@ class Session:
 
     def items(self, opening: str, call: str, worker: str, credit: int, then: Callable[[Any], None]) -> None:
         """Ask WORKER for CREDIT more items of the iterator that a call returned; THEN hears the answer, or an error."""
-        self._post(self._ask, worker, {"op": op("items"), "session": opening, "call": call, "credit": credit}, then)
+        self._post(
+            self._askInLine, worker, {"op": op("items"), "session": opening, "call": call, "credit": credit}, then
+        )
 
     def end(self, opening: str, call: str, worker: str, then: Callable[[Any], None]) -> None:
         """Have WORKER close an iterator; THEN hears what that raised, or an error."""
@@ -331,6 +337,10 @@ class Session:
         except Exception as error:
             answer = error
         self._tell(then, answer)
+
+    async def _askInLine(self, *args: Any) -> None:
+        async with self._line:
+            await self._ask(*args)
 
     async def _close(self, then: Callable[[], None]) -> None:
         self._over = True
