@@ -171,7 +171,7 @@ class Session:
             except (OSError, asyncio.TimeoutError) as error:
                 if self._over:
                     return
-                self._lose(f"the cluster's scheduler was lost: {error}")
+                self._lose(f"the cluster's scheduler was lost: {str(error) or type(error).__name__}")
             except Exception as error:
                 if not self._over:
                     self._over = True
@@ -269,7 +269,7 @@ class Session:
         try:
             outcome: Outcome = await future
         except (KilledWorker, FutureCancelledError, asyncio.CancelledError, OSError) as error:
-            if self._over:
+            if self._over and isinstance(error, asyncio.CancelledError):
                 raise
             if self._futures.get(call) is future:
                 await self._recall([call], f"Dask gave it up: {error!r}")

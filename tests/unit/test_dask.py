@@ -770,6 +770,21 @@ class TestTheScheduler:
                 assert await back == 2
 
     @inLoop
+    async def test_a_scheduler_that_is_lost_without_a_word_is_told_of_all_the_same(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def cut(comm: core.Comm, *, op: str, **message: Any) -> Any:
+            monkeypatch.setattr(dasksession, "send_recv", send_recv)
+            raise OSError
+
+        monkeypatch.setattr(dasksession, "HEARTBEAT", 0.05)
+        async with await queueFor(client) as queue:
+            iteration = await queue.call(iter, range(1_000_000))
+            monkeypatch.setattr(dasksession, "send_recv", cut)
+            error = (await toItsEnd(iteration))[1]
+            assert str(error) == "the iteration ended early: the cluster's scheduler was lost: OSError"
+
+    @inLoop
     async def test_what_opens_is_not_given_up_half_way(self, client: Client) -> None:
         with DaskCluster(workers=1) as other, Client(other.scheduler.address) as away:
             other.scheduler.kill(signal.SIGSTOP)
