@@ -29,6 +29,9 @@ class PlacementMachine(RuleBasedStateMachine):
         self.resident: set[int] = set()
         self.updated: dict[str, list[int]] = defaultdict(list)  # updates, by worker, in order
         self.handed: dict[str, int] = {}
+        self.now = 0
+        self.since: dict[str, int] = {}  # when a worker was handed what it has
+        self.counted: dict[int, int] = defaultdict(int)  # when a death was counted last, by update
         self.deaths: dict[int, int] = defaultdict(int)  # in a row, by update
         self.givenUp: set[int] = set()
         self.last = 0
@@ -47,6 +50,7 @@ class PlacementMachine(RuleBasedStateMachine):
             who = self.wanted[answer.number]
             assert answer.run == (who is None or worker in who)
             self.handed[worker] = answer.number
+            self.now = self.since[worker] = self.now + 1
         else:
             assert not self.due(worker), "no call before the updates"
             if call is not None:
@@ -107,7 +111,8 @@ class PlacementMachine(RuleBasedStateMachine):
         assert lost == ({SESSION: died} if died else {}), "a death is charged to what ran there, and to nothing else"
         self.updated.pop(worker, None)
         update = self.handed.pop(worker, None)
-        if update is not None:
+        if update is not None and self.since[worker] > self.counted[update]:
+            self.counted[update] = self.now
             self.deaths[update] += 1
             if self.deaths[update] == DEATHS:
                 self.givenUp.add(update)

@@ -96,7 +96,40 @@ def test_any_number_may_die_of_an_update_that_they_had_before_it_was_known_to_ki
         p.starting("s", None, f"w{worker}")
     for worker in range(DEATHS + 1):
         assert p.workerLost(f"w{worker}") == {}
-    assert p.starting("s", None, "another") == Start()
+    assert p.starting("s", None, "another") == First(1, b"one", True), "that was one death"
+    p.starting("s", None, "w0")
+    p.workerLost("another")
+    assert p.workerLost("w0") == {}
+    assert p.starting("s", None, "w0") == Start()
+
+
+def test_who_had_another_update_at_a_death_is_not_excused(p: Placement) -> None:
+    p.update("s", 1, b"one", ["w"], False)
+    assert p.starting("s", None, "w") == First(1, b"one", True)
+    p.update("s", 2, b"two", None, False)
+    assert p.starting("s", None, "v") == First(2, b"two", True)
+    p.workerLost("v")
+    p.workerLost("w")
+    assert p.starting("s", None, "w") == First(1, b"one", True)
+    p.workerLost("w")
+    assert p.starting("s", None, "w") == First(2, b"two", True)
+
+
+def test_who_lived_through_an_update_is_not_excused_for_the_next(p: Placement) -> None:
+    p.update("s", 1, b"one", None, False)
+    p.starting("s", None, "v")
+    p.starting("s", None, "w")
+    p.workerLost("v")
+    p.updated("s", 1, "w")
+    p.update("s", 2, b"two", None, False)
+    assert p.starting("s", None, "w") == First(2, b"two", True)
+    p.workerLost("w")
+    for worker in ("x", "y"):
+        assert p.starting("s", None, worker) == First(1, b"one", True)
+        p.updated("s", 1, worker)
+    assert p.starting("s", None, "x") == First(2, b"two", True)
+    p.workerLost("x")
+    assert p.starting("s", None, "y") == Start()
 
 
 def test_who_was_lost_and_says_then_what_it_did_is_heard(p: Placement) -> None:
@@ -151,8 +184,9 @@ def test_an_update_that_was_given_up_stays_so_though_a_worker_lives_through_it(p
     p.update("s", 1, b"one", None, False)
     for worker in "abc":
         p.starting("s", None, worker)
-    for worker in "ab":
-        p.workerLost(worker)
+    p.workerLost("a")
+    p.starting("s", None, "a")
+    p.workerLost("a")
     p.updated("s", 1, "c")
     p.update("s", 1, b"one", None, False)
     assert p.starting("s", None, "d") == Start()

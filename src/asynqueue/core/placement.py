@@ -9,7 +9,8 @@ gets leave for it. What had none has not started and may go anywhere.
 Each queue that uses the cluster has a *session* here, with its own calls and updates. The updates of a session are
 run in order, each once on every worker, before the first call of the session there. An update is *handed* to one
 worker until that asks again; if the worker dies instead, the death is the update's, and after the second in a row it
-is not given to any other.
+is not given to any other. Those that had it already at the last such death may have died of the same cause: their
+deaths are not counted.
 
 This module is read by the cluster, which needs neither attrs nor Twisted for it.
 """
@@ -65,7 +66,13 @@ class _Session:
         self.updates: dict[int, _Update] = {}
         self.deaths: dict[int, int] = {}  # by update
         self.handed: dict[str, int] = {}  # update, by worker
+        self.excused: set[str] = set()  # those of them that had it at the last death
         self.done: dict[str, set[int]] = {}  # updates, by worker; has every worker that ever asked
+
+    def takeBack(self, worker: str) -> int | None:
+        """The update that WORKER was handed, and has no longer, if there is one."""
+        self.excused.discard(worker)
+        return self.handed.pop(worker, None)
 
 
 class Placement:
@@ -105,7 +112,7 @@ class Placement:
         if call is not None and (not wanted or call in it.started or call in it.withdrawn):
             return Refuse(call in it.started)
         done = it.done.setdefault(worker, set())
-        it.handed.pop(worker, None)
+        it.takeBack(worker)
         for update in it.updates.values():
             if update.number not in done and update.concerns(worker):
                 it.handed[worker] = update.number
@@ -155,7 +162,7 @@ class Placement:
             it.done.setdefault(worker, set()).add(number)
             if number in it.updates:  # it was not given up
                 it.deaths.pop(number, None)
-            it.handed.pop(worker, None)
+            it.takeBack(worker)
 
     # Workers.
 
@@ -167,9 +174,11 @@ class Placement:
             calls = [call for call, where in it.started.items() if where == worker and call not in it.withdrawn]
             if calls:
                 lost[session] = calls
-            update = it.handed.pop(worker, None)
-            if update is not None:
+            excused = worker in it.excused
+            update = it.takeBack(worker)
+            if update is not None and not excused:
                 it.deaths[update] = it.deaths.get(update, 0) + 1
+                it.excused.update(each for each, handed in it.handed.items() if handed == update)
                 if it.deaths[update] >= DEATHS:
                     it.updates.pop(update, None)
         return lost
