@@ -180,5 +180,5 @@ class Placement:
                 it.deaths[update] = it.deaths.get(update, 0) + 1
                 it.excused.update(each for each, handed in it.handed.items() if handed == update)
                 if it.deaths[update] >= DEATHS:
-                    it.updates.pop(update, None)
+                    del it.updates[update]
         return lost
