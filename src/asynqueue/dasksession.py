@@ -44,6 +44,9 @@ LARGE = 1_000_000
 ASKED = 256
 """Iterators that are asked for items at a time; more wait in line. Each takes one of the client's 512 connections."""
 
+ALIVE = ("running", "connecting")
+"""What a client that may be used says of itself."""
+
 _numbers = count(1)
 
 T = TypeVar("T")
@@ -78,7 +81,7 @@ class Session:
     def __init__(self, client: Client, owner: Owner, tell: Callable[..., object]) -> None:
         if not isinstance(client, Client):
             raise TypeError(f"DaskWorker takes a distributed.Client, got {type(client).__name__}")
-        if client.status not in ("running", "connecting"):
+        if client.status not in ALIVE:
             raise ValueError(
                 f"the client has to run, but is {client.status}: pass one that is connected "
                 "(one with asynchronous=True is, once it has been awaited)"
@@ -155,9 +158,7 @@ class Session:
         try:
             await self._stayOpen()
         except asyncio.CancelledError:
-            if not self._over:  # it was not we who did that: the loop ends, with all that is in it
-                self._over = True
-                self._tell(self._owner.gone, ConnectionError("the client was closed"))
+            self._end(ConnectionError("the client was closed"))  # unless we did that: the loop ends, with all in it
             raise
 
     async def _stayOpen(self) -> None:
@@ -172,19 +173,24 @@ class Session:
                 if self._over:
                     return
                 self._lose(f"the cluster's scheduler was lost: {str(error) or type(error).__name__}")
-            except Exception as error:
-                if not self._over:
-                    self._over = True
-                    self._tell(self._owner.gone, error)
+            except Exception as error:  # of use it is no more, or it never was
+                self._end(error)
                 return
             finally:
                 self._hangUp()
-            if self._client.status not in ("running", "connecting"):
-                self._over = True
-                self._tell(self._owner.gone, ConnectionError(f"the client is {self._client.status}"))
+            if self._client.status not in ALIVE:
+                self._end(ConnectionError("the client was closed"))
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
+
+    def _end(self, error: Exception) -> None:
+        """It will not be open again: the client is closed, or else because of ERROR."""
+        if not self._over:
+            self._over = True
+            if self._client.status not in ALIVE:
+                error = ConnectionError(f"the client is {self._client.status}")
+            self._tell(self._owner.gone, error)
 
     async def _open(self) -> None:
         """Begin an opening, with a connection of its own: the one ends with the other.
@@ -243,8 +249,7 @@ class Session:
 
     def _isOpen(self, opening: str) -> bool:
         """Is OPENING not lost yet? If it is, so is all of it, as the watch tells: nobody else has to."""
-        lives = self._client.status in ("running", "connecting")
-        return lives and self._connection is not None and opening == self._id
+        return self._client.status in ALIVE and self._connection is not None and opening == self._id
 
     def _lose(self, reason: str) -> None:
         for future in self._futures.values():
