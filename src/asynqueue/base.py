@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, final, overload
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import Self, Unpack, assert_never
 
@@ -560,10 +560,11 @@ class TaskQueue:
         text = (
             "the shutdown of a queue waits for {calls} calls, {iterations} iterations and {workers} workers: {waiting}"
         )
+        say = self._log.warn
         if idle and not waiting:
             text += "; {idle} iterations wait for somebody to stop them, or to take an item"
-        self._log.emit(
-            LogLevel.critical if idle and not waiting else LogLevel.warn,  # which is seen though nobody logs
+            say = self._log.critical  # which is seen though nobody logs
+        say(
             text,
             calls=self._scheduler.unfinished,
             iterations=self._scheduler.iterations,

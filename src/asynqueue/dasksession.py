@@ -106,7 +106,8 @@ class Session:
 
     def begin(self) -> None:
         """Open, and stay open."""
-        self._post(self._live)
+        if not self._post(self._live):
+            self._end(ConnectionError("the client was closed"))
 
     def submit(self, opening: str, call: str, raw: bool, payload: bytes) -> None:
         """Have the cluster make the call in PAYLOAD, and tell its outcome. CALL is its key among all on the cluster."""

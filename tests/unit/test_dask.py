@@ -813,6 +813,21 @@ class TestTheScheduler:
                 assert isinstance(await failureOf(call), WorkerLost)
 
     @inLoop
+    async def test_a_client_that_was_closed_before_its_worker_was_attached_is_told_of(
+        self, cluster: DaskCluster
+    ) -> None:
+        client = Client(cluster.scheduler.address)
+        worker = DaskWorker(client)
+        client.close()
+        queue = TaskQueue()
+        await queue.attachWorker(worker)
+        error = await failureOf(worker.whenReady())
+        assert isinstance(error, WorkerError)
+        assert "the client is closed" in str(error)
+        await until(lambda: not queue.workers())
+        await queue.shutdown()
+
+    @inLoop
     async def test_a_client_that_is_closed_makes_its_worker_resign(self, cluster: DaskCluster, tmp_path: Path) -> None:
         client = Client(cluster.scheduler.address)
         queue = await queueFor(client)
