@@ -15,15 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that ask to end: Ctrl-C, `kill`, a closed terminal."""
+from mcmandelbrot.signals import ENDING, heeded
 
 
 def heed() -> None:
     """From now on, the first of those that comes raises `SystemExit`. One that was ignored, as by `nohup`, stays so."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+    for number in heeded():
+        signal.signal(number, _end)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,11 +38,11 @@ class Part:
     def waitUntilGone(self) -> None:
         """Return when it is dead, and its connections closed with it."""
         try:
-            while True:
-                os.kill(self.pid, 0)
-                time.sleep(0.001)
+            descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
-            pass
+            return
+        select.select([descriptor], [], [])
+        os.close(descriptor)
 
 
 class DaskCluster:

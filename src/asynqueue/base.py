@@ -479,7 +479,7 @@ class TaskQueue:
         done: Deferred[None] = Deferred()
         self._closing.append(done)
         if self._reminder is None and (self._calls.pending or self._workers):
-            self._reminder = self._engine.clock().callLater(0, self._collectRubbish)
+            self._reminder = self._engine.clock().callLater(0, self._waitForEnd)
         self._engine.happened(self._scheduler.shutdown())
         self._staff.dismissAbsent()
         self._closeIfDone()
@@ -548,10 +548,10 @@ class TaskQueue:
         for done in closing:
             done.callback(None)
 
-    def _collectRubbish(self) -> None:
-        """Have those iterations end that nobody has any more: a loop that was left by an error may be in a cycle."""
+    def _waitForEnd(self) -> None:
+        """Have the shutdown wait for no iteration that nobody has any more; and say so if it has to wait for long."""
         if self._scheduler.iterations:
-            gc.collect()
+            gc.collect()  # a loop that was left by an error may be in a cycle
         self._reminder = self._engine.clock().callLater(PATIENCE, self._remind)
 
     def _remind(self) -> None:

@@ -230,6 +230,7 @@ class Session:
                 self._tell(self._owner.workerGone, address)
 
     async def _request(self, what: str, **message: Any) -> Any:
+        """What the scheduler answers to WHAT on the opening's own connection, and on no other."""
         assert self._connection is not None
         return await self._within(send_recv(self._connection, op=what, **message))
 
@@ -249,7 +250,7 @@ class Session:
         return None
 
     def _isOpen(self, opening: str) -> bool:
-        """Is OPENING not lost yet? If it is, so is all of it, as the watch tells: nobody else has to."""
+        """True until OPENING is lost, and all that was submitted to it: of which the watch tells, and nobody else."""
         return self._client.status in ALIVE and self._connection is not None and opening == self._id
 
     def _lose(self, reason: str) -> None:
@@ -344,9 +345,9 @@ class Session:
             answer = error
         self._tell(then, answer)
 
-    async def _askInLine(self, *args: Any) -> None:
+    async def _askInLine(self, worker: str, message: dict[str, Any], then: Callable[[Any], None]) -> None:
         async with self._line:
-            await self._ask(*args)
+            await self._ask(worker, message, then)
 
     async def _close(self, then: Callable[[], None]) -> None:
         self._over = True

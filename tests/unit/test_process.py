@@ -660,6 +660,18 @@ class TestLettingGoOfACall:
         assert isAbsent(pid)
 
 
+def failToBegin(monkeypatch: pytest.MonkeyPatch, errors: list[Exception]) -> None:
+    """Have the next processes fail to start, with ERRORS from the last to the first, and no more than those."""
+    begin = workerprocess.WorkerProcess._begin
+
+    def beginLater(self: Any, *args: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return begin(self, *args)
+
+    monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+
+
 class TestDeath:
     @pytest.mark.parametrize(("retries", "starts"), [(None, 2), (0, 1), (3, 4)])
     @inLoop
@@ -804,15 +816,7 @@ class TestDeath:
 
     @inLoop
     async def test_a_start_that_fails_once_is_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        begin = workerprocess.WorkerProcess._begin
-        failed: list[Exception] = [EOFError(), ConnectionRefusedError()]
-
-        def beginLater(self: Any, *args: Any) -> Any:
-            if failed:
-                raise failed.pop()
-            return begin(self, *args)
-
-        monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+        failToBegin(monkeypatch, [EOFError(), ConnectionRefusedError()])
         async with ProcessQueue(1) as queue:
             assert await queue.call(kit.echo, 1) == 1
 
@@ -820,19 +824,12 @@ class TestDeath:
     async def test_a_replacement_that_cannot_be_started_at_once_is_started_soon(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        begin = workerprocess.WorkerProcess._begin
         failed: list[Exception] = [EOFError(), ConnectionRefusedError(111, "Connection refused")] * 4
-
-        def beginLater(self: Any, *args: Any) -> Any:
-            if failed:
-                raise failed.pop()
-            return begin(self, *args)
-
         async with ProcessQueue(1) as queue:
             await queue.update(mark, "/dev/null")
             pid = await queue.call(os.getpid)
             monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
-            monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+            failToBegin(monkeypatch, failed)
             os.kill(pid, signal.SIGKILL)
             assert len({*await gatherResults([queue.call(os.getpid) for _ in range(20)])} - {pid}) == 1
             assert not failed
@@ -841,21 +838,14 @@ class TestDeath:
     async def test_an_update_that_was_running_waits_for_a_replacement_that_cannot_be_started_at_once(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        begin = workerprocess.WorkerProcess._begin
         failed: list[Exception] = [ConnectionRefusedError(), EOFError()]
-
-        def beginLater(self: Any, *args: Any) -> Any:
-            if failed:
-                raise failed.pop()
-            return begin(self, *args)
-
         tally = kit.Traveller()
         async with ProcessQueue(1) as queue:
             await queue.update(tally.see, 1)
             update = queue.update(kit.waitAfterMark, tmp_path / "begun", tmp_path / "go")
             await until(lambda: marks(tmp_path / "begun"))
             monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
-            monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+            failToBegin(monkeypatch, failed)
             os.kill(only(queue).process.pid, signal.SIGKILL)
             mark(tmp_path / "go")
             assert await queue.call(tally) == [1]
@@ -864,19 +854,11 @@ class TestDeath:
 
     @inLoop
     async def test_a_replacement_that_is_ready_when_it_is_due_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        begin = workerprocess.WorkerProcess._begin
-        failed: list[Exception] = [EOFError()]
-
-        def beginLater(self: Any, *args: Any) -> Any:
-            if failed:
-                raise failed.pop()
-            return begin(self, *args)
-
         async with ProcessQueue(1) as queue:
             pid = await queue.call(os.getpid)
             worker = only(queue)
             monkeypatch.setattr(processworker, "RESTART_PAUSE", 3600)
-            monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginLater)
+            failToBegin(monkeypatch, [EOFError()])
             os.kill(pid, signal.SIGKILL)
             await until(lambda: worker._restarting is not None)
             process = worker.process  # whoever asks for it has it started
