@@ -28,11 +28,11 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogPublisher, globalLogBeginner
 from twisted.python.failure import Failure
 
-from asynqueue.core import messages as m
-from asynqueue.core.framing import Decoder, FrameError, encode
+from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol.framing import Decoder, FrameError, encode
 from asynqueue.core.records import CallSpec, Iterating, RunOutcome, Task
-from asynqueue.link import Link
-from asynqueue.permits import PermitOffice
+from asynqueue.transport.link import Link
+from asynqueue.transport.permits import PermitIssuer
 
 FRAME_LIMIT, PARTS_LIMIT = 256, 4096
 CALLS = 4
@@ -67,7 +67,7 @@ def decode(stream: bytes, size: int) -> list[m.Message]:
 
 def tell(stream: bytes, size: int) -> None:
     """Let a link hear STREAM in pieces of SIZE bytes. Each of its calls must end, once."""
-    office = PermitOffice()
+    office = PermitIssuer()
     outcomes: list[RunOutcome] = []
     link = Link(office, lambda: link.conclude("it was lost"), lambda: None)
     transport: Any = StringTransport()  # its type says less than it can do

@@ -10,8 +10,8 @@ from benchmarks.systems import System
 
 async def mcm(_: System) -> dict[str, float]:
     """Two pictures, each on one worker and on two, and its bands drawn one after another in this process."""
-    from mcmandelbrot.picture import Picture, View
-    from mcmandelbrot.worker import paintRows, prepare
+    from mcmandelbrot.fractal.picture import Picture, View
+    from mcmandelbrot.fractal.worker import paintRows, prepare
 
     prepare()
     figures = {}
@@ -34,10 +34,10 @@ async def _drawn(picture: object, workers: int) -> float:
     from twisted.internet import reactor
 
     from asynqueue import ProcessQueue
-    from mcmandelbrot.draw import AHEAD
-    from mcmandelbrot.drawing import Drawing
-    from mcmandelbrot.picture import Picture
-    from mcmandelbrot.worker import prepare
+    from mcmandelbrot.cli.draw import AHEAD
+    from mcmandelbrot.fractal.picture import Picture
+    from mcmandelbrot.fractal.rendering import Drawing
+    from mcmandelbrot.fractal.worker import prepare
 
     assert isinstance(picture, Picture)
     async with ProcessQueue(workers) as queue:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from mcmandelbrot.signals import ENDING, heeded
+from mcmandelbrot.cli.signals import ENDING, heeded
 
 
 def heed() -> None:
@@ -27,12 +27,12 @@ def heed() -> None:
 @contextmanager
 def scratch() -> Iterator[str]:
     """A folder for all that is temporary, which is gone afterwards."""
-    with _heldBack():
+    with _signalBlocked():
         temporary = tempfile.TemporaryDirectory()  # from now on it goes when the interpreter does
     try:
         yield temporary.name
     finally:
-        with _heldBack():
+        with _signalBlocked():
             temporary.cleanup()
 
 
@@ -51,7 +51,7 @@ def outcome(
     """
     process = None
     try:
-        with _heldBack() as before:
+        with _signalBlocked() as before:
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
@@ -81,7 +81,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _heldBack() -> Iterator[set[int]]:
+def _signalBlocked() -> Iterator[set[int]]:
     """What asks to end meanwhile does so afterwards. Gives the mask of signals from before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:

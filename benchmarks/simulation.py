@@ -25,20 +25,10 @@ from typing import Any, NoReturn
 import attrs
 from typing_extensions import assert_never
 
-from asynqueue.core import commands as c
-from asynqueue.core.records import (
-    CallSpec,
-    Interrupted,
-    Lost,
-    Raised,
-    Recalled,
-    Returned,
-    RunOutcome,
-    Settlement,
-    Task,
-)
-from asynqueue.core.scheduler import Scheduler
-from asynqueue.core.window import BUDGET, Window
+from asynqueue.core.records import CallSpec, Interrupted, Lost, Raised, Recalled, Returned, RunOutcome, Settlement, Task
+from asynqueue.core.scheduling import commands as c
+from asynqueue.core.scheduling.scheduler import Scheduler
+from asynqueue.core.scheduling.window import BUDGET, Window
 
 CALL = CallSpec.of(abs, -1)
 SERIES = (None, None, "a", "b")
@@ -316,9 +306,9 @@ class Simulation:
             self._later(command.budgets * BUDGET, self._tick, self._ticks)
         elif isinstance(command, c.Closed):
             self.closed = True
-        elif isinstance(command, (c.Hired, c.Updated)):
+        elif isinstance(command, (c.WorkerReady, c.Updated)):
             self._note(command.worker, type(command).__name__)
-        elif isinstance(command, (c.Discard, c.GivenUp)):
+        elif isinstance(command, (c.Discard, c.UpdateAbandoned)):
             _cannotBe(command)
         else:
             assert_never(command)

@@ -4,8 +4,8 @@ They are kept beside the pages that show them, where a page can be read without 
 has changed since.
 
 What is decided here is where a state stands and on which side an arrow passes. Which states and arrows there are, and
-what they are called, comes from `asynqueue.core.transitions`; a state without a place is a KeyError, so a table cannot
-grow without its picture.
+what they are called, comes from `asynqueue.core.scheduling.states`; a state without a place is a KeyError, so a table
+cannot grow without its picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import hypot
 from pathlib import Path
 from typing import TypeVar
 
-from asynqueue.core.transitions import TASK, WORKER, TaskState, WorkerState
+from asynqueue.core.scheduling.states import TASK, WORKER, TaskState, WorkerState
 
 S = TypeVar("S", bound=Enum)
 Point = tuple[float, float]

@@ -4,8 +4,8 @@ What every test shares: its reactor, how hard Hypothesis tries, and that a test 
 The environment variable `TEST_REACTOR` chooses the reactor: `default`, `select` or `asyncio`. `HYPOTHESIS_PROFILE`
 chooses the profile. `default` draws the same examples each time, so that a run answers for the code and not for its
 luck; `deep` draws many times more and new ones each time, though fewer where real workers are at it
-(`tests.stories`), and is what `tox -e properties` runs. `mutation` draws few and makes nothing shorter: it is for
-`tox -e mutation`, where each test runs thousands of times. None measures time: a busy machine is no falsifying
+(`tests.support.stories`), and is what `tox -e properties` runs. `mutation` draws few and makes nothing shorter: it is
+for `tox -e mutation`, where each test runs thousands of times. None measures time: a busy machine is no falsifying
 example.
 """
 
@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, settings
 from twisted.logger import ILogObserver, LogEvent, capturedLogs, globalLogPublisher
 from zope.interface import implementer
 
-from asynqueue.testing.leftovers import left, present
+from asynqueue.testing.leaks import left, present
 
 settings.register_profile(
     "default",

@@ -2,7 +2,7 @@
 
 import sys
 
-from mcmandelbrot.main import main
+from mcmandelbrot.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,17 +16,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
-    from asynqueue.base import TaskQueue as TaskQueue
-    from asynqueue.bridges import Consumerator as Consumerator
-    from asynqueue.bridges import Filerator as Filerator
-    from asynqueue.bridges import IterationGetter as IterationGetter
-    from asynqueue.bridges import OrderedItemProducer as OrderedItemProducer
-    from asynqueue.bridges import PoolUser as PoolUser
+    from asynqueue.bridges.base import IterationGetter as IterationGetter
+    from asynqueue.bridges.consumerator import Consumerator as Consumerator
+    from asynqueue.bridges.consumerator import Filerator as Filerator
+    from asynqueue.bridges.ordered import OrderedItemProducer as OrderedItemProducer
+    from asynqueue.bridges.threadpool import PoolUser as PoolUser
     from asynqueue.core.records import CallSpec as CallSpec
     from asynqueue.core.records import Task as Task
-    from asynqueue.dask import DaskWorker as DaskWorker
-    from asynqueue.delay import Delay as Delay
-    from asynqueue.delay import deferToDelay as deferToDelay
+    from asynqueue.dask.worker import DaskWorker as DaskWorker
     from asynqueue.errors import AsynQueueError as AsynQueueError
     from asynqueue.errors import AuthenticationError as AuthenticationError
     from asynqueue.errors import ImplementationError as ImplementationError
@@ -39,43 +36,46 @@ if TYPE_CHECKING:
     from asynqueue.errors import TimeoutError as TimeoutError
     from asynqueue.errors import WorkerError as WorkerError
     from asynqueue.errors import WorkerLost as WorkerLost
-    from asynqueue.info import Converter as Converter
-    from asynqueue.info import Info as Info
-    from asynqueue.info import hashIt as hashIt
-    from asynqueue.info import showResult as showResult
-    from asynqueue.info import whichThread as whichThread
+    from asynqueue.info.conversion import Converter as Converter
+    from asynqueue.info.conversion import hashIt as hashIt
+    from asynqueue.info.decorators import showResult as showResult
+    from asynqueue.info.decorators import whichThread as whichThread
+    from asynqueue.info.info import Info as Info
     from asynqueue.interfaces import Clock as Clock
     from asynqueue.interfaces import Consumer as Consumer
     from asynqueue.interfaces import Producer as Producer
     from asynqueue.interfaces import Serializer as Serializer
     from asynqueue.interfaces import Tracker as Tracker
     from asynqueue.interfaces import Worker as Worker
-    from asynqueue.iteration import Deferator as Deferator
-    from asynqueue.iteration import IterationProducer as IterationProducer
-    from asynqueue.iteration import ListConsumer as ListConsumer
-    from asynqueue.iteration import Prefetcherator as Prefetcherator
-    from asynqueue.iteration import iteratorToProducer as iteratorToProducer
-    from asynqueue.null import NullQueue as NullQueue
-    from asynqueue.process import ProcessQueue as ProcessQueue
-    from asynqueue.process import ProcessUniverse as ProcessUniverse
-    from asynqueue.process import ProcessWorker as ProcessWorker
-    from asynqueue.process import cores as cores
-    from asynqueue.processbase import ProcessBase as ProcessBase
-    from asynqueue.processpool import deferToProcess as deferToProcess
-    from asynqueue.threads import ThreadLooper as ThreadLooper
-    from asynqueue.threads import ThreadQueue as ThreadQueue
-    from asynqueue.threads import ThreadWorker as ThreadWorker
-    from asynqueue.threads import deferToThread as deferToThread
-    from asynqueue.util import CallRunner as CallRunner
-    from asynqueue.util import DeferredLock as DeferredLock
-    from asynqueue.util import DeferredTracker as DeferredTracker
-    from asynqueue.util import callAfterDeferred as callAfterDeferred
-    from asynqueue.util import killProcess as killProcess
-    from asynqueue.util import o2p as o2p
-    from asynqueue.util import p2o as p2o
+    from asynqueue.iteration.deferator import Deferator as Deferator
+    from asynqueue.iteration.deferator import Prefetcherator as Prefetcherator
+    from asynqueue.iteration.delay import Delay as Delay
+    from asynqueue.iteration.delay import deferToDelay as deferToDelay
+    from asynqueue.iteration.producers import IterationProducer as IterationProducer
+    from asynqueue.iteration.producers import ListConsumer as ListConsumer
+    from asynqueue.iteration.producers import iteratorToProducer as iteratorToProducer
+    from asynqueue.mainloop import AsyncWorker as AsyncWorker
+    from asynqueue.mainloop import NullQueue as NullQueue
+    from asynqueue.process.base import ProcessBase as ProcessBase
+    from asynqueue.process.child.main import ProcessUniverse as ProcessUniverse
+    from asynqueue.process.cpus import cores as cores
+    from asynqueue.process.queue import ProcessQueue as ProcessQueue
+    from asynqueue.process.queue import deferToProcess as deferToProcess
+    from asynqueue.process.worker import ProcessWorker as ProcessWorker
+    from asynqueue.queue.taskqueue import TaskQueue as TaskQueue
+    from asynqueue.threads.looper import ThreadLooper as ThreadLooper
+    from asynqueue.threads.looper import deferToThread as deferToThread
+    from asynqueue.threads.worker import ThreadQueue as ThreadQueue
+    from asynqueue.threads.worker import ThreadWorker as ThreadWorker
+    from asynqueue.util.callbacks import callAfterDeferred as callAfterDeferred
+    from asynqueue.util.killprocess import killProcess as killProcess
+    from asynqueue.util.lock import DeferredLock as DeferredLock
+    from asynqueue.util.pickling import CallRunner as CallRunner
+    from asynqueue.util.pickling import o2p as o2p
+    from asynqueue.util.pickling import p2o as p2o
+    from asynqueue.util.tracker import DeferredTracker as DeferredTracker
     from asynqueue.wire import WireQueue as WireQueue
     from asynqueue.wire import WireWorker as WireWorker
-    from asynqueue.workers import AsyncWorker as AsyncWorker
 
 _HOMES = {
     "asynqueue.base": ("TaskQueue",),
@@ -91,7 +91,7 @@ _HOMES = {
         "Task",
     ),
     "asynqueue.dask": ("DaskWorker",),
-    "asynqueue.delay": (
+    "asynqueue.iteration.delay": (
         "Delay",
         "deferToDelay",
     ),
@@ -138,8 +138,8 @@ _HOMES = {
         "ProcessWorker",
         "cores",
     ),
-    "asynqueue.processbase": ("ProcessBase",),
-    "asynqueue.processpool": ("deferToProcess",),
+    "asynqueue.process.base": ("ProcessBase",),
+    "asynqueue.process.queue": ("deferToProcess",),
     "asynqueue.threads": (
         "ThreadLooper",
         "ThreadQueue",

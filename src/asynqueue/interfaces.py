@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from asynqueue.core.records import RunOutcome, Task
-from asynqueue.core.window import Window
+from asynqueue.core.scheduling.window import Window
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule
 
-from asynqueue import calltext, info
-from asynqueue.info import Info, hashIt
+from asynqueue.info import Info, hashIt, info
+from asynqueue.info import text as calltext
 
 
 class Awkward:

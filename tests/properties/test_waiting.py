@@ -14,11 +14,11 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue.core.commands import Assign, Command, Recall, Tick
 from asynqueue.core.records import Recalled, Returned, Task
-from asynqueue.core.scheduler import Scheduler
-from asynqueue.core.window import BUDGET, Window
-from tests.properties.schedulermodel import CALL
+from asynqueue.core.scheduling.commands import Assign, Command, Recall, Tick
+from asynqueue.core.scheduling.scheduler import Scheduler
+from asynqueue.core.scheduling.window import BUDGET, Window
+from tests.properties.core.scheduling.schedulermodel import CALL
 
 SILENCE = 2 * BUDGET
 """From the last answer of a worker to the second tick after it, at the latest."""

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from asynqueue import AsyncWorker, deferToDelay
-from asynqueue.core.window import Window
+from asynqueue.core.scheduling.window import Window
 from asynqueue.interfaces import Worker
 from asynqueue.testing import GuaranteeBroken, MemoryWorker, WorkerConformance
 from tests.saboteurs.workers import SABOTEURS, Saboteur

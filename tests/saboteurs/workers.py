@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec, Interrupted, Lost, Raised, Recalled, Returned, RunOutcome, Task
-from asynqueue.core.window import Window
+from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Clock
 from asynqueue.testing import Guarantee, MemoryWorker

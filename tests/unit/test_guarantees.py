@@ -10,9 +10,11 @@ from collections import Counter
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from asynqueue import core
 from asynqueue.testing import Guarantee
 
 ROOT = Path(__file__).parents[2]
@@ -32,13 +34,15 @@ def rows() -> list[tuple[str, str, str]]:
 
 ROWS = rows()
 
+PLACES = {m.name.rpartition(".")[2]: m.name for m in walk_packages(core.__path__, "asynqueue.core.")}
+
 
 def test_each_guarantee_is_in_a_table() -> None:
     assert {guarantee for guarantee, _, _ in ROWS} == {guarantee.value for guarantee in Guarantee}
 
 
 def test_each_worker_that_goes_through_the_kit_is_in_a_table() -> None:
-    kits = [path for path in (ROOT / "tests/properties").glob("test_*.py") if "WorkerConformance" in path.read_text()]
+    kits = [path for path in (ROOT / "tests/properties").rglob("test_*.py") if "WorkerConformance" in path.read_text()]
     cases = {
         (name, str(path.relative_to(ROOT)))
         for path in kits
@@ -60,7 +64,7 @@ def test_each_mutant_that_survived_is_named_by_a_function_that_there_is() -> Non
     for row in re.findall(r"^\| (`\w+`: [^|]*) \|", page, re.MULTILINE):
         for module, functions in re.findall(r"`(\w+)`: ([^;]+)", row):
             for function, numbers in re.findall(r"`([\w.]+)` ([\d, ]+)", functions):
-                attrgetter(function)(import_module(f"asynqueue.core.{module}"))
+                attrgetter(function)(import_module(PLACES[module]))
                 named[module] += len(re.findall(r"\d+", numbers))
     survived = {module: int(mutants) - int(killed) for module, mutants, killed in SCORE.findall(page)}
     assert len(survived) > 20

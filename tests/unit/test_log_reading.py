@@ -16,8 +16,8 @@ from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
 from asynqueue import ProcessQueue
-from asynqueue.core.iteration import AHEAD_LIMIT
-from tests.workerkit import inLoop, mark, marks
+from asynqueue.core.flow.iteration import AHEAD_LIMIT
+from tests.support.calls import inLoop, mark, marks
 
 BAD = [f"10.0.0.{n}" for n in range(3)]
 FILES = 9

@@ -15,8 +15,8 @@ from asynqueue import CallSpec, ProcessWorker, Task, TaskQueue
 from asynqueue.core.records import RunOutcome
 from asynqueue.interfaces import Report
 from mcmandelbrot.explorer.visitor import SERIES
-from mcmandelbrot.machines import Machine
-from mcmandelbrot.picture import Band
+from mcmandelbrot.fractal.machines import Machine
+from mcmandelbrot.fractal.picture import Band
 
 BRIEF = 2**26
 """Iterations that a call may cost, in which a point counts once, to be brief: a fifth of a second, if they are all of
@@ -53,7 +53,8 @@ class PatientWorker(ProcessWorker):
 
 
 def isBrief(call: CallSpec[object]) -> bool:
-    """Whether CALL, of a function of `mcmandelbrot.worker`, is over sooner than a new process would be ready."""
+    """Whether CALL, of a function of `mcmandelbrot.fractal.worker`, is over sooner than a new process would be
+    ready."""
     return not any(isinstance(what, Band) and what.work > BRIEF for what in call.args)
 
 

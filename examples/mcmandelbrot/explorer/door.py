@@ -125,13 +125,13 @@ class Channel(HTTPChannel):
 
     def __init__(self) -> None:
         HTTPChannel.__init__(self)
-        self.unwelcome: Full | None = None
+        self.evictionCandidate: Full | None = None
         self._size = 0
         self._lingering: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """It is there."""
-        if self.unwelcome is not None:
+        if self.evictionCandidate is not None:
             self.timeOut = LINGER
         HTTPChannel.connectionMade(self)
         # Left to itself, the system would take megabytes for a reader who takes nothing.
@@ -139,10 +139,10 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """DATA came: a request, unless nothing is heard any more."""
-        if self.unwelcome is None:
+        if self.evictionCandidate is None:
             HTTPChannel.dataReceived(self, data)
         elif self._lingering is None:
-            self.turnAway(self.unwelcome.status, str(self.unwelcome))
+            self.turnAway(self.evictionCandidate.status, str(self.evictionCandidate))
 
     def resetTimeout(self) -> None:
         """Something came. It buys no time."""
@@ -178,7 +178,7 @@ class Channel(HTTPChannel):
 
     def turnAway(self, status: int, why: str) -> None:
         """Answer what is not to be read to its end with STATUS and WHY, listen to nothing more, and end soon."""
-        self.unwelcome = Full(status, why)
+        self.evictionCandidate = Full(status, why)
         self.clearLineBuffer()  # type: ignore[no-untyped-call]  # Twisted gives it no type
         body = f"{why}\n".encode()
         head = [
@@ -238,7 +238,7 @@ class Door(Site):
         except Full as full:
             if len(self._outside) >= OUTSIDE:
                 return None
-            channel.unwelcome = full
+            channel.evictionCandidate = full
             self._outside.add(channel)
         else:
             if leaving is not None:

@@ -40,8 +40,8 @@ from mcmandelbrot.explorer.outlet import STALL, Outlet
 from mcmandelbrot.explorer.query import pictureOf, tileOf
 from mcmandelbrot.explorer.strips import stream
 from mcmandelbrot.explorer.visitor import RINGS, Visitor, Visitors
-from mcmandelbrot.picture import PALETTES
-from mcmandelbrot.worker import drawLevels
+from mcmandelbrot.fractal.picture import PALETTES
+from mcmandelbrot.fractal.worker import drawLevels
 
 TOKEN = "mcm"
 """The cookie that has a visitor's token."""

@@ -10,7 +10,7 @@ from mcmandelbrot.errors import PictureError
 from mcmandelbrot.explorer import tile as tiles
 from mcmandelbrot.explorer.tile import Tile
 from mcmandelbrot.explorer.visitor import RINGS
-from mcmandelbrot.picture import MAX_COORDINATE, PALETTES, Picture, View
+from mcmandelbrot.fractal.picture import MAX_COORDINATE, PALETTES, Picture, View
 
 MAX_PICTURE = 16_384
 """The most pixels across or down an image that is saved."""

@@ -12,7 +12,7 @@ from mcmandelbrot.explorer.crew import TileQueue
 from mcmandelbrot.explorer.door import MOST, PATIENCE, PER_ADDRESS, Door
 from mcmandelbrot.explorer.outlet import STALL
 from mcmandelbrot.explorer.pages import Explorer
-from mcmandelbrot.worker import palettes
+from mcmandelbrot.fractal.worker import palettes
 
 
 class Server:

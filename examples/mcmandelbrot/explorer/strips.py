@@ -1,8 +1,8 @@
 """A large image, streamed while it is drawn: the bands in order, the response as fast as it is read.
 
-A `mcmandelbrot.drawing.Drawing` calls for bands and writes a PNG in a thread. Its file is a `Filerator`, read in the
-loop by the producer of the response. So a reader who is slow holds up that thread, it holds up the bands, and
-nothing piles up. No call costs more than one for a tile: where a row would, each band is a row, drawn in strips.
+A `mcmandelbrot.fractal.rendering.Drawing` calls for bands and writes a PNG in a thread. Its file is a `Filerator`,
+read in the loop by the producer of the response. So a reader who is slow holds up that thread, it holds up the bands,
+and nothing piles up. No call costs more than one for a tile: where a row would, each band is a row, drawn in strips.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import IterationProducer, TaskQueue
 from asynqueue.bridges import Filerator
-from mcmandelbrot.deflate import joined
-from mcmandelbrot.drawing import Drawing
 from mcmandelbrot.explorer.outlet import Outlet
 from mcmandelbrot.explorer.tile import BAND_WORK
 from mcmandelbrot.explorer.visitor import RINGS, Visitor
-from mcmandelbrot.picture import Band, Picture
-from mcmandelbrot.worker import Rows, drawOn
+from mcmandelbrot.fractal.picture import Band, Picture
+from mcmandelbrot.fractal.png import joined
+from mcmandelbrot.fractal.rendering import Drawing
+from mcmandelbrot.fractal.worker import Rows, drawOn
 
 RING = RINGS - 1
 """An image can wait for the tiles that somebody looks at, as the furthest of those can."""

@@ -15,7 +15,7 @@ import math
 from attrs import frozen
 
 from mcmandelbrot.errors import PictureError
-from mcmandelbrot.picture import Band, Picture, View
+from mcmandelbrot.fractal.picture import Band, Picture, View
 
 SIDE = 256
 """Pixels across and down."""

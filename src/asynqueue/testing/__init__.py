@@ -14,7 +14,7 @@ puts it through everything that may happen to one::
 What it finds is a `GuaranteeBroken`, which names the `Guarantee` and tells the story. `MemoryWorker` is a worker
 that obeys a `twisted.internet.task.Clock` and fails when told to, for tests of programs that have a queue.
 
-All this needs Hypothesis: ``pip install 'AsynQueue[testing]'``. Worker processes import `asynqueue.testing.deeds`
+All this needs Hypothesis: ``pip install 'AsynQueue[testing]'``. Worker processes import `asynqueue.testing.workload`
 from here, so this module itself imports nothing before it is asked for.
 """
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from asynqueue.testing.guarantees import Guarantee as Guarantee
     from asynqueue.testing.guarantees import GuaranteeBroken as GuaranteeBroken
     from asynqueue.testing.memory import MemoryWorker as MemoryWorker
+    from asynqueue.testing.model import CallRequest as CallRequest
     from asynqueue.testing.model import Model as Model
-    from asynqueue.testing.model import Wish as Wish
+    from asynqueue.testing.strategies import callRequests as callRequests
     from asynqueue.testing.strategies import options as options
     from asynqueue.testing.strategies import schedules as schedules
     from asynqueue.testing.strategies import specs as specs
-    from asynqueue.testing.strategies import wishes as wishes
 
 _HOMES = {
     "Guarantee": "guarantees",
@@ -49,16 +49,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "CallRequest",
     "Guarantee",
     "GuaranteeBroken",
     "MemoryWorker",
     "Model",
-    "Wish",
     "WorkerConformance",
+    "callRequests",
     "options",
     "schedules",
     "specs",
-    "wishes",
 ]
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours

@@ -9,7 +9,7 @@ without another step, everything that a worker may run having ended or being hel
 then a worker is killed, and it is known what has to become of each of its calls. `asynqueue.testing.model` says what.
 
 In the end everything is released, taken and shut down, every call is judged, and nothing may be left behind. The steps
-are here; how they are acted out is `asynqueue.testing.stage`'s part.
+are here; how they are acted out is `asynqueue.testing.harness`'s part.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from asynqueue.core.records import CallSpec
 from asynqueue.testing.guarantees import Guarantee
-from asynqueue.testing.model import Wish
-from asynqueue.testing.stage import ENOUGH, Stage
-from asynqueue.testing.strategies import wishes
+from asynqueue.testing.harness import ENOUGH, Harness
+from asynqueue.testing.model import CallRequest
+from asynqueue.testing.strategies import callRequests
 
 
 def step(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
@@ -47,7 +47,7 @@ def step(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any
     return decorate
 
 
-class WorkerConformance(Stage):
+class WorkerConformance(Harness):
     """Checks a worker: subclass it, override `makeWorker`, and run its `TestCase`.
 
     Override `hurtWorker` too if your worker can be killed, and `makeClock` if it lives on a
@@ -73,8 +73,8 @@ class WorkerConformance(Stage):
 
     # What may happen to calls.
 
-    @step(wish=wishes())
-    def call(self, wish: Wish) -> None:
+    @step(wish=callRequests())
+    def call(self, wish: CallRequest) -> None:
         """A call is made."""
         self._make(wish)
 
@@ -101,7 +101,7 @@ class WorkerConformance(Stage):
             return
         runs = [run for worker in self._workers for run in worker.held if run.number == call.number]
         running = [run for worker in self._workers for run in worker.front if run.number == call.number]
-        call.neverStarts = not self._journal.count("start", call.number) and (not runs or (rested and not running))
+        call.isStuckUnstarted = not self._journal.count("start", call.number) and (not runs or (rested and not running))
         call.cancelled = True
         self._say(f"call {call.number} is cancelled")
         for worker in self._workers:
@@ -132,7 +132,7 @@ class WorkerConformance(Stage):
         self._rest()
         for worker in self._workers:
             self._expose(worker)
-        call = self._make(Wish("hold", where="doNext"), timeout=self.timeout)
+        call = self._make(CallRequest("hold", where="doNext"), timeout=self.timeout)
         call.expires = True
         self._holding.remove(call)
         self._until(lambda: call.ended, Guarantee.TIMEOUT, f"call {call.number} outran its timeout and did not end")
@@ -170,7 +170,7 @@ class WorkerConformance(Stage):
     @step()
     def update(self) -> None:
         """Something is to be done on every worker, now and in the future."""
-        call = self.model.make(Wish("update"))
+        call = self.model.make(CallRequest("update"))
         call.workers = ENOUGH
         f = self._notebook.write if self.residents else self.callable("give")
         d = self.queue.update(f, self._place, call.number)
@@ -182,7 +182,7 @@ class WorkerConformance(Stage):
     @step()
     def read(self) -> None:
         """What updates wrote is read."""
-        call = self.model.make(Wish("read", retries=2))
+        call = self.model.make(CallRequest("read", retries=2))
         call.expected = [update.number for update in self._updates if update.ends and not update.exposed]
         self._submit(call, CallSpec(self._notebook.read, (self._place, call.number)))
 
@@ -212,11 +212,11 @@ class WorkerConformance(Stage):
     def crowd(self, behind: int, then: str) -> None:
         """A call is held, and others that may be started once are right behind it, when something happens to it."""
         for _ in range(6):  # which return at once, so that the worker's window grows
-            self._make(Wish("give"))
+            self._make(CallRequest("give"))
         self._rest()
-        self._make(Wish("hold"))
+        self._make(CallRequest("hold"))
         for _ in range(behind):
-            self._make(Wish("give", retries=0))
+            self._make(CallRequest("give", retries=0))
         if then == "cancelHeld":
             self.cancelHeld(which=0)
         elif then == "replace":

@@ -15,13 +15,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from asynqueue.core.iteration import Outflow
+from asynqueue.core.flow.iteration import Outflow
+from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
-from asynqueue.core.window import Window
+from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink, Resignator
-from asynqueue.making import make
-from asynqueue.universe import isIterator
+from asynqueue.reactor.calling import make
 
 
 class MemoryWorker:

@@ -1,13 +1,14 @@
 """What a worker is checked against.
 
-A `Wish` is what is asked of a worker; a `Call` is a wish that was uttered, and what has befallen it since. From
+A `CallRequest` is what is asked of a worker; a `Call` is a wish that was uttered, and what has befallen it since. From
 these alone `Model.broken` tells how each call must have ended, how often it may have been started, and what items
 it must have given. It knows nothing of workers, reactors or time.
 
 A call's fate follows from four things that may befall it:
 
 - *cancelled*: it ends in CancelledError; where it had not started, it never does.
-- *charged*: its worker died, or was made to crash, while it ran. It is started again, `Wish.retries` times at most,
+- *charged*: its worker died, or was made to crash, while it ran. It is started again, `CallRequest.retries` times at
+most,
   then it is lost. *Perhaps* charged is a call of which nobody can say whether it ran.
 - *dropped*: its worker was made to crash and nobody was to have its tasks. It is lost.
 - *exposed*: an iteration whose worker may have died. It gives a beginning of its items, and may then be lost.
@@ -22,9 +23,9 @@ import attrs
 from twisted.internet.defer import CancelledError
 
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
-from asynqueue.iteration import Deferator
-from asynqueue.testing.deeds import MORE, Journal, Mishap
+from asynqueue.iteration.deferator import Deferator
 from asynqueue.testing.guarantees import Guarantee
+from asynqueue.testing.workload import MORE, Journal, KitError
 
 Broken: TypeAlias = tuple[Guarantee, str]
 
@@ -36,7 +37,7 @@ UNQUALIFIED = "nobody's"
 
 
 @attrs.frozen
-class Wish:
+class CallRequest:
     """What is asked of a worker: to ``give`` a number, to ``fail``, to ``hold`` until released, to ``iterate``."""
 
     do: str
@@ -52,8 +53,10 @@ class Wish:
 
     def __repr__(self) -> str:
         """The wish in the words of the one who would make it, so that a story can be read."""
-        default = Wish(self.do)
-        said = [f"{f.name}={x!r}" for f in attrs.fields(Wish)[1:] if (x := getattr(self, f.name)) != default.part(f)]
+        default = CallRequest(self.do)
+        said = [
+            f"{f.name}={x!r}" for f in attrs.fields(CallRequest)[1:] if (x := getattr(self, f.name)) != default.part(f)
+        ]
         return f"Wish({', '.join([repr(self.do), *said])})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -70,9 +73,9 @@ class Call:
     """A wish that was uttered, and what has befallen it."""
 
     number: int
-    wish: Wish
+    wish: CallRequest
     cancelled: bool = False
-    neverStarts: bool = False
+    isStuckUnstarted: bool = False
     charged: int = 0
     perhaps: int = 0
     dropped: bool = False
@@ -109,7 +112,7 @@ class Model:
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
 
-    def make(self, wish: Wish) -> Call:
+    def make(self, wish: CallRequest) -> Call:
         """Utter WISH."""
         number = len(self.calls) + 1
         call = self.calls[number] = Call(number, wish)
@@ -146,7 +149,7 @@ class Model:
 
     def _started(self, call: Call, starts: int) -> Iterator[Broken]:
         again = min(call.wish.retries, call.charged + call.perhaps + call.expires)
-        if call.neverStarts and starts:
+        if call.isStuckUnstarted and starts:
             yield Guarantee.CANCELLATION, f"call {call.number} was cancelled before it could start, and was started"
         elif starts > call.workers * (1 + again):
             guarantee = Guarantee.STARTED_AGAIN_ONCE if again else Guarantee.NOTHING_LOST
@@ -175,7 +178,7 @@ class Model:
             guarantee = Guarantee.UPDATES if do == "update" else Guarantee.NOTHING_LOST
             yield guarantee, f"call {number} ended in {end!r} and was never started"
         elif do == "fail":
-            if type(end) is not Mishap or end.args != (number, "in a call"):
+            if type(end) is not KitError or end.args != (number, "in a call"):
                 yield Guarantee.ORIGINAL_ERRORS, f"call {number} raised Mishap({number}) and ended in {end!r}"
         elif do == "give" and call.wish.keyword:
             if end == number or isinstance(end, TypeError):
@@ -208,7 +211,7 @@ class Model:
         elif wish.fed and isinstance(error, TypeError):
             yield Guarantee.RAW, f"call {number} is not raw, and its consumer got no items ({error})"
         elif error is not None:
-            if not wish.breaks or type(error) is not Mishap or error.args != (number, "in an iterator"):
+            if not wish.breaks or type(error) is not KitError or error.args != (number, "in an iterator"):
                 yield Guarantee.ERROR_AFTER_ITEMS, f"the iterator of call {number} ended in {error!r}"
             elif len(got) != wish.items:
                 yield Guarantee.ERROR_AFTER_ITEMS, f"call {number} failed after {len(got)} of {wish.items} items"

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
-from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, Wish
+from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, CallRequest
 
 KEYWORDS = ("more", "f", "self", "task")
 """Names that calls of the kit have for a keyword: those, too, that a worker may have for something of its own."""
@@ -58,20 +58,20 @@ def schedules(
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> Wish:
+def callRequests(draw: st.DrawFn) -> CallRequest:
     """What the kit asks of a worker. The simplest is to give a number."""
     do = draw(st.sampled_from(("give", "fail", "hold", "iterate")))
     retries = draw(st.sampled_from((1, 1, 0, 2)))
     if do == "hold":
-        return Wish(do, series=draw(st.sampled_from((None, QUALIFIED[0]))), retries=retries)
+        return CallRequest(do, series=draw(st.sampled_from((None, QUALIFIED[0]))), retries=retries)
     if do == "iterate":
         items, breaks, fed = draw(st.sampled_from((0, 1, 2, 5, 20))), draw(st.booleans()), draw(st.booleans())
         raw = draw(st.sampled_from((None, None, None, True, False)))
         if raw is not None:  # what it gives is portable, and does not break
-            return Wish(do, items, fed=fed and not raw, raw=raw, retries=retries)
-        return Wish(do, items, breaks, fed, retries=retries)
+            return CallRequest(do, items, fed=fed and not raw, raw=raw, retries=retries)
+        return CallRequest(do, items, breaks, fed, retries=retries)
     series = draw(st.sampled_from((None, None, *QUALIFIED, UNQUALIFIED)))
     niceness = draw(st.sampled_from((0, 0, -20, 20)))
     where = draw(st.sampled_from((None, None, "doNext", "doLast")))
     keyword = draw(st.sampled_from((None, None, *KEYWORDS))) if do == "give" else None
-    return Wish(do, series=series, niceness=niceness, where=where, retries=retries, keyword=keyword)
+    return CallRequest(do, series=series, niceness=niceness, where=where, retries=retries, keyword=keyword)

@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asynqueue.core.serving import Limits as Limits
+    from asynqueue.core.protocol.admission import Limits as Limits
     from asynqueue.wire.manager import ServerManager as ServerManager
     from asynqueue.wire.server import WireServer as WireServer
     from asynqueue.wire.universe import Method as Method
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "Method", "ServerManager", "WireQueue", "WireServer", "WireWorker", "WireWorkerUniverse"]
 
 _HOME = {
-    "Limits": "asynqueue.core.serving",
+    "Limits": "asynqueue.core.protocol.admission",
     "Method": "asynqueue.wire.universe",
     "ServerManager": "asynqueue.wire.manager",
     "WireQueue": "asynqueue.wire.worker",

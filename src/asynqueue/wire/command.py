@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import attrs
 
-from asynqueue.core.serving import Limits
+from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import AsynQueueError
-from asynqueue.wire.heart import SILENCE
+from asynqueue.wire.heartbeat import SILENCE
 from asynqueue.wire.keys import KEY, KEY_FILE
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))
@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if options.niceness:
         os.nice(options.niceness)
     if options.with_parent:
-        from asynqueue.universe import dieWith
+        from asynqueue.transport.lifeline import dieWithPipe
 
-        dieWith(sys.stdin.fileno())
+        dieWithPipe(sys.stdin.fileno())
     from twisted.internet.task import react
     from twisted.logger import globalLogBeginner, textFileLogObserver
 

@@ -22,9 +22,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue.core.serving import Limits
-from asynqueue.delay import installedReactor
+from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import ProcessError
+from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
 
 STOP_GRACE = 5.0

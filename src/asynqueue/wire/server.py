@@ -12,13 +12,13 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from typing_extensions import Self
 
-from asynqueue.core.serving import Limits, unwelcome
-from asynqueue.delay import installedReactor
+from asynqueue.core.protocol.admission import Limits, evictionCandidate
 from asynqueue.errors import AuthenticationError
+from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
+from asynqueue.wire.connection import ServerConnection
 from asynqueue.wire.endpoints import place
-from asynqueue.wire.far import Client
-from asynqueue.wire.heart import SILENCE, checked
+from asynqueue.wire.heartbeat import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse, bound, load, methods
 
 
@@ -58,8 +58,8 @@ class WireServer:
         self._silence = checked(silence)
         self._reactor = reactor
         self._methods = {name: bound(each, self.universe) for name, each in methods(type(self.universe)).items()}
-        self._strangers: dict[Client, str] = {}  # and where from, in the order in which they came
-        self._clients: dict[Client, None] = {}
+        self._strangers: dict[ServerConnection, str] = {}  # and where from, in the order in which they came
+        self._clients: dict[ServerConnection, None] = {}
         self._port: IListeningPort | None = None
         self._stopping: list[Deferred[None]] = []
         self._service: IService | None = None
@@ -116,25 +116,25 @@ class WireServer:
 
     # For the clients, and whoever makes them.
 
-    def newClient(self) -> Client:
+    def newClient(self) -> ServerConnection:
         """A client that is about to come."""
-        return Client(self, self._reactor, self.universe, self._methods, self._limits, self._silence)
+        return ServerConnection(self, self._reactor, self.universe, self._methods, self._limits, self._silence)
 
-    def came(self, client: Client) -> None:
+    def came(self, client: ServerConnection) -> None:
         """CLIENT, a stranger, has come. If it is one too many, one has to go."""
         self._strangers[client] = client.host
         if len(self._strangers) > self._limits.strangers:
-            first = unwelcome(self._strangers)
+            first = evictionCandidate(self._strangers)
             del self._strangers[first]
             first.refuse("too many have not proved themselves, and it is the first from where most are")
 
-    def proved(self, client: Client) -> bool:
+    def proved(self, client: ServerConnection) -> bool:
         """CLIENT has proved itself. False if there are too many already."""
         self._strangers.pop(client, None)
         self._clients[client] = None
         return len(self._clients) <= self._limits.connections
 
-    def went(self, client: Client) -> None:
+    def went(self, client: ServerConnection) -> None:
         """CLIENT is gone."""
         self._strangers.pop(client, None)
         self._clients.pop(client, None)
@@ -157,7 +157,7 @@ class _Factory(Factory):
     def __init__(self, server: WireServer) -> None:
         self._server = server
 
-    def buildProtocol(self, addr: IAddress | None) -> Client:
+    def buildProtocol(self, addr: IAddress | None) -> ServerConnection:
         return self._server.newClient()
 
 

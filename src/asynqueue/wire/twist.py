@@ -12,11 +12,11 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from asynqueue.core.serving import Limits
-from asynqueue.delay import installedReactor
+from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import AsynQueueError
+from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire.command import limit
-from asynqueue.wire.heart import SILENCE
+from asynqueue.wire.heartbeat import SILENCE
 from asynqueue.wire.server import WireServer
 
 __all__ = ["Options", "makeService"]

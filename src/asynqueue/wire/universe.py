@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 import attrs
 from twisted.python.reflect import namedAny
 
-from asynqueue.core.messages import Payload
-from asynqueue.core.pieces import Pieces
+from asynqueue.core.protocol.messages import Payload
+from asynqueue.core.protocol.payload import ChunkedPayload
 from asynqueue.errors import ImplementationError
 
 _FUNCTIONS = (FunctionType, type(lru_cache(len)))  # the second is what a method is that remembers its results
@@ -120,11 +120,11 @@ def load(universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str) ->
     return found
 
 
-def pack(name: str, thread: bool, arguments: bytes | Pieces) -> bytes | Pieces:
+def pack(name: str, thread: bool, arguments: bytes | ChunkedPayload) -> bytes | ChunkedPayload:
     """A call of the method NAME, to be run in a THREAD or not, with pickled ARGUMENTS."""
     encoded = name.encode()
     head = _HEAD.pack(_THREAD if thread else 0, len(encoded)) + encoded
-    if isinstance(arguments, Pieces):
+    if isinstance(arguments, ChunkedPayload):
         arguments.begin(head)
         return arguments
     return head + arguments
@@ -135,7 +135,7 @@ def unpack(payload: Payload) -> tuple[str, bool, Payload]:
     if len(payload) < _HEAD.size:
         raise ValueError("a call without a head")
     arguments: Payload
-    if isinstance(payload, Pieces):
+    if isinstance(payload, ChunkedPayload):
         flags, length = _HEAD.unpack(payload.read(_HEAD.size))
         encoded, arguments = payload.read(length), payload
     else:

@@ -16,18 +16,19 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 from zope.interface import implementer
 
-from asynqueue.base import TaskQueue
-from asynqueue.core.doubt import ATTEMPTS, Doubt
+from asynqueue.core.protocol.liveness import ATTEMPTS, ConnectPolicy
 from asynqueue.core.records import Lost, RunOutcome, Task
-from asynqueue.core.window import Window
-from asynqueue.delay import deferToDelay, installedReactor
+from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
 from asynqueue.interfaces import Report, Resignator, Resizer
-from asynqueue.options import QueueOptions, seriesOf
+from asynqueue.iteration.delay import deferToDelay
+from asynqueue.queue.options import QueueOptions, seriesOf
+from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
+from asynqueue.wire.client import MESSAGES, ClientConnection, Ended
 from asynqueue.wire.endpoints import target
-from asynqueue.wire.heart import SILENCE, checked
-from asynqueue.wire.near import MESSAGES, Ended, WireLink
+from asynqueue.wire.heartbeat import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse
 
 AHEAD = 63
@@ -114,7 +115,7 @@ class WireWorker:
         self._certified = isinstance(description, str) and description.startswith("tls:")
         self._endpoint = target(self._reactor, description)
         self._service: ClientService | None = None
-        self._link: WireLink | None = None
+        self._link: ClientConnection | None = None
         self._resign: Resignator | None = None
         self._resize: Resizer | None = None
         self._stopping = False
@@ -122,7 +123,7 @@ class WireWorker:
         self._idle: Deferred[None] | None = None  # the same, while there is something to wait for
         self._report: Report | None = None
         self._next: IDelayedCall | None = None
-        self._doubt = Doubt()
+        self._doubt = ConnectPolicy()
 
     def setResignator(self, resign: Resignator) -> None:
         """RESIGN is called when there is no connection, and when there is one again.
@@ -221,8 +222,8 @@ class WireWorker:
 
     # How a connection comes and goes.
 
-    def _newLink(self) -> WireLink:
-        link = WireLink(
+    def _newLink(self) -> ClientConnection:
+        link = ClientConnection(
             self._reactor, self.description, self._universe, self._key, self._certified, self.window.running,
             self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
             self._messages, self._recalls,
@@ -238,7 +239,7 @@ class WireWorker:
         """Do WHAT in a turn of its own: the service, which it may lead to stop, is in the middle of connecting."""
         self._next = self._reactor.callLater(0, what, arg)
 
-    def _joined(self, link: WireLink) -> None:
+    def _joined(self, link: ClientConnection) -> None:
         self._next = None
         self._doubt.proved()
         if link.open and not self._stopping and self._resign is not None:
@@ -258,7 +259,7 @@ class WireWorker:
         else:
             self._log.warn("{server} cannot be reached: {error}", server=self.description, error=error)
 
-    def _lost(self, link: WireLink) -> None:
+    def _lost(self, link: ClientConnection) -> None:
         """LINK, which had been made, is lost."""
         if self._resign is not None and not self._stopping:
             self._log.warn("a wire worker is away: {why}", why=link.reason)
@@ -325,7 +326,7 @@ class WireQueue(TaskQueue):
 class _LinkFactory(Factory):
     noisy = False
 
-    def __init__(self, link: WireLink) -> None:
+    def __init__(self, link: ClientConnection) -> None:
         self._link = link
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -343,8 +344,8 @@ class _Attempts:
     def __init__(
         self,
         endpoint: IStreamClientEndpoint,
-        newLink: Callable[[], WireLink],
-        onProved: Callable[[WireLink], None],
+        newLink: Callable[[], ClientConnection],
+        onProved: Callable[[ClientConnection], None],
         onFailed: Callable[[BaseException], None],
     ) -> None:
         self._endpoint = endpoint
@@ -359,7 +360,7 @@ class _Attempts:
         connected.addCallback(lambda _: link.proved)
         return connected.addCallbacks(self._present, self._failed, (link, protocolFactory))
 
-    def _present(self, _: None, link: WireLink, protocolFactory: Any) -> Protocol:
+    def _present(self, _: None, link: ClientConnection, protocolFactory: Any) -> Protocol:
         shadow: Protocol = protocolFactory.buildProtocol(None)
         link.shadow = shadow
         shadow.makeConnection(link.transport)

@@ -1,0 +1,1 @@
+"""The command `mcm`: its sub-commands, signals, progress and output."""

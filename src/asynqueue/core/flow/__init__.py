@@ -1,0 +1,1 @@
+"""Flow control: credit, bounded buffers, order, counting, locking."""

@@ -1,0 +1,1 @@
+"""What crosses a link, and what each side may send."""

@@ -1,0 +1,323 @@
+"""Who may run what: the workers of a queue, the tasks that wait, and which of them meet.
+
+Theory of operation. Workers of the same qualifications are a *class*; series that the same classes may run
+are a *group*, with one `FairQueue`. A worker with room takes from its groups the task with the lowest place;
+of the workers with room, the one with the fewest unfinished tasks takes first; of several such one that is warm,
+having worked and come to rest, and of those the last to do so; else the one that has waited longest. To a worker its
+groups are one server's flows: when it takes a task with some tag, none of its groups has a lower one, and the virtual
+time of each becomes that tag. A group that had no flow starts at the time of the most advanced group that has flows
+and a worker in common with it: from there on they share that worker, where an earlier start would shut the other out
+until it was caught up with, and an own time from before, which may be anything, would do either. Without any such
+group it starts at the highest time there was. When the classes change, all groups start over at one time.
+
+Rules: O(log n) a task with n queued, times the number of classes and groups, which are few.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Hashable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain
+
+from asynqueue.core.records import Task
+from asynqueue.core.scheduling.fairness import FAIR, FairQueue, Place
+from asynqueue.core.scheduling.states import WorkerState
+from asynqueue.core.scheduling.window import AdaptiveWindow, Window
+
+SERIES_KNOWN = 10_000
+"""For how many series it is remembered which group they belong to; what is forgotten is found again."""
+
+
+class Assignment:
+    """One task or update given to one worker. Abandoned: its outcome is not waited for any more."""
+
+    __slots__ = ("abandoned", "armed", "place", "task", "ticket", "worker")
+
+    def __init__(self, ticket: int, worker: WorkerEntry, task: Task, place: Place | None) -> None:
+        self.ticket: int = ticket
+        self.worker: WorkerEntry = worker
+        self.task: Task = task
+        self.place: Place | None = place
+        self.armed: bool = False
+        self.abandoned: bool = False
+
+
+class WorkerEntry:
+    """A worker, as far as it has to be known to decide what it does."""
+
+    __slots__ = (
+        "answered",
+        "asked",
+        "cls",
+        "granted",
+        "held",
+        "hired",
+        "id",
+        "iterations",
+        "qualifications",
+        "silent",
+        "stamp",
+        "state",
+        "stopping",
+        "ticked",
+        "updates",
+        "window",
+    )
+
+    def __init__(self, workerID: int, qualifications: frozenset[Hashable], window: Window) -> None:
+        self.id: int = workerID
+        self.qualifications: frozenset[Hashable] = qualifications
+        self.window: AdaptiveWindow = AdaptiveWindow(window)
+        self.granted: int = 0  # the most it was allowed when it was last given something
+        self.state: WorkerState = WorkerState.JOINING
+        self.held: dict[int, Assignment] = {}  # by ticket, in the order given
+        self.updates: deque[Task] = deque()
+        self.iterations: set[int] = set()
+        self.cls: WorkerClass | None = None  # None while it leaves
+        self.hired: bool = False
+        self.stopping: bool = False
+        self.stamp: int = 0
+        self.answered: int = 0  # outcomes so far
+        self.ticked: int = -1  # outcomes at the last tick
+        self.silent: int = 0  # ticks since the last outcome
+        self.asked: int = 0  # the last ticket of all when it was asked for what it has not started
+
+    @property
+    def warm(self) -> bool:
+        """It has answered, and has nothing to go on with: no task, no iterator."""
+        return self.answered > 0 and not self.held and not self.iterations
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Of workers with room, the lowest takes first: by unfinished tasks, then as `Matcher.hasRoom` stamps them."""
+        return len(self.held), self.stamp
+
+    @property
+    def ahead(self) -> int:
+        """How many of what it holds cannot have been started."""
+        return len(self.held) - self.window.limits.running
+
+
+class WorkerClass:
+    """The workers of one set of qualifications, and the groups of tasks they may run."""
+
+    __slots__ = ("_idle", "groups", "members", "qualifications", "room")
+
+    def __init__(self, qualifications: frozenset[Hashable]) -> None:
+        self.qualifications: frozenset[Hashable] = qualifications
+        self.members: set[int] = set()
+        self.groups: list[TaskGroup] = []
+        self._idle: dict[int, WorkerEntry] = {}  # who had nothing to do when it last had room
+        self.room: list[tuple[int, int, WorkerEntry]] = []  # a heap; an entry counts while its stamp is its worker's
+
+    def enter(self, worker: WorkerEntry) -> None:
+        """WORKER has room."""
+        if not worker.held:
+            self._idle[worker.id] = worker
+        if len(self.room) > 2 * len(self.members) + 16:
+            self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
+            heapify(self.room)
+        entry = (len(worker.held), worker.stamp, worker)
+        if self.room and self.room[0][2] is worker:  # which has just been given what its old entry was for
+            heapreplace(self.room, entry)
+        else:
+            heappush(self.room, entry)
+
+    def freest(self) -> WorkerEntry | None:
+        """The worker with room and the fewest unfinished tasks; of several a warm one, else who has waited longest."""
+        while self.room:
+            _, stamp, worker = self.room[0]
+            if stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self:
+                return worker
+            heappop(self.room)
+        return None
+
+    def idle(self, but: Collection[int] = ()) -> WorkerEntry | None:
+        """A worker, and not one of BUT, that has nothing to do, if there is one. O(1) amortised, times BUT."""
+        stale: list[int] = []
+        found: WorkerEntry | None = None
+        for worker in self._idle.values():
+            if worker.held or worker.state is not WorkerState.OPEN or worker.cls is not self:
+                stale.append(worker.id)
+            elif worker.id not in but:
+                found = worker
+                break
+        for workerID in stale:
+            del self._idle[workerID]
+        return found
+
+    def _counts(self, stamp: int, worker: WorkerEntry) -> bool:
+        return stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self
+
+
+class TaskGroup(FairQueue):
+    """The tasks that the workers of CLASSES, and no others, may run."""
+
+    __slots__ = ("classes",)
+
+    def __init__(self, classes: list[WorkerClass]) -> None:
+        super().__init__()
+        self.classes: list[WorkerClass] = classes
+
+
+class Matcher:
+    """The workers that take tasks, and the tasks that wait for them."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._classes: dict[frozenset[Hashable], WorkerClass] = {}
+        self._groups: dict[frozenset[frozenset[Hashable]], TaskGroup] = {}
+        self._groupOf: dict[Hashable, TaskGroup] = {}  # by series
+        self._time = 0  # the highest virtual time of any group
+        self._lastStamp = 0
+
+    def __len__(self) -> int:
+        """The number of tasks that wait."""
+        return self._waiting
+
+    def __contains__(self, task: Task) -> bool:
+        return task in self._groupFor(task.series)
+
+    def __iter__(self) -> Iterator[Task]:
+        """The tasks that wait, in no particular order."""
+        return chain.from_iterable(self._groups.values())
+
+    # Tasks.
+
+    def add(self, task: Task) -> None:
+        """Let TASK, which is new, wait for its turn."""
+        group = self._groupFor(task.series)
+        if not group.backlogged:
+            times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
+            group.joinAt(max(times, default=self._time))
+        self._waiting += 1
+        group.add(task)
+
+    def putBack(self, task: Task, place: Place) -> None:
+        """Let TASK wait at PLACE, which is not in the fair band."""
+        self._waiting += 1
+        self._groupFor(task.series).place(place, task)
+
+    def remove(self, task: Task) -> None:
+        """TASK, which waits, does so no more."""
+        self._waiting -= 1
+        self._groupFor(task.series).remove(task)
+
+    def ofSeries(self, series: Hashable) -> list[Task]:
+        """The tasks of SERIES that wait."""
+        return self._groupFor(series).ofSeries(series)
+
+    def stranded(self) -> list[Task]:
+        """The tasks that no worker may run."""
+        group = self._groups.get(frozenset())
+        return [] if group is None else list(group)
+
+    # Workers.
+
+    def join(self, worker: WorkerEntry) -> None:
+        """WORKER takes tasks, when it has room."""
+        cls = self._classes.get(worker.qualifications)
+        if cls is None:
+            cls = self._classes[worker.qualifications] = WorkerClass(worker.qualifications)
+            self._regroup()
+        cls.members.add(worker.id)
+        worker.cls = cls
+
+    def unjoin(self, worker: WorkerEntry) -> None:
+        """WORKER, which had joined, takes no more tasks."""
+        cls = worker.cls
+        assert cls is not None
+        worker.cls = None
+        cls.members.remove(worker.id)
+        if not cls.members:
+            del self._classes[cls.qualifications]
+            self._regroup()
+
+    def hasRoom(self, worker: WorkerEntry) -> None:
+        """WORKER has joined and has room, or has a different number of unfinished tasks than before."""
+        assert worker.cls is not None
+        self._lastStamp += 1
+        worker.stamp = -self._lastStamp if worker.warm else self._lastStamp
+        worker.cls.enter(worker)
+
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return any(cls.idle() for cls in self._classes.values())
+
+    def idleFor(self, task: Task, but: Collection[int]) -> WorkerEntry | None:
+        """A worker that may run TASK, and not one of BUT, that has nothing to do, if there is one."""
+        return next(filter(None, (cls.idle(but) for cls in self._groupFor(task.series).classes)), None)
+
+    # What meets.
+
+    def next(self) -> tuple[WorkerEntry, Place, Task] | None:
+        """The worker that takes a task next, and the task, which waits no more."""
+        if not self._waiting:
+            return None
+        freest: WorkerEntry | None = None
+        for cls in self._classes.values():
+            worker = cls.freest() if cls.room else None
+            if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
+                freest = worker
+        if freest is None or freest.cls is None:
+            return None
+        groups = freest.cls.groups
+        group = groups[0] if len(groups) == 1 else min((g for g in groups if g), key=_nextPlace)
+        place, task = group.pop()
+        if place.band == FAIR:
+            time = place.order
+            if self._time < time:
+                self._time = time
+            if len(groups) > 1:
+                for other in groups:
+                    other.reached(time)
+        self._waiting -= 1
+        return freest, place, task
+
+    def validate(self) -> None:
+        """Assert every invariant."""
+        numbers = [task.id for task in self]
+        assert len(set(numbers)) == len(numbers) == self._waiting, "a task that waits stands in one group"
+        for group in self._groups.values():
+            group.validate()
+            for task in group:
+                assert task in group, "it is found where it stands"
+                fit = {c for c in self._classes if task.series is None or task.series in c}
+                assert fit == {c.qualifications for c in group.classes}, "a group is for one set of workers"
+        for cls in self._classes.values():
+            assert cls.members, "a class has members"
+            assert len({id(g) for g in cls.groups}) == len(cls.groups)
+            assert cls.freest() is None or not any(cls.groups), "no worker with room idles beside what it may run"
+
+    def _groupFor(self, series: Hashable) -> TaskGroup:
+        group = self._groupOf.get(series)
+        if group is None:
+            classes = [c for c in self._classes.values() if series is None or series in c.qualifications]
+            key = frozenset(c.qualifications for c in classes)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = TaskGroup(classes)
+                for cls in classes:
+                    cls.groups.append(group)
+            if len(self._groupOf) >= SERIES_KNOWN:
+                self._groupOf.clear()
+            self._groupOf[series] = group
+        return group
+
+    def _regroup(self) -> None:
+        """The classes have changed: sort the tasks that wait anew, all at one virtual time."""
+        old = list(self._groups.values())
+        self._groups.clear()
+        self._groupOf.clear()
+        for cls in self._classes.values():
+            cls.groups.clear()
+        for group in old:
+            for series, part in group.split():
+                self._groupFor(series).absorb(part, self._time)
+
+
+def _nextPlace(group: FairQueue) -> Place:
+    place = group.peek()
+    assert place is not None  # it is asked of groups that have tasks
+    return place

@@ -1,0 +1,380 @@
+"""What AsynQueue has in each worker of a Dask cluster.
+
+A call is a Dask task that is a coroutine, `run`: it asks our part at the scheduler for leave, has the worker's own
+thread pool make the call, and waits for the outcome, or to be told that it is not waited for any more: then it ends
+at once, and the thread is *abandoned*, with a fresh one in its place. A `WorkerSide` comes to be in a worker with the
+first call there.
+
+An iterator that a call returned is kept in the worker, with a thread of its own that goes on with it as far as there
+is credit. It does not occupy a place on the cluster meanwhile.
+
+The cluster imports this module: it imports neither Twisted nor attrs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
+from queue import SimpleQueue
+from time import perf_counter, time
+from typing import Any
+
+from distributed import Worker, get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.threadpoolexecutor import thread_state, threads_lock
+
+from asynqueue.core.flow.iteration import Outflow
+from asynqueue.core.flow.iterators import isIterator
+from asynqueue.core.scheduling.placement import First, Refuse
+from asynqueue.errors import SerializationError, WorkerLost
+from asynqueue.transport.callcodec import CallDecoder
+from asynqueue.transport.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
+
+PROTOCOL = "asynqueue_1"
+"""The name of our part of a cluster. Another version that speaks otherwise has another, and does not meet it."""
+
+SLICE = 0.01
+"""Seconds for which an iterator may go on before its items are sent."""
+
+Outcome = tuple[Any, ...]
+"""How a call ended: what happened, the seconds it took, what goes with it, and what failed of updates before it."""
+
+
+def op(name: str) -> str:
+    """How the operation NAME is called among those of Dask."""
+    return f"{PROTOCOL}_{name}"
+
+
+_sides: weakref.WeakKeyDictionary[Worker, WorkerSide] = weakref.WeakKeyDictionary()
+
+
+async def run(session: str, call: str, raw: bool, payload: bytes) -> Outcome:
+    """Make the call in PAYLOAD, if it may start here: what Dask runs."""
+    return await (await _side(get_worker())).run(session, call, raw, payload)
+
+
+async def settle(dask_worker: Worker) -> None:
+    """Be in DASK_WORKER."""
+    await _side(dask_worker)
+
+
+async def _side(worker: Worker) -> WorkerSide:
+    side = _sides.get(worker)
+    if side is None:
+        side = _sides[worker] = WorkerSide()
+        await worker.plugin_add(plugin=side, name=PROTOCOL)
+    return side
+
+
+class WorkerSide(WorkerPlugin):
+    """Our part in one worker of the cluster."""
+
+    name = PROTOCOL
+
+    def __init__(self) -> None:
+        self._callees = CallDecoder()
+        self._jobs: dict[tuple[str, str], _Job] = {}
+        self._iterations: dict[tuple[str, str], _Iteration] = {}
+        self._residents: dict[tuple[str, int], Any] = {}
+        self._updated: dict[tuple[str, int], Outcome] = {}
+        self._catchingUp: dict[str, asyncio.Lock] = {}
+
+    def setup(self, worker: Worker) -> None:
+        """Serve in WORKER."""
+        self._worker = worker
+        worker.handlers[op("catchUp")] = self.catchUp
+        worker.handlers[op("items")] = self.items
+        worker.handlers[op("end")] = self.end
+        worker.stream_handlers[op("abandon")] = self.abandon
+        worker.stream_handlers[op("forget")] = self.forget
+
+    def teardown(self, worker: Worker) -> None:
+        """WORKER closes: close the iterators."""
+        for iteration in self._iterations.values():
+            iteration.close()
+        self._iterations.clear()
+
+    async def run(self, session: str, call: str, raw: bool, payload: bytes) -> Outcome:
+        """Make a call, if it may start here."""
+        errors: list[bytes] = []
+        async with self._catchingUp.setdefault(session, asyncio.Lock()):
+            refused = await self._mayStart(session, call, errors)
+        if refused is not None:
+            return "Refused", 0.0, refused, errors
+        job = self._jobs[session, call] = _Job(self._worker, call, raw)
+        try:
+            what, seconds, it = await job.run(lambda: self._called(session, payload))
+        finally:
+            del self._jobs[session, call]
+        if what == "Iterating":
+            self._iterations[session, call] = _Iteration(it)
+            it = self._worker.address
+        return what, seconds, it, errors
+
+    async def catchUp(self, session: str, number: int) -> Outcome:
+        """Run the updates that were missed; how that of NUMBER ended."""
+        async with self._catchingUp.setdefault(session, asyncio.Lock()):
+            try:
+                await self._mayStart(session, None, [])
+            except OSError as error:
+                return "Lost", 0.0, f"a Dask worker could not ask for it: {error}"
+        ended = self._updated.get((session, number))
+        return ended or ("Raised", 0.0, dumpError(RuntimeError("this update is not run any more")))
+
+    # For the near side.
+
+    async def items(self, session: str, call: str, credit: int) -> tuple[int, bytes, bytes | None, bool]:
+        """Up to CREDIT more items of an iterator, soon: how many, what they are, what it raised, is it over."""
+        iteration = self._iterations.get((session, call))
+        if iteration is None:
+            return 0, b"", dumpError(WorkerLost("the iteration ended early: its iterator is not there any more")), True
+        number, payload, error, over = await iteration.items(credit)
+        if over:
+            self._iterations.pop((session, call), None)
+        return number, payload, error, over
+
+    async def end(self, session: str, call: str) -> bytes | None:
+        """Close an iterator; what it raised then."""
+        iteration = self._iterations.pop((session, call), None)
+        return None if iteration is None else await iteration.end()
+
+    # What the scheduler says.
+
+    def abandon(self, session: str, call: str) -> None:
+        """Nobody waits for the outcome of a call."""
+        job = self._jobs.get((session, call))
+        if job is not None:
+            job.abandon()
+        iteration = self._iterations.pop((session, call), None)
+        if iteration is not None:
+            iteration.close()
+
+    def forget(self, session: str) -> None:
+        """Nobody has any use for SESSION any more."""
+        for job in [job for key, job in self._jobs.items() if key[0] == session]:
+            job.abandon()
+        for key in [key for key in self._iterations if key[0] == session]:
+            self._iterations.pop(key).close()
+        for kept in (self._residents, self._updated):
+            for number in [number for number in kept if number[0] == session]:
+                del kept[number]
+        self._catchingUp.pop(session, None)
+
+    async def _mayStart(self, session: str, call: str | None, errors: list[bytes]) -> bool | None:
+        """Ask for leave, and do what has to be done first. None to start; else, whether it had started before."""
+        ask: Callable[..., Awaitable[tuple[Any, ...]]] = getattr(self._worker.scheduler, op("starting"))
+        did: int | None = None
+        while True:
+            what, *more = await ask(session=session, call=call, worker=self._worker.address, did=did)
+            if what == First.__name__:
+                did, payload, run = more
+                if (session, did) in self._updated:
+                    continue  # the connection ended before we could say so
+                outcome = self._updated[session, did] = await self._update(session, payload, run)
+                if outcome[0] == "Raised":
+                    errors.append(outcome[2])
+            else:
+                return bool(more[0]) if what == Refuse.__name__ else None
+
+    async def _update(self, session: str, payload: bytes, run: bool) -> Outcome:
+        def called() -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+            f, args, kw = self._called(session, payload)
+            return (f, args, kw) if run else (lambda: None, (), {})
+
+        what, seconds, it = await _Job(self._worker, None, False).run(called)
+        if what == "Iterating":
+            what, it = "Raised", dumpError(TypeError("an update cannot return an iterator"))
+        return what, seconds, it
+
+    def _called(self, session: str, payload: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        try:
+            f, args, kw, objects = self._callees.load(payload)
+        except SerializationError as error:
+            raise Undelivered(*error.args) from error.__cause__
+        if isinstance(f, Resident):
+            key = session, f.key
+            if objects:
+                self._residents[key] = objects[0]
+            if key not in self._residents:
+                raise SerializationError("the object of this call is not here")
+            f = self._residents[key] if f.name is None else getattr(self._residents[key], f.name)
+        return f, args, kw
+
+
+def _resultOf(value: Any) -> tuple[str, bytes]:
+    try:
+        return "Returned", dumpResult(value)
+    except SerializationError as error:
+        return "Raised", dumpError(error)
+
+
+class _Job:
+    """A call in one of the threads of WORKER, which know it as KEY. With RAW, an iterator is a result."""
+
+    def __init__(self, worker: Worker, key: str | None, raw: bool) -> None:
+        self._worker = worker
+        self._key = key
+        self._raw = raw
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[tuple[str, float, Any]] = self._loop.create_future()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None  # while it runs there
+        self._threadState: dict[str, Any] = {}
+        self._abandoned = False
+
+    async def run(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> tuple[str, float, Any]:
+        """Make the call that CALLED gives: what happened, the seconds it took, and what goes with it."""
+        self._worker.executor.submit(copy_context().run, self._work, called)
+        try:
+            what, seconds, it = await self._ended
+            return await self._await(it) if what == "Awaiting" else (what, seconds, it)
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Have it end now. The thread goes on by itself, with another in its place."""
+        with self._lock:
+            self._abandoned = True
+            thread = self._thread
+            if thread is not None:
+                executor = self._worker.executor
+                thread.name += " (abandoned)"
+                self._threadState["proceed"] = False  # it ends with the call
+                with threads_lock:
+                    executor._threads.discard(thread)
+                    executor._adjust_thread_count()
+        self._end("Abandoned", 0.0, None)
+
+    async def _await(self, coroutine: Any) -> tuple[str, float, Any]:
+        """Wait for COROUTINE here in the worker's loop, as Dask does for its own."""
+        started = perf_counter()
+        task = asyncio.ensure_future(coroutine)
+        self._ended = self._loop.create_future()  # for `abandon`
+        await asyncio.wait({task, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        if self._ended.done():
+            task.cancel()
+            return self._ended.result()
+        seconds = perf_counter() - started
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        what, it = _resultOf(task.result()) if error is None else ("Raised", dumpError(error))
+        return what, seconds, it
+
+    def _work(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> None:
+        with self._lock:
+            if self._abandoned:
+                return
+            self._thread = threading.current_thread()
+            self._threadState = vars(thread_state)
+        thread_state.start_time = time()  # these are what `distributed.secede`, and so `worker_client`, goes by
+        thread_state.key = self._key
+        started = perf_counter()
+        it: Any  # what the user's callable returned, or what stands for it
+        try:
+            f, args, kw = called()
+            started = perf_counter()
+            it = f(*args, **kw)
+            seconds = perf_counter() - started
+        except BaseException as error:  # SystemExit too: it is the call that ends, not the thread
+            seconds = perf_counter() - started
+            what, it = "Raised", dumpError(error)
+        else:
+            if inspect.iscoroutine(it):
+                what = "Awaiting"
+            elif not self._raw and isIterator(it):
+                what = "Iterating"
+            else:
+                what, it = _resultOf(it)
+        with self._lock:
+            self._thread = None
+        try:
+            self._loop.call_soon_threadsafe(self._end, what, seconds, it)
+        except RuntimeError:
+            pass  # the worker has closed meanwhile
+
+    def _end(self, what: str, seconds: float, it: Any) -> None:
+        if not self._ended.done():
+            self._ended.set_result((what, seconds, it))
+
+
+class _Iteration:
+    """An iterator, and the thread that goes on with it."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._flow = Outflow()
+        self._loop = asyncio.get_running_loop()
+        self._asked: SimpleQueue[tuple[int, asyncio.Future[Any]] | None] = SimpleQueue()
+        work = copy_context().run
+        threading.Thread(target=work, args=(self._work,), name="asynqueue-iteration", daemon=True).start()
+
+    async def items(self, credit: int) -> tuple[int, bytes, bytes | None, bool]:
+        """Up to CREDIT more items, soon."""
+        answer: tuple[int, bytes, bytes | None, bool] = await self._ask(credit)
+        return answer
+
+    async def end(self) -> bytes | None:
+        """Close the iterator; what it raised then."""
+        raised: bytes | None = (await self._ask(0))[2]
+        return raised
+
+    def close(self) -> None:
+        """Close the iterator, and let the thread end."""
+        self._asked.put(None)
+
+    def _ask(self, credit: int) -> asyncio.Future[Any]:
+        answer = self._loop.create_future()
+        self._asked.put((credit, answer))
+        return answer
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            credit, answer = asked
+            items, error = self._produce(credit) if credit else ([], self._close())
+            told = len(items), b"".join(items), error, self._flow.ended
+            try:
+                self._loop.call_soon_threadsafe(_answer, answer, told)
+            except RuntimeError:
+                break  # the worker has closed meanwhile
+            if self._flow.ended:
+                return
+        self._close()
+
+    def _produce(self, credit: int) -> tuple[list[bytes], bytes | None]:
+        """Items for as long as a slice lasts, and the error that ended them, if one did."""
+        self._flow.granted(credit - self._flow.credit)
+        items: list[bytes] = []
+        deadline = perf_counter() + SLICE
+        while len(items) < credit:
+            try:
+                items.append(dumpItem(next(self._iterator)))
+            except StopIteration:
+                return items, self._close()
+            except BaseException as error:
+                failure = dumpError(error)
+                self._close()
+                return items, failure
+            if perf_counter() > deadline:
+                break
+        self._flow.sent(len(items))
+        return items, None
+
+    def _close(self) -> bytes | None:
+        """Run the iterator's ``finally``; what it raised."""
+        self._flow.end()
+        close = getattr(self._iterator, "close", None)
+        try:
+            if callable(close):
+                close()
+        except BaseException as error:
+            return dumpError(error)
+        return None
+
+
+def _answer(answer: asyncio.Future[Any], told: Any) -> None:
+    if not answer.done():
+        answer.set_result(told)

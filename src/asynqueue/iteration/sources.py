@@ -1,0 +1,253 @@
+"""Where the items of a local iteration come from: each class is an `asynqueue.interfaces.ItemSource`.
+
+A `LocalSource` runs an iterator in the main loop. A `FetchSource` asks for one item at a time, and may have to wait for
+each. Either gives up the loop when it has had it for a slice of time, so that other things go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.python.failure import Failure
+
+from asynqueue.core.flow.iteration import Outflow
+from asynqueue.core.flow.iterators import SLICE
+from asynqueue.core.records import describe
+from asynqueue.errors import ImplementationError
+from asynqueue.interfaces import Clock, DelayedCall, ItemSink
+from asynqueue.reactor.calling import make
+from asynqueue.reactor.lookup import installedReactor
+
+
+class LocalSource:
+    """The items of ITERATOR, which is run in the main loop: a slice at a time."""
+
+    def __init__(self, iterator: Iterator[Any], reactor: Clock | None = None) -> None:
+        self._iterator = iterator
+        self._reactor = installedReactor(reactor)
+        self._flow = Outflow()
+        self._sink: ItemSink | None = None
+        self._scheduled: DelayedCall | None = None
+        self._producing = False
+
+    def begin(self, sink: ItemSink) -> None:
+        """Send to SINK what is granted."""
+        self._sink = sink
+
+    def grant(self, items: int) -> None:
+        """Produce ITEMS more, beginning in the reactor's next turn."""
+        self._flow.granted(items)
+        self._schedule()
+
+    def hurry(self) -> None:
+        """Produce now what was granted, rather than in the reactor's next turn."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._produce()
+
+    def close(self) -> None:
+        """End the iterator, and say so."""
+        if self._producing:
+            self._flow.end()  # the iterator itself wants this, and cannot be closed while it runs
+        elif not self._flow.ended:
+            self._end(None)
+
+    def _schedule(self) -> None:
+        if self._flow.ready and self._scheduled is None:
+            self._scheduled = self._reactor.callLater(0, self._produce)
+
+    def _produce(self) -> None:
+        self._scheduled = None
+        if self._flow.ended or self._sink is None:
+            return
+        items: list[Any] = []
+        error: BaseException | None = None
+        exhausted = False
+        deadline = self._reactor.seconds() + SLICE
+        self._producing = True
+        while len(items) < self._flow.credit:
+            try:
+                items.append(next(self._iterator))
+            except StopIteration:
+                exhausted = True
+                break
+            except BaseException as raised:  # SystemExit too: it is the iteration that ends, not the reactor
+                exhausted, error = True, raised
+                break
+            if self._flow.ended or self._reactor.seconds() > deadline:
+                break
+        self._producing = False
+        if self._flow.ended:
+            self._end(error)
+            return
+        self._flow.sent(len(items))
+        self._sink.arrived(items)
+        if not exhausted:
+            self._schedule()
+        elif not self._flow.ended:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._flow.end()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        close = getattr(self._iterator, "close", None)
+        try:
+            if close is not None:
+                close()
+        except BaseException as raised:  # as above
+            error = error or raised
+        if self._sink is not None:
+            self._sink.over(error)
+
+
+class Fetched(NamedTuple):
+    """What asking for an item gave: the item, if it is VALID, and whether it is known that MORE are left."""
+
+    item: Any  # whatever the user's function gives
+    valid: bool
+    more: bool | None
+
+
+class FetchSource:
+    """The items that FETCH gives, which is called for one at a time.
+
+    When no more are wanted, and at the end, CLOSE is called; it may return a Deferred or a coroutine.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Coroutine[Any, Any, Fetched]],
+        close: Callable[[], object] | None = None,
+        reactor: Clock | None = None,
+    ) -> None:
+        self._fetch = fetch
+        self._close = close
+        self._reactor = installedReactor(reactor)
+        self._flow = Outflow()
+        self._sink: ItemSink | None = None
+        self._waiting: Deferred[Fetched] | None = None
+        self._scheduled: DelayedCall | None = None
+        self._fetching = False
+        self._deadline = 0.0  # when the slice of time ends that began when something had to be waited for last
+
+    def begin(self, sink: ItemSink) -> None:
+        """Send to SINK what is granted."""
+        self._sink = sink
+        self._deadline = self._reactor.seconds() + SLICE
+
+    def grant(self, items: int) -> None:
+        """Fetch ITEMS more, beginning now."""
+        self._flow.granted(items)
+        self._proceed()
+
+    def close(self) -> None:
+        """Let go of what is being fetched, end what the items come from, and say so."""
+        if self._flow.ended:
+            return
+        self._flow.end()
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            self._end(None)
+        else:
+            waiting.addCallbacks(lambda _: self._end(None), self._unwanted)
+            waiting.cancel()
+
+    def _proceed(self) -> None:
+        """Fetch for as long as a slice lasts, or until it has to be waited for. Not from within itself."""
+        if self._fetching or self._scheduled is not None:
+            return
+        self._fetching = True
+        while self._flow.ready and self._waiting is None:
+            if self._reactor.seconds() > self._deadline:
+                self._scheduled = self._reactor.callLater(0, self._resume)
+                break
+            self._waiting = waiting = Deferred.fromCoroutine(self._fetch())
+            waiting.addCallbacks(self._fetched, self._failed)
+        if self._flow.ended and self._waiting is not None:
+            self._waiting.addErrback(lambda _: None)  # it was fetched for nobody: FETCH itself has ended all this
+            self._waiting.cancel()
+        self._fetching = False
+
+    def _resume(self) -> None:
+        self._scheduled = None
+        self._deadline = self._reactor.seconds() + SLICE
+        self._proceed()
+
+    def _fetched(self, fetched: Fetched) -> None:
+        if self._flow.ended or self._sink is None:
+            return
+        self._waiting = None
+        if not self._fetching:
+            self._deadline = self._reactor.seconds() + SLICE
+        if fetched.valid:
+            self._flow.sent(1)
+            self._sink.arrived([fetched.item], more=fetched.more is True)
+        if not fetched.valid or fetched.more is False:
+            if not self._flow.ended:
+                self._end(None)
+            return
+        self._proceed()
+
+    def _failed(self, reason: Failure) -> Failure | None:
+        if self._flow.ended:
+            return reason
+        self._waiting = None
+        self._end(reason.value)
+        return None
+
+    def _unwanted(self, reason: Failure) -> None:
+        self._end(None if reason.check(CancelledError) else reason.value)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._flow.end()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        close, self._close = self._close, None
+        closed: Deferred[object] = maybeDeferred(close) if close is not None else succeed(None)
+        closed.addCallbacks(lambda _: error, lambda reason: error or reason.value).addCallback(self._over)
+
+    def _over(self, error: BaseException | None) -> None:
+        if self._sink is not None:
+            self._sink.over(error)
+
+
+async def fetchTriple(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
+    """The next item by F, which gives ``(item, isValid, moreLeft)``, or a Deferred or a coroutine of that."""
+    answer = await make(f, args, kw)
+    try:
+        item, valid, more = answer
+    except (TypeError, ValueError) as error:
+        raise ImplementationError(
+            f"{describe(f, args, kw)} has to give (item, isValid, moreLeft), not {answer!r}"
+        ) from error
+    return Fetched(item, bool(valid), bool(more))
+
+
+async def fetchPair(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
+    """The next item by F, which gives ``(item, isValid)``, or a Deferred or a coroutine of that."""
+    answer = await make(f, args, kw)
+    try:
+        item, valid = answer
+    except (TypeError, ValueError) as error:
+        raise ImplementationError(f"{describe(f, args, kw)} has to give (item, isValid), not {answer!r}") from error
+    return Fetched(item, bool(valid), None)
+
+
+async def fetchNext(iterator: AsyncIterator[Any]) -> Fetched:
+    """The next item of an asynchronous iterator."""
+    try:
+        return Fetched(await iterator.__anext__(), True, None)
+    except StopAsyncIteration:
+        return Fetched(None, False, False)
+
+
+async def closeNext(iterator: AsyncIterator[Any]) -> None:
+    """Run the ``finally`` of an asynchronous iterator, if it has one."""
+    close: Any = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,1 @@
+"""What runs in a worker process. Imports neither Twisted nor attrs, but for `reactor`."""

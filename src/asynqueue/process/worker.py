@@ -1,0 +1,352 @@
+"""The worker that runs calls in a process of its own.
+
+A process that dies, or has to be killed to end a call, is replaced at once; its worker then resigns as one that
+returns, and runs the saved updates again. `asynqueue.process.childprocess` has the process itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import count
+from multiprocessing.context import BaseContext
+from time import perf_counter
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from asynqueue.core.records import Iterating, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.scheduling.recycling import Condition, RecycleLimits, RecyclePolicy
+from asynqueue.core.scheduling.statistics import CallTimes, callLog
+from asynqueue.core.scheduling.window import Window
+from asynqueue.errors import ProcessError
+from asynqueue.interfaces import DelayedCall, Report, Resignator, Resizer
+from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
+from asynqueue.queue.options import seriesOf
+from asynqueue.reactor.lookup import installedReactor
+
+__all__ = ["ProcessWorker"]
+
+START_ATTEMPTS = 3
+"""How many processes in a row may die before they speak, other than killed from outside; then a worker gives up.
+Its first process is tried to start as often."""
+
+START_PAUSE = 0.01
+"""Seconds between one first process that could not be started and the next."""
+
+RESTART_ATTEMPTS = 10
+"""How often it is tried to start a process in the place of one that has died, before a worker gives up."""
+
+RESTART_PAUSE = 0.1
+"""Seconds between two such attempts: a fork server may take its time to die, and be replaced."""
+
+T = TypeVar("T")
+
+
+class ProcessWorker:
+    """Runs calls in one process of its own, one after another.
+
+    It is qualified for the series ``process`` and ``local``, and those in SERIES. With RAW, an iterator is a result
+    like any other (and will not cross the link). With CALLSTATS, it keeps how long its calls took. CONTEXT is a start
+    method of `multiprocessing` or a context from there; the fork server is the default where there is one, else
+    ``spawn``.
+
+    With USEREACTOR, the process runs a Twisted reactor of its own, which calls over there may use, and return a
+    Deferred or a coroutine: the call ends when that has fired, and the next one starts then. Not in a process that is
+    forked off ours, which is a `ValueError`.
+
+    A process that was given MAXTASKS calls, or uses more than MAXMEMORY kB of main memory after one, is replaced
+    before the next: when its last call has ended, the fresh one runs the saved updates and goes on, while the
+    iterations of the worn one go on there to their end. The next call waits for the updates; not for a process to
+    start, since that is done a little before, unless one call was enough to wear one out. Either limit is 1 or more,
+    else `ValueError`; the memory is what `memUsage` tells, and `ProcessError` is raised where that tells nothing.
+
+    The process starts when a queue takes the worker. It ignores Ctrl-C, which is the parent's business, and dies with
+    its parent.
+
+    >>> worker = ProcessWorker(["images"], maxTasks=1000)    # doctest: +SKIP
+    >>> d = queue.attachWorker(worker)                       # doctest: +SKIP
+    """
+
+    cQualified: tuple[str, ...] = ("process", "local")
+    window: Window = Window(1, 32)
+    _log = Logger(namespace="asynqueue")
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        context: str | BaseContext | None = None,
+        useReactor: bool = False,
+        *,
+        maxTasks: int | None = None,
+        maxMemory: int | None = None,
+        reactor: Any = None,
+    ) -> None:
+        self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
+        self._raw = raw
+        self._context = contextFor(context)
+        if useReactor and self._context.get_start_method() == "fork":
+            raise ValueError(
+                "useReactor needs a process with no reactor in it yet, and a fork has ours: use the context forkserver "
+                "or spawn"
+            )
+        self._useReactor = useReactor
+        self._limits = RecycleLimits(maxTasks, maxMemory)
+        if maxMemory is not None and residentMemory(os.getpid()) is None:
+            raise ProcessError("maxMemory needs to know how much a process uses, which this system does not tell")
+        self._reactor = reactor
+        self._times = callLog() if callStats else None
+        self._process: WorkerProcess | None = None
+        self._processes: dict[WorkerProcess, None] = {}  # those not gone: the replaced ones too
+        self._wear = RecyclePolicy(self._limits)
+        self._successor: WorkerProcess | None = None  # what is to take over, if that was started
+        self._succeeded = False  # it was, or could not be
+        self._stopping = False
+        self._failedStarts = 0
+        self._restarting: DelayedCall | None = None
+        self._resign: Resignator | None = None
+        self._resize: Resizer | None = None
+        self._report: Report | None = None
+        self._watching = callStats or self._limits.any  # each call is looked at when it ends
+        self._watched: dict[int, Deferred[RunOutcome]] = {}  # by ticket
+
+    @property
+    def process(self) -> WorkerProcess:
+        """The process, which has a `pid` and `is_alive()`; started, if it was not."""
+        if self._process is None:
+            self._process = self._start(START_ATTEMPTS if self._restarting is None else 1)
+        return self._process
+
+    def memUsage(self) -> int | None:
+        """The kB of main memory that the process uses, those it shares included; None if there is no telling."""
+        return None if self._process is None else self._process.memUsage()
+
+    def stats(self) -> list[CallTimes]:
+        """How long the last calls took, at most `CALLS_KEPT`; empty unless CALLSTATS was true."""
+        return list(self._times or ())
+
+    def setResignator(self, resign: Resignator) -> None:
+        """RESIGN is called when the process has been replaced, or cannot be. One that was stopped starts afresh."""
+        if self._stopping:
+            self._process = self._successor = None
+            self._succeeded = self._stopping = False
+            self._failedStarts = 0
+            self._wear = RecyclePolicy(self._limits)
+        self._resign = resign
+        self._await(self.process)
+
+    def setResizer(self, resize: Resizer) -> None:
+        """RESIZE is called when there is a process that can start calls, and when there is none yet."""
+        self._resize = resize
+
+    def setReport(self, report: Report) -> None:
+        """REPORT is called with the outcomes of what was given under tickets."""
+        self._report = report
+
+    def run(self, task: Task) -> Deferred[RunOutcome]:
+        """Have the process make the call of TASK."""
+        process = self.process
+        raw = self._raw if task.raw is None else task.raw
+        if task.update or not self._watching:
+            return process.link.call(task, raw)
+        self._wear.given()
+        sent = perf_counter()
+        outcome = process.link.call(task, raw)
+        outcome.addCallback(self._ended, process, sent)
+        self._review(process)
+        return outcome
+
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Have the process make the calls of RUNS, and report the outcome of each under its ticket."""
+        process = self.process
+        if not self._watching:
+            process.link.give(runs, self._raw)
+            return
+        for ticket, task in runs:
+            if self._process is process:
+                watched = self._watched[ticket] = self.run(task)
+                watched.addCallback(self._watchedEnded, ticket)
+            else:  # those before wore it out, and a fresh process has the updates to run first
+                self.reported([(ticket, Recalled())])
+
+    def interrupt(self, ticket: int) -> None:
+        """Let go of what was given under TICKET, for which the process may have to be replaced."""
+        if ticket in self._watched:
+            self._watched[ticket].cancel()
+        for process in list(self._processes):
+            process.link.letGo(ticket)
+
+    def recall(self) -> None:
+        """Give back what has not started."""
+        for process in list(self._processes):
+            process.link.recall()
+
+    def stop(self) -> Deferred[None]:
+        """Have the process exit when it has done what it was given; fires when it is gone."""
+        self._stop()
+        for process in list(self._processes):
+            process.goodbye()
+        return _allOf([process.gone for process in self._processes])
+
+    def crash(self) -> Sequence[Task]:
+        """Kill the process; the tasks without an outcome."""
+        self._stop()
+        for process in list(self._processes):
+            process.kill()
+            process.link.drainInput()
+        return [task for process in self._processes for task in process.link.unfinished]
+
+    def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """A process has answered with OUTCOMES, by ticket. (For the process itself.)"""
+        if self._report is not None:
+            self._report(outcomes)
+
+    def replace(self, process: WorkerProcess) -> None:
+        """PROCESS is about to die: have another. (For the process itself.)"""
+        if process is self._successor:
+            self._successor = None
+        if process is not self._process or self._stopping:
+            return
+        self._process = None
+        self._restart(1)
+
+    def lost(self, process: WorkerProcess) -> None:
+        """PROCESS has died. (For the process itself.)"""
+        self.replace(process)
+
+    def exited(self, process: WorkerProcess) -> None:
+        """PROCESS has exited. (For the process itself.)"""
+        if process.link.ready or self._stopping:
+            self._failedStarts = 0
+        elif process.exitcode != -signal.SIGKILL:
+            self._failedStarts += 1
+            if self._failedStarts == START_ATTEMPTS:
+                self._giveUp(f"{START_ATTEMPTS} processes in a row died before they were ready")
+
+    def _restart(self, attempt: int) -> None:
+        """Have another process, for which this is so many an ATTEMPT; until there is one, nothing is given to us."""
+        self._restarting = None
+        try:
+            if self._process is None:  # else there was need of one meanwhile
+                self._takeOver()
+        except ProcessError as error:
+            if attempt == RESTART_ATTEMPTS:
+                self._giveUp(str(error))
+                return
+            if self._resize is not None:
+                self._resize(None)
+            if not self._stopping and self._process is None:
+                clock = installedReactor(self._reactor)
+                self._restarting = clock.callLater(RESTART_PAUSE, self._restart, attempt + 1)
+        else:
+            self._return()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            self._restarting = None
+
+    def _watchedEnded(self, outcome: RunOutcome, ticket: int) -> None:
+        self._watched.pop(ticket, None)
+        self.reported([(ticket, outcome)])
+
+    def _ended(self, outcome: RunOutcome, process: WorkerProcess, sent: float) -> RunOutcome:
+        """A call that PROCESS was sent at the time SENT has ended."""
+        if self._times is not None and isinstance(outcome, (Returned, Raised, Iterating)):
+            self._times.append(CallTimes(perf_counter() - sent, outcome.seconds))
+        if process is self._process:
+            if isinstance(outcome, Recalled):
+                self._wear.recalled()
+            if self._limits.maxMemory is not None:
+                self._wear.measured(process.memUsage() or 0)
+            if self._review(process):
+                process.link.recall()
+        return outcome
+
+    def _review(self, process: WorkerProcess) -> bool:
+        """Have PROCESS replaced if it is worn out, and be ready for that if it nearly is. True if it was replaced."""
+        condition = self._wear.condition
+        if condition is Condition.FIT or self._stopping:
+            return False
+        try:
+            if condition is Condition.WORN:
+                self._takeOver()
+                self._return()
+                process.retire()
+                return True
+            if not self._succeeded:
+                self._succeeded = True
+                self._successor = self._start()
+        except ProcessError as error:
+            self._log.error("a worn process goes on: {error}", error=error)
+        return False
+
+    def _takeOver(self) -> None:
+        """Go on with a fresh process. Raises `ProcessError` if there is none."""
+        self._process = self._start() if self._successor is None else self._successor
+        self._successor = None
+        self._succeeded = False
+        self._wear = RecyclePolicy(self._limits)
+
+    def _await(self, process: WorkerProcess) -> None:
+        """Take calls when PROCESS can start them: what waits for a process to come up keeps its time, and its place."""
+        if self._resize is not None:
+            if not process.link.ready:
+                self._resize(None)
+            process.link.whenReady(lambda: self._ready(process))
+
+    def _ready(self, process: WorkerProcess) -> None:
+        if self._resize is not None and process is self._process:
+            self._resize(self.window)
+
+    def _return(self) -> None:
+        """Tell the queue that there is a fresh process."""
+        self._await(self.process)
+        if self._resign is not None:
+            self._resign(returning=True)
+
+    def _giveUp(self, why: str) -> None:
+        self._log.error("a process worker gives up: {why}", why=why)
+        self.crash()
+        if self._resign is not None:
+            self._resign()
+
+    def _start(self, attempts: int = 1) -> WorkerProcess:
+        if self._stopping:
+            raise ProcessError("this worker was stopped")
+        for attempt in count(1):
+            try:
+                process = WorkerProcess(self._context, installedReactor(self._reactor), self, self._useReactor)
+                break
+            except (OSError, EOFError) as error:
+                if attempt == attempts:
+                    raise ProcessError(f"no process could be started: {error!r}") from error
+                time.sleep(START_PAUSE)  # a fork server that was killed is noticed, and replaced, when it is buried
+        self._processes[process] = None
+        process.gone.addCallback(lambda _: self._processes.pop(process))
+        return process
+
+
+def _allOf(deferreds: list[Deferred[None]]) -> Deferred[None]:
+    """Fires when all of DEFERREDS, none of which fails, have fired; they go on as they were."""
+    all_: Deferred[None] = Deferred()
+    left = len(deferreds)
+
+    def one(result: T) -> T:
+        nonlocal left
+        left -= 1
+        if not left:
+            all_.callback(None)
+        return result
+
+    for d in deferreds:
+        d.addCallback(one)
+    if not deferreds:
+        all_.callback(None)
+    return all_

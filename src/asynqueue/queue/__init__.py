@@ -1,0 +1,1 @@
+"""A `TaskQueue`: what carries out the scheduler's commands."""

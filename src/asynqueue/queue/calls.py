@@ -1,0 +1,197 @@
+"""The calls of a queue, from the Deferred that a caller gets to how it fires.
+
+A call is pending until the scheduler settles it; one that returned an iterator is opening then, until it is known
+what its Deferred fires with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
+from weakref import WeakSet
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from asynqueue.core.records import CallSpec, Cancelled, Iterating, Returned, Settlement, Task
+from asynqueue.core.scheduling.statistics import StatsCollector
+from asynqueue.errors import WorkerError
+from asynqueue.interfaces import Consumer, ItemSource
+from asynqueue.iteration.deferator import Deferator
+from asynqueue.iteration.producers import IterationProducer
+from asynqueue.queue.driver import Driver
+from asynqueue.reactor.failures import ERROR, awaitableError, errorOf, failureOf
+
+
+class Pending(Deferred[Any]):  # calls of every type are pending in one queue
+    """The Deferred of a call, with what the queue has to know until it fires.
+
+    One object and not two: a queue may hold a million of them.
+    """
+
+    consumer: Consumer | None = None
+    returnFailure: bool = True
+    attempt: int = 0
+    """Of which it is counted that the call was given out."""
+    run: tuple[int, float] | None = None
+    """The worker that was given it last, and when."""
+
+    def __init__(self, cancel: Callable[[Deferred[Any]], None], task: Task, submitted: float) -> None:
+        super().__init__(cancel)
+        self.task: Task = task
+        self.submitted: float = submitted
+
+    def forget(self) -> None:
+        """It has fired: whoever keeps it keeps no more than a Deferred."""
+        self.task = _FORGOTTEN
+        if self.consumer is not None:
+            self.consumer = None
+
+
+_FORGOTTEN = Task(0, CallSpec(len))
+"""Stands for the task of one that has fired. (To delete that would have Python 3.10 forget what it has seen.)"""
+
+
+def _layOut() -> None:
+    """Have CPython see, before there are many, which attributes a `Pending` comes to have in its life.
+
+    It makes room in the object for those that it has seen; one that has others gets a dict of its own, of 400 bytes.
+    """
+    pending = Pending(lambda _: None, _FORGOTTEN, 0.0)
+    pending.run = 0, 0.0
+    pending.addCallback(lambda result: result).callback(None)
+    pending.forget()
+
+
+_layOut()
+
+
+class Calls:
+    """The pending calls of the queue that ENGINE drives, entered in LEDGER as they end, and told of in LOG.
+
+    With WARN, each failing call is logged as an error; with VERBOSE, what the call was with it; with SPEW, every
+    call and its result is.
+    """
+
+    def __init__(
+        self, engine: Driver, ledger: StatsCollector, log: Logger, warn: bool, verbose: bool, spew: bool
+    ) -> None:
+        self._engine = engine
+        self._scheduler = engine.scheduler
+        self._ledger = ledger
+        self._log = log
+        self._warn = warn
+        self._verbose = verbose
+        self._spew = spew
+        self.pending: dict[int, Pending] = {}  # by task
+        self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
+        self._handedOut: WeakSet[Deferator[Any]] = WeakSet()  # those that a caller has
+
+    @property
+    def idle(self) -> list[Deferator[Any]]:
+        """The iterations that somebody has, and waits for no item of."""
+        return [deferator for deferator in self._handedOut if deferator.idle]
+
+    def cancel(self, pending: Deferred[Any]) -> None:
+        """The Deferred of a call was cancelled. (For that Deferred.)"""
+        assert isinstance(pending, Pending)
+        task = pending.task
+        pending.errback(CancelledError(f"{task.call} was cancelled"))
+        opening = self._opening.get(task.id)
+        if opening is None:
+            self._engine.happened(self._scheduler.cancel(task))
+        else:
+            opening.stop()
+
+    def settle(self, taskID: int, settlement: Settlement) -> None:
+        """The task of number TASKID has ended."""
+        pending = self.pending.pop(taskID, None)
+        if pending is None:
+            return
+        self._enter(pending, settlement)
+        if isinstance(settlement, Returned):
+            self._returned(pending, settlement.value)
+        elif isinstance(settlement, Iterating):
+            self._iterate(pending, settlement.source)
+        elif isinstance(settlement, Cancelled):
+            if not pending.called:  # it was not wanted, so it did not fail: there is nothing to warn of
+                pending.errback(errorOf(settlement, pending.task.call))
+            pending.forget()
+        else:
+            self._fail(pending, errorOf(settlement, pending.task.call))
+
+    def _returned(self, pending: Pending, value: Any) -> None:
+        if isinstance(value, (Deferred, CoroutineType)):
+            self._fail(pending, awaitableError(value, pending.task.call))
+        elif pending.consumer is None:
+            self._succeed(pending, value)
+        else:
+            what = type(value).__name__
+            self._fail(pending, TypeError(f"{pending.task.call} has a consumer, but gave no iterator: {what}"))
+
+    def _enter(self, pending: Pending, settlement: Settlement) -> None:
+        """Enter in the ledger how a call ended."""
+        worker = wait = run = None
+        if pending.run is not None:
+            worker, started = pending.run
+            wait = started - pending.submitted
+            run = self._engine.moment - started
+        self._ledger.ended(pending.task.series, worker, settlement, wait, run)
+
+    def _iterate(self, pending: Pending, source: ItemSource) -> None:
+        """The call has returned an iterator, whose items come from SOURCE."""
+        taskID, run = pending.task.id, pending.run
+
+        def over() -> None:  # it may not refer to `pending`, whose Deferred may have the Deferator
+            if run is not None:
+                self._engine.happened(self._scheduler.iterationEnded(run[0], taskID))
+
+        def known(deferator: Deferator[Any]) -> None:
+            del self._opening[taskID]
+            self._handedOut.add(deferator)
+            self._succeed(pending, deferator)
+
+        def fed(result: Consumer | Failure) -> None:
+            del self._opening[taskID]
+            if isinstance(result, Failure):
+                self._fail(pending, result.value or WorkerError("the iteration failed"))
+            else:
+                self._succeed(pending, result)
+
+        deferator: Deferator[Any] = Deferator(source, onEnded=over, reactor=self._engine.reactor)
+        if pending.consumer is None:
+            self._opening[taskID] = deferator
+            deferator.whenKnown().addCallback(known)
+            return
+        try:
+            producer = self._opening[taskID] = IterationProducer(deferator, pending.consumer)
+        except BaseException as error:  # the consumer refused it, be it by SystemExit
+            deferator.stop()
+            self._fail(pending, error)
+        else:
+            producer.run().addBoth(fed)
+
+    def _succeed(self, pending: Pending, result: Any) -> None:
+        if not pending.called:  # it was not cancelled since
+            if self._spew:
+                self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
+            pending.callback(result)
+        pending.forget()
+
+    def _fail(self, pending: Pending, error: BaseException) -> None:
+        if not pending.called:
+            self._failNow(pending, error)
+        pending.forget()
+
+    def _failNow(self, pending: Pending, error: BaseException) -> None:
+        reason = failureOf(error)
+        if self._warn or not pending.returnFailure:
+            if self._verbose or not pending.returnFailure:
+                self._log.failure("{call} failed", reason, ERROR, call=pending.task.call)
+            else:
+                self._log.failure("a call failed", reason, ERROR)
+        if self._spew:
+            self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
+        pending.callback(reason if pending.returnFailure else None)

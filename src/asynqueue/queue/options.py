@@ -1,0 +1,123 @@
+"""The keywords of queues and of calls, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from math import isfinite
+from typing import Any, TypedDict
+
+from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
+from asynqueue.interfaces import Clock, Consumer
+from asynqueue.reactor.checks import checkCallable
+
+
+class QueueOptions(TypedDict, total=False):
+    """The keywords of every queue."""
+
+    timeout: float | None
+    warn: bool
+    verbose: bool
+    spew: bool
+    returnFailure: bool
+    maxQueued: int | None
+    reactor: Clock | None
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords of every call."""
+
+    niceness: int
+    series: Hashable
+    doNext: bool
+    doLast: bool
+    timeout: float | None
+    retries: int | None
+    returnFailure: bool | None
+
+
+def checkCall(
+    spec: CallSpec[Any],  # calls of every type are checked alike
+    niceness: int,
+    series: Hashable,
+    doNext: bool,
+    doLast: bool,
+    timeout: float | None,
+    retries: int | None,
+    consumer: Consumer | None,
+    raw: bool | None,
+) -> None:
+    """Raise `ValueError` or `TypeError`, which says what is wrong, if a call cannot be as it is asked for."""
+    if not callable(spec.f):
+        checkCallable(spec.f)
+    if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
+        raise ValueError(f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {niceness!r}")
+    if series is not None:
+        checkSeries(series)
+    if doNext or doLast:
+        _checkPlace(doNext, doLast)
+    if timeout is not None:
+        checkTimeout(timeout)
+    if retries is not None and (type(retries) is not int or retries < 0):
+        raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
+    if consumer is not None:
+        checkConsumer(consumer)
+    if raw is not None:
+        checkRaw(raw, consumer)
+
+
+def checkOptions(spec: CallSpec[Any], options: Mapping[str, Any]) -> None:  # which may be anything: that is to be seen
+    """Raise what `checkCall` raises, for what of OPTIONS is an option of a call."""
+    niceness, series, timeout = options.get("niceness", 0), options.get("series"), options.get("timeout")
+    doNext, doLast, retries = options.get("doNext", False), options.get("doLast", False), options.get("retries")
+    checkCall(spec, niceness, series, doNext, doLast, timeout, retries, None, options.get("raw"))
+
+
+def checkSeries(series: object) -> None:
+    """Raise `TypeError` if SERIES can be none."""
+    try:
+        hash(series)
+    except TypeError:
+        raise TypeError(f"series must be hashable, got {series!r}") from None
+
+
+def checkRaw(raw: bool, consumer: Consumer | None) -> None:
+    """Raise `TypeError` if RAW is neither True nor False, `ValueError` if it is true of a call with a CONSUMER."""
+    if type(raw) is not bool:
+        raise TypeError(f"raw must be True, False, or None for the worker's own; got {raw!r}")
+    if raw and consumer is not None:
+        raise ValueError("a raw call has no items to feed a consumer: leave out raw=True, or the consumer")
+
+
+def seriesOf(worker: Iterable[Hashable], series: Iterable[Hashable]) -> frozenset[Hashable]:
+    """The series of every WORKER of its kind, and those in SERIES, as the set for which one is qualified.
+
+    Raises `TypeError` for a SERIES that has no series in it. So it does for a string, whose letters would be.
+    """
+    if isinstance(series, (str, bytes)):
+        raise TypeError(f"a worker's series are several: series=[{series!r}], not series={series!r}")
+    try:
+        return frozenset(worker) | frozenset(series)
+    except TypeError as error:
+        raise TypeError(f"a worker's series must be a collection of what is hashable, got {series!r}") from error
+
+
+def checkConsumer(consumer: Consumer) -> None:
+    """Raise `TypeError` if CONSUMER is none."""
+    if isinstance(consumer, type) or not hasattr(consumer, "registerProducer"):
+        raise TypeError(f"consumer must provide IConsumer, got {consumer!r}")
+
+
+def checkTimeout(timeout: float | None) -> None:
+    """Raise `ValueError` if TIMEOUT is no number of seconds above 0."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not isfinite(timeout) or timeout <= 0:
+        raise ValueError(f"timeout must be a number of seconds above 0, or None; got {timeout!r}")
+
+
+def _checkPlace(doNext: bool, doLast: bool) -> None:
+    for name, value in (("doNext", doNext), ("doLast", doLast)):
+        if type(value) is not bool:
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+    if doNext and doLast:
+        raise ValueError("a call cannot be both doNext and doLast")

@@ -1,0 +1,9 @@
+"""What is called has to be callable."""
+
+from __future__ import annotations
+
+
+def checkCallable(f: object) -> None:
+    """Raise `TypeError` if F cannot be called."""
+    if not callable(f):
+        raise TypeError(f"what is called must be callable, got {f!r}")

@@ -1,0 +1,44 @@
+"""What a program with many Deferreds keeps reaching for: counting them, locking with them, waiting for one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asynqueue.util.callbacks import callAfterDeferred as callAfterDeferred
+    from asynqueue.util.killprocess import killProcess as killProcess
+    from asynqueue.util.lock import DeferredLock as DeferredLock
+    from asynqueue.util.pickling import CallRunner as CallRunner
+    from asynqueue.util.pickling import o2p as o2p
+    from asynqueue.util.pickling import p2o as p2o
+    from asynqueue.util.tracker import DeferredTracker as DeferredTracker
+
+_HOME = {
+    "callAfterDeferred": "asynqueue.util.callbacks",
+    "killProcess": "asynqueue.util.killprocess",
+    "DeferredLock": "asynqueue.util.lock",
+    "CallRunner": "asynqueue.util.pickling",
+    "o2p": "asynqueue.util.pickling",
+    "p2o": "asynqueue.util.pickling",
+    "DeferredTracker": "asynqueue.util.tracker",
+}
+
+__all__ = [
+    "CallRunner",
+    "DeferredLock",
+    "DeferredTracker",
+    "callAfterDeferred",
+    "killProcess",
+    "o2p",
+    "p2o",
+]
+
+
+if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+
+    def __getattr__(name: str) -> Any:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(home), name)
