@@ -7,13 +7,14 @@ each. Either gives up the loop when it has had it for a slice of time, so that o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import SLICE
+from asynqueue.core.flow.iterators import SLICE, closeIterator, takeSlice
 from asynqueue.core.records import describe
 from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink
@@ -26,6 +27,7 @@ class LocalSource:
 
     def __init__(self, iterator: Iterator[Any], reactor: Clock | None = None) -> None:
         self._iterator = iterator
+        self._next = partial(next, iterator)
         self._reactor = installedReactor(reactor)
         self._flow = Outflow()
         self._sink: ItemSink | None = None
@@ -62,29 +64,15 @@ class LocalSource:
         self._scheduled = None
         if self._flow.ended or self._sink is None:
             return
-        items: list[Any] = []
-        error: BaseException | None = None
-        exhausted = False
-        deadline = self._reactor.seconds() + SLICE
         self._producing = True
-        while len(items) < self._flow.credit:
-            try:
-                items.append(next(self._iterator))
-            except StopIteration:
-                exhausted = True
-                break
-            except BaseException as raised:  # SystemExit too: it is the iteration that ends, not the reactor
-                exhausted, error = True, raised
-                break
-            if self._flow.ended or self._reactor.seconds() > deadline:
-                break
+        items, over, error = takeSlice(self._next, self._flow, self._reactor.seconds)
         self._producing = False
         if self._flow.ended:
             self._end(error)
             return
         self._flow.sent(len(items))
         self._sink.arrived(items)
-        if not exhausted:
+        if not over:
             self._schedule()
         elif not self._flow.ended:
             self._end(error)
@@ -94,11 +82,9 @@ class LocalSource:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
-        close = getattr(self._iterator, "close", None)
         try:
-            if close is not None:
-                close()
-        except BaseException as raised:  # as above
+            closeIterator(self._iterator)
+        except BaseException as raised:  # SystemExit too: the iteration ends, and not the reactor
             error = error or raised
         if self._sink is not None:
             self._sink.over(error)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
@@ -28,7 +29,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import SLICE, isIterator
+from asynqueue.core.flow.iterators import closeIterator, isIterator, takeSlice
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, describe
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import ItemSink
@@ -220,6 +221,7 @@ class ThreadItemSource(Job):
     def __init__(self, lane: WorkerThread, iterator: Iterator[Any]) -> None:
         self._lane = lane
         self._iterator = iterator
+        self._next = partial(next, iterator)
         self._flow = Outflow()
         self._sink: ItemSink | None = None
         self._missed: BaseException | None = None  # what it ended with when nobody listened yet
@@ -275,19 +277,10 @@ class ThreadItemSource(Job):
 
     def do(self, lane: WorkerThread) -> None:
         """Produce items for as long as a slice lasts; then other jobs have their turn."""
-        items: list[Any] = []
-        deadline = perf_counter() + SLICE
-        while len(items) < self._flow.credit:
-            try:
-                items.append(next(self._iterator))
-            except StopIteration:
-                self._end(items, None)
-                return
-            except BaseException as error:
-                self._end(items, error)
-                return
-            if perf_counter() > deadline:
-                break
+        items, over, error = takeSlice(self._next, self._flow, perf_counter)
+        if over:
+            self._end(items, error)
+            return
         if items:
             self._flow.sent(len(items))
             lane.tell(lambda: self._arrived(items))
@@ -302,10 +295,8 @@ class ThreadItemSource(Job):
     def _end(self, items: list[Any], error: BaseException | None) -> None:
         self._flow.end()
         self._lane.iterating.pop(self, None)
-        close = getattr(self._iterator, "close", None)
         try:
-            if callable(close):
-                close()
+            closeIterator(self._iterator)
         except BaseException as raised:
             if error is None:
                 error = raised

@@ -253,8 +253,9 @@ class Outflow:
         return self.credit > 0 and not self.ended
 
     def granted(self, items: int) -> None:
-        """ITEMS more may be sent."""
-        self.credit += items
+        """Let ITEMS more be sent, unless the iteration has ended."""
+        if not self.ended:
+            self.credit += items
 
     def sent(self, items: int) -> None:
         """ITEMS were sent."""

@@ -1,11 +1,63 @@
-"""What an iterator is, and how long one may run at a time."""
+"""What an iterator is, and one slice of it: the items that it produces before other work has its turn.
+
+An iterator runs in a thread that has other work as well (the main loop, a worker's thread, a child process). So it
+runs for one *slice* at a time. A slice ends when one of these is true:
+
+- the credit is used up, or the iteration is closed by its own iterator;
+- the slice has lasted `SLICE` seconds, checked after each item;
+- the iterator is exhausted, or raises an error.
+
+The caller passes a function that produces the next item. In a child process that function serializes the item too, so
+that an item which cannot be sent ends the iteration like any other error.
+
+This module is imported by child processes, which import neither attrs nor Twisted.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from asynqueue.core.flow.iteration import Outflow
+
 SLICE = 0.001
-"""Seconds for which an iterator may go on before its items are sent and something else has its turn."""
+"""Seconds for which an iterator may run before its items are sent and other work has its turn."""
+
+
+class Slice(NamedTuple):
+    """The ITEMS of one slice. OVER: the iterator is exhausted or, with an ERROR, has failed after them."""
+
+    items: list[Any]  # the user's iterator yields them
+    over: bool
+    error: BaseException | None
+
+
+def takeSlice(produce: Callable[[], Any], flow: Outflow, clock: Callable[[], float]) -> Slice:
+    """Call PRODUCE for each item of one slice, within the credit of FLOW and by CLOCK, which returns seconds.
+
+    PRODUCE raises StopIteration when its iterator is exhausted. (It returns items of any type: hence Any.)
+    """
+    items: list[Any] = []
+    deadline = clock() + SLICE
+    while len(items) < flow.credit:
+        try:
+            items.append(produce())
+        except StopIteration:
+            return Slice(items, True, None)
+        except BaseException as error:  # SystemExit too: the iteration ends, and not the thread or the process
+            return Slice(items, True, error)
+        if clock() > deadline:
+            break
+    return Slice(items, False, None)
+
+
+def closeIterator(iterator: Iterator[Any]) -> None:
+    """Run the ``finally`` of ITERATOR, if it is a generator. It may raise any error."""
+    close = getattr(iterator, "close", None)
+    if callable(close):
+        close()
 
 
 def isIterator(x: object) -> bool:
-    """True for what has items to come: an object with ``__iter__`` and ``__next__``."""
+    """Return True for an object whose class has ``__iter__`` and ``__next__``."""
     return hasattr(type(x), "__next__") and hasattr(type(x), "__iter__")

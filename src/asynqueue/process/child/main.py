@@ -17,13 +17,13 @@ import socket
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
 from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import SLICE, isIterator
+from asynqueue.core.flow.iterators import closeIterator, isIterator, takeSlice
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import Decoder, encode
 from asynqueue.core.protocol.spinning import SpinPolicy
@@ -40,20 +40,19 @@ _READ_SIZE = 1 << 18
 
 
 class Iteration:
-    """An iterator that a call returned, and what may be sent of it."""
+    """An iterator that a call returned, and how many of its items may be sent."""
 
-    __slots__ = ("flow", "iterator")
+    __slots__ = ("flow", "iterator", "produce")
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
+    def __init__(self, iterator: Iterator[Any], parcels: SharedMemoryChannel | None) -> None:
         self.iterator: Iterator[Any] = iterator
+        self.produce: Callable[[], bytes] = lambda: dumpItem(next(iterator), parcels)
         self.flow: Outflow = Outflow()
 
     def close(self) -> None:
         """Run the iterator's ``finally``, if it has one."""
         self.flow.end()
-        close = getattr(self.iterator, "close", None)
-        if callable(close):
-            close()
+        closeIterator(self.iterator)
 
 
 class ProcessUniverse:
@@ -160,7 +159,7 @@ class ProcessUniverse:
                     f"the call returned a {kind}, which its process does not wait for: one with useReactor=True does"
                 )
             if not call.raw and isIterator(result):
-                self._iterations[call.id] = Iteration(result)
+                self._iterations[call.id] = Iteration(result, self._parcels)
                 outcome: m.ToNear = m.Opened(call.id, seconds)
             else:
                 outcome = m.Returned(call.id, seconds, dumpResult(result, self._parcels))
@@ -182,24 +181,13 @@ class ProcessUniverse:
         return f, args, kw
 
     def _produce(self, number: int, iteration: Iteration) -> None:
-        """Send items for as long as a slice lasts."""
-        items: list[bytes] = []
-        end: m.Exhausted | m.Failed | None = None
-        deadline = perf_counter() + SLICE
-        while end is None and len(items) < iteration.flow.credit:
-            try:
-                items.append(dumpItem(next(iteration.iterator), self._parcels))
-            except StopIteration:
-                end = m.Exhausted(number)
-            except BaseException as error:
-                end = m.Failed(number, dumpError(error))
-            if perf_counter() > deadline:
-                break
+        """Send the items of one slice."""
+        items, over, error = takeSlice(iteration.produce, iteration.flow, perf_counter)
         if items:
             iteration.flow.sent(len(items))
             self._say(m.Items(number, len(items), b"".join(items)))
-        if end is not None:
-            self._end(number, end)
+        if over:
+            self._end(number, m.Exhausted(number) if error is None else m.Failed(number, dumpError(error)))
 
     def _end(self, number: int, end: m.Exhausted | m.Failed | None = None) -> None:
         """Close an iterator and say how it ended."""
