@@ -32,7 +32,7 @@ from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.scheduling.placement import First, Refuse
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.transport.callcodec import CallDecoder
-from asynqueue.transport.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
+from asynqueue.transport.serialization import INLINE, Resident, Undelivered, dumpError
 
 PROTOCOL = "asynqueue_1"
 """The name of our part of a cluster. Another version that speaks otherwise has another, and does not meet it."""
@@ -207,7 +207,7 @@ class WorkerSide(WorkerPlugin):
 
 def _resultOf(value: Any) -> tuple[str, bytes]:
     try:
-        return "Returned", dumpResult(value)
+        return "Returned", INLINE.dumpResult(value)
     except SerializationError as error:
         return "Raised", dumpError(error)
 
@@ -351,7 +351,7 @@ class _Iteration:
         deadline = perf_counter() + SLICE
         while len(items) < credit:
             try:
-                items.append(dumpItem(next(self._iterator)))
+                items.append(INLINE.dumpItem(next(self._iterator)))
             except StopIteration:
                 return items, self._close()
             except BaseException as error:

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.python.reflect import namedAny
 
 from asynqueue.info.text import attribute, isA, qualname
-from asynqueue.transport.serialization import dumps, loads
+from asynqueue.transport.pickler import dumps
+from asynqueue.transport.serialization import loads
 
 __all__ = ["Converter"]
 

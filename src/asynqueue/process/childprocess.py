@@ -85,11 +85,11 @@ class WorkerProcess:
         self._tidied = True  # since something large has crossed
         self._permits = PermitIssuer()
         ends = pair()
-        self._parcels: SharedMemoryChannel | None = (
-            None if ends is None else SharedMemoryChannel(ends[0], self._parcelsUsed)
+        self._channel: SharedMemoryChannel | None = (
+            None if ends is None else SharedMemoryChannel(ends[0], self._memoryUsed)
         )
-        self._farParcels: socket.socket | None = None if ends is None else ends[1]
-        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._parcels)
+        self._childChannel: socket.socket | None = None if ends is None else ends[1]
+        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._channel)
         self.link.closings = closings.CloseWatchdog(self.link, reactor)
         self.link.lookout = Spinner(reactor, self.link.look)
         try:
@@ -102,13 +102,13 @@ class WorkerProcess:
                     near.close()
                     raise
         except BaseException:
-            if self._parcels is not None:
-                self._parcels.close()
+            if self._channel is not None:
+                self._channel.close()
             self._permits.close()  # what has begun finds nobody to speak to, and exits
             raise
         finally:
-            if self._farParcels is not None:
-                self._farParcels.close()
+            if self._childChannel is not None:
+                self._childChannel.close()
         self.pid: int = self._process.pid
         self._sentinel = _Sentinel(_sentinelOf(self._process, context), self._hasExited)
         reactor.addReader(self._sentinel)
@@ -119,13 +119,13 @@ class WorkerProcess:
         inherited: list[int] = []
         if context.get_start_method() == "fork":  # the child has all that is open here: the other links, above all
             inherited = [near.fileno(), self._permits.giving.fileno()]
-            inherited += [] if self._parcels is None else [self._parcels.fileno()]
+            inherited += [] if self._channel is None else [self._channel.fileno()]
             inherited += [descriptor for process in _living for descriptor in process.filenos()]
         elif context.get_start_method() == "forkserver":
             preloadChild()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
             target=reactoruniverse.main if self._useReactor else universe.main,
-            args=(far, self._permits.taking, tuple(inherited), self._farParcels),
+            args=(far, self._permits.taking, tuple(inherited), self._childChannel),
             name=f"asynqueue-process-{next(_numbers)}",
         )
         with _withoutMain(), _signalBlocked(signal.SIGINT, context):
@@ -165,7 +165,7 @@ class WorkerProcess:
         """The descriptors that this side has for it, if they are open."""
         transport: Any = self.link.transport
         numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
-        numbers += [] if self._parcels is None else [self._parcels.fileno()]
+        numbers += [] if self._channel is None else [self._channel.fileno()]
         return [number for number in [*numbers, self._sentinel.fileno()] if number >= 0]
 
     def _interrupt(self) -> None:
@@ -177,15 +177,15 @@ class WorkerProcess:
         self._hungUp = True
         self._owner.lost(self)
         self.link.conclude(f"process {self.pid} died")
-        if self._parcels is not None:
-            self._parcels.close()
+        if self._channel is not None:
+            self._channel.close()
         if self._tidying is not None:
             self._tidying.cancel()
             self._tidying = None
         self._startGrace()
         self._endIfOver()
 
-    def _parcelsUsed(self) -> None:
+    def _memoryUsed(self) -> None:
         """Something large has crossed, for which memory may be kept."""
         self._tidied = False
         if self._tidying is not None:
@@ -196,11 +196,11 @@ class WorkerProcess:
     def _tidy(self) -> None:
         """Give back what is kept, here and over there; again, until nothing is: what is in use is to be read yet."""
         self._tidying = None
-        assert self._parcels is not None  # which were used
-        if self._parcels.tidy() or not self._tidied:
+        assert self._channel is not None  # which were used
+        if self._channel.tidy() or not self._tidied:
             self._tidied = True
             self.link.say(m.Tidy())
-        if self._parcels.any and not self._hungUp:
+        if self._channel.any and not self._hungUp:
             self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 
     def _startGrace(self) -> None:

@@ -1,1 +1,1 @@
-"""How calls and results cross to another process: bytes, shared memory, sockets. Light: see each module."""
+"""Move calls and results between processes: links, serialization, shared memory, sockets."""

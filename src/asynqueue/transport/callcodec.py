@@ -1,14 +1,19 @@
-"""A call as bytes: its callable once, then what it is passed.
+"""Encode calls so that each callable is pickled and looked up once for each link.
 
-A function or class that pickle carries by its name is the same few bytes for every call of it. So those bytes are made
-once, and what they mean is looked up once, as long as the two sides last: the near side remembers the bytes of the
-callable, the far side the callable of the bytes. Neither has to know what the other remembers. Each call's arguments
-are pickled on their own: two calls that are passed the same object have nothing to do with each other over there,
-however many travel together.
+A function or class that pickle carries by name is the same few bytes in every call of it. The encoder therefore
+remembers the bytes of a callable, and the decoder remembers the callable of the bytes. Neither needs to know what the
+other remembers. The arguments of each call are pickled by themselves: two calls never share an object, even when they
+travel in one write.
 
-The bytes of a call are the length of the callable's pickle (2 bytes, little-endian, the highest bit set if there are
-keywords), that pickle, and the pickle of the arguments. With the length 0 there is one pickle, of callable, arguments,
-keywords and whatever else comes along. Worker processes read this module.
+A call is encoded as:
+
+- the length of the callable's pickle: 2 bytes, little-endian, whose highest bit is set if there are keywords;
+- that pickle;
+- the pickle of the arguments.
+
+With the length 0, one pickle follows, of the callable, arguments, keywords and further objects.
+
+Worker processes import this module.
 """
 
 from __future__ import annotations
@@ -21,8 +26,8 @@ from typing import Any
 
 from asynqueue.core.protocol.messages import Payload
 from asynqueue.core.protocol.payload import whole
-from asynqueue.transport.pickler import areLarge
-from asynqueue.transport.serialization import dumpCall, dumps, loads
+from asynqueue.transport.pickler import dumps
+from asynqueue.transport.serialization import INLINE, Codec, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, referenceLength
 
 KNOWN = 1000
@@ -34,32 +39,32 @@ _UNNAMED = _LENGTH.pack(0)
 
 
 class CallEncoder:
-    """The callables that calls were made of, and how such a call begins."""
+    """Encodes calls, and remembers the bytes of their callables. Large arguments go over CHANNEL, if there is one."""
 
-    def __init__(self, parcels: SharedMemoryChannel | None = None) -> None:
-        self._parcels = parcels
-        # By id(); the callable is kept, so the id stays its own.
+    def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
+        self._codec = INLINE if channel is None else Codec(channel.dumps)
+        # By id(). The callable is kept, so that no other object gets its id.
         self._known: dict[int, tuple[object, bytes | None, bytes | None]] = {}
 
     def dump(
         self, f: object, args: tuple[Any, ...], kw: Mapping[str, Any], *more: Any, describe: Callable[[], str]
     ) -> bytes:
-        """The call ``f(*args, **kw)`` as bytes. DESCRIBE tells what it is, for a `SerializationError`."""
+        """Return the call ``f(*args, **kw)``, and MORE objects, as bytes.
+
+        Raises `SerializationError`, which names the call as DESCRIBE returns it.
+        """
         known = self._known.get(id(f))
         if known is None:
-            known = self._meet(f)
-        beginning = known[2] if kw else known[1]
-        if beginning is not None and not more:
+            known = self._remember(f)
+        prefix = known[2] if kw else known[1]
+        if prefix is not None and not more:
             try:
-                parcels = self._parcels
-                if kw:
-                    return beginning + dumps((args, dict(kw)), parcels)
-                return beginning + dumps(args, parcels, parcels is not None and areLarge(args))
-            except BaseException:  # pickle and the objects it asks raise many things: dumpCall says which object it was
+                return prefix + self._codec.dumps([args, dict(kw)] if kw else args)
+            except BaseException:  # Pickling may raise anything. `dumpCall` finds out which object was refused.
                 pass
-        return _UNNAMED + dumpCall(f, args, kw, *more, describe=describe, parcels=self._parcels)
+        return _UNNAMED + self._codec.dumpCall((f, args, dict(kw), *more), f, args, kw, describe)
 
-    def _meet(self, f: object) -> tuple[object, bytes | None, bytes | None]:
+    def _remember(self, f: object) -> tuple[object, bytes | None, bytes | None]:
         name = _pickledName(f)
         if name is None:
             return f, None, None
@@ -71,18 +76,18 @@ class CallEncoder:
 
 
 class CallDecoder:
-    """The callables that calls were made of, by the bytes that stand for them."""
+    """Decodes calls, and remembers the callables of their bytes. Large arguments come over CHANNEL, if there is one."""
 
-    def __init__(self, parcels: SharedMemoryChannel | None = None) -> None:
-        self._parcels = parcels
+    def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
+        self._channel = channel
         self._known: dict[bytes, Any] = {}
 
     def load(self, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
-        """The callable, arguments and keywords of a call, and what else came along. Raises `SerializationError`."""
+        """Return callable, arguments, keywords and further objects of a call. Raises `SerializationError`."""
         payload = whole(payload)
         (length,) = _LENGTH.unpack_from(payload)
         if not length:
-            f, args, kw, *more = loads(memoryview(payload)[2:], "the call", self._parcels)
+            f, args, kw, *more = loads(memoryview(payload)[2:], "the call", self._channel)
             return f, args, kw, more
         end = 2 + (length & ~_KEYWORDS)
         name = bytes(payload[2:end])
@@ -91,22 +96,22 @@ class CallDecoder:
             if len(self._known) >= KNOWN:
                 self._known.clear()
             known = self._known[name] = loads(name, "the callable")
-        passed = loads(memoryview(payload)[end:], "the call", self._parcels)
+        passed = loads(memoryview(payload)[end:], "the call", self._channel)
         if length & _KEYWORDS:
             return known, *passed, []
         return known, passed, {}, []
 
     def drop(self, payload: Payload) -> None:
-        """The call is not made."""
+        """Discard a call that is not run, and the shared memory that its arguments are in."""
         payload = whole(payload)
         (length,) = _LENGTH.unpack_from(payload)
         passed = memoryview(payload)[2 + (length & ~_KEYWORDS) :]
-        if self._parcels is not None and referenceLength(passed):
-            self._parcels.drop(passed)
+        if self._channel is not None and referenceLength(passed):
+            self._channel.drop(passed)
 
 
 def _pickledName(f: object) -> bytes | None:
-    """The bytes that stand for F wherever it can be imported; None if it goes by value, or with an object."""
+    """Return the pickle of F, by which any process can import it; None if F goes by value, or with an object."""
     if isinstance(f, BuiltinFunctionType):
         if not isinstance(f.__self__, ModuleType | None):
             return None

@@ -75,7 +75,7 @@ class LinkSource:
 
     def arrived(self, number: int, payload: m.Payload) -> None:
         """Items have come."""
-        items, error = loadItems(number, payload, self._link.parcels)
+        items, error = loadItems(number, payload, self._link.channel)
         if self._sink is not None:
             self._sink.arrived(items)
             if error is not None:
@@ -107,7 +107,7 @@ class Link(Protocol):
 
     ONLOST is called when there is nobody to speak to any more; ONINTERRUPT when the call that runs over there
     has to end, for which the far side has to end; REPORT with the outcomes of what was given under tickets.
-    What is large goes by PARCELS, if there are any.
+    Large values go over CHANNEL, if there is one.
     """
 
     _log = Logger(namespace="asynqueue")
@@ -118,17 +118,17 @@ class Link(Protocol):
         onLost: Callable[[], None],
         onInterrupt: Callable[[], None],
         report: Report | None = None,
-        parcels: SharedMemoryChannel | None = None,
+        channel: SharedMemoryChannel | None = None,
     ) -> None:
         self._permits = permits
         self._report = report
-        self.parcels: SharedMemoryChannel | None = parcels
+        self.channel: SharedMemoryChannel | None = channel
         self._onLost = onLost
         self._onInterrupt = onInterrupt
         self._decoder = Decoder()
         self._pending: dict[int, _Pending] = {}
         self._sources: dict[int, LinkSource] = {}
-        self._residents = Residents(parcels)
+        self._residents = Residents(channel)
         self._lastNumber = 0
         self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
         self._said: list[bytes] = []
@@ -344,8 +344,8 @@ class Link(Protocol):
         if isinstance(message, m.Items):
             if message.id in self._sources:
                 self._sources[message.id].arrived(message.number, message.payload)
-            elif self.parcels is not None:
-                loadItems(message.number, message.payload, self.parcels)  # or what is large would not be let go of
+            elif self.channel is not None:
+                loadItems(message.number, message.payload, self.channel)  # or what is large would not be let go of
         elif isinstance(message, m.Raised):
             self.answer(message.id, Raised(loadError(message.payload), message.seconds))
         elif isinstance(message, m.Opened):
@@ -376,7 +376,7 @@ class Link(Protocol):
     def _returned(self, message: m.Returned) -> None:
         self._lastWasQuick = message.seconds < LOOKOUT
         try:
-            value = loads(message.payload, "the result", self.parcels)
+            value = loads(message.payload, "the result", self.channel)
         except SerializationError as error:
             self.answer(message.id, Raised(error, message.seconds))
         else:

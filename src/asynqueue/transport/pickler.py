@@ -1,61 +1,128 @@
-"""Pickling large objects without copying their buffers."""
+"""Pickle objects, by reference or by value, with as few copies of large buffers as possible.
+
+Three rules stand here once:
+
+- pickle is tried first, because it is fast;
+- cloudpickle carries by value what pickle refuses, and everything that belongs to ``__main__``: another process has
+  another module of that name;
+- a value of `LARGE` bytes or more is large.
+
+Worker processes import this module: it imports neither attrs nor Twisted, and cloudpickle only when needed.
+"""
 
 from __future__ import annotations
 
 import copyreg
+import io
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
+from asynqueue.core.protocol.payload import ChunkedPayload
+
+PROTOCOL = 5
+
 LARGE = 1 << 16
-"""Bytes from which on a value goes as a parcel: below, what a parcel costs beside copying is more than it saves. Of 64
-KiB there and back a pipe takes 105 µs, and of 96 some 300, for which fresh memory has to be found; parcels take 85."""
+"""Bytes from which on a value goes through shared memory.
+
+Below, the cost of a reference is more than what it saves. A round trip of 64 KiB takes 105 µs through a pipe, and one
+of 96 KiB takes 300 µs, because the kernel has to find fresh memory. Shared memory takes 85 µs for either."""
 
 _FRAME = 1 << 16
-"""Bytes from which on pickle writes a value on its own, and ends a frame of smaller ones."""
+"""Bytes from which on pickle writes a value by itself, outside the frames that collect smaller values."""
 
 _FRAME_MOST = 2 * _FRAME + 64
-"""Bytes that such a frame has at most: it is not ended yet when the last value is added."""
-_PROTOCOL = 5
+"""The most bytes in a frame: pickle ends a frame only after the value that fills it."""
+
+_SMALL = (bool, float, int, type(None))
+_SIZED = (bytes, bytearray, str)
+_INSPECTED = 16
+"""How many members of a tuple `isLarge` looks at: a longer tuple must not be scanned for each call."""
 
 
 class PickleWriter:
-    """What pickle writes, as it comes: large bytes, and what has a buffer, are the objects that they were."""
+    """A file for pickle to write to. It keeps large bytes and buffers as the objects that they are, without a copy."""
 
     def __init__(self) -> None:
         self.parts: list[Any] = []  # bytes and views of them
         self.write: Callable[[Any], None] = self.parts.append
 
     def mentionsMain(self) -> bool:
-        """Whether something of ``__main__`` is in it, which has to go by value. What is large has no name in it."""
+        """Return whether a name of ``__main__`` was written. Large values contain no names and are skipped."""
         return any(b"__main__" in bytes(part) for part in self.parts if _mayBeFrame(part))
 
 
 def _mayBeFrame(part: bytes | memoryview) -> bool:
-    """False if PART, of what pickle writes, is surely a large value and nothing else."""
+    """Return False if PART is certainly one large value, and not a frame of small ones."""
     return len(part) < _FRAME or (len(part) < _FRAME_MOST and bytes(part[:1]) in (b"\x80", b"\x95"))
 
 
-def plainPickler(file: Any, take: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:
-    """A pickler into FILE that leaves out the buffers that TAKE does not want in it.
+def plainPickler(file: Any, isInline: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:
+    """Return a pickler that writes to FILE, without the buffers for which ISINLINE returns False.
 
-    Methods go as Python has them. Twisted has a way of its own with them, from when `twisted.persisted.styles` is
-    imported, as it is under ``twist``: a process that is passed one would have to import Twisted.
+    It pickles methods as Python does. `twisted.persisted.styles`, which ``twist`` imports, registers another way, and
+    a process that receives such a method would have to import Twisted.
     """
-    pickler = pickle.Pickler(file, _PROTOCOL, buffer_callback=take)
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=isInline)
     if MethodType in copyreg.dispatch_table:
         others = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if cls is not MethodType}
         pickler.dispatch_table = others
     return pickler
 
 
-def areLarge(values: Sequence[Any]) -> bool:
-    """Whether one of VALUES is so many bytes that there is no doubt."""
-    for value in values:  # noqa: SIM110  # `any` would make a generator for each call
-        if type(value) in _PLAIN and len(value) >= LARGE:
-            return True
-    return False
+def isLarge(obj: Any) -> bool:
+    """Return whether OBJ, or one of the first members of a tuple, is large without doubt: long bytes or text."""
+    kind = type(obj)
+    if kind is tuple:
+        for value in obj if len(obj) <= _INSPECTED else obj[:_INSPECTED]:
+            if type(value) in _SIZED and len(value) >= LARGE:
+                return True
+        return False
+    return kind in _SIZED and len(obj) >= LARGE
 
 
-_PLAIN = (bytes, bytearray, str)
+def dumps(obj: Any) -> bytes:
+    """Return OBJ as bytes. Raises whatever the picklers raise."""
+    return dumpsPlainly(obj) or dumpsByValue(obj)
+
+
+def dumpsPlainly(obj: Any, isInline: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes | None:
+    """Return OBJ as bytes, without the buffers for which ISINLINE returns False; None if it has to go by value."""
+    try:
+        if MethodType in copyreg.dispatch_table:
+            file = io.BytesIO()
+            plainPickler(file, isInline).dump(obj)
+            payload = file.getvalue()
+        else:
+            payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isInline)
+    except BaseException:  # Pickling runs code of the objects, which may raise anything, SystemExit too.
+        return None
+    return None if b"__main__" in payload else payload
+
+
+def dumpsByValue(obj: Any) -> bytes:
+    """Return OBJ as bytes, by cloudpickle. Raises whatever it raises."""
+    import cloudpickle
+
+    payload: bytes = cloudpickle.dumps(obj, PROTOCOL)
+    return payload
+
+
+def dumpsInPieces(obj: Any) -> bytes | ChunkedPayload:
+    """Return OBJ as bytes, or in pieces when it is large. Raises whatever the picklers raise.
+
+    The pieces refer to large `bytes` of OBJ; buffers that can change are copied.
+    """
+    if type(obj) in _SMALL:
+        return pickle.dumps(obj, PROTOCOL)
+    writer = PickleWriter()
+    try:
+        pickle.Pickler(writer, PROTOCOL).dump(obj)
+        writer.parts = [bytes(part) for part in writer.parts]  # This does not copy what is bytes already.
+        byValue = writer.mentionsMain()
+    except BaseException:  # as in `dumpsPlainly`
+        byValue = True
+    if byValue:
+        return dumpsByValue(obj)
+    return ChunkedPayload(writer.parts) if sum(map(len, writer.parts)) >= LARGE else b"".join(writer.parts)

@@ -1,7 +1,7 @@
-"""The objects that live on the far side, as the near side knows them.
+"""The objects that live in a worker process, as the parent process knows them.
 
-An object whose bound method was the subject of an update lives on over there, under the number of that update. Later
-calls of its methods, or of itself, travel without it: a `asynqueue.transport.serialization.Resident` stands in its
+When a bound method is the subject of an update, its object stays in the worker, under the number of that update. Later
+calls of the object or its methods travel without it: an `asynqueue.transport.serialization.Resident` stands in its
 place.
 """
 
@@ -16,16 +16,16 @@ from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
 
 class Residents:
-    """The residents of one far side, to which what is large goes by PARCELS."""
+    """The residents of one worker, and the encoder of its calls. Large arguments go over CHANNEL, if there is one."""
 
-    def __init__(self, parcels: SharedMemoryChannel | None = None) -> None:
-        self._callees = CallEncoder(parcels)
-        self._known: dict[int, tuple[int, object]] = {}  # by id(); the object is kept, so the id stays its own
+    def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
+        self._encoder = CallEncoder(channel)
+        self._known: dict[int, tuple[int, object]] = {}  # By id(). The object is kept, so that no other gets its id.
 
     def payload(self, task: Task, number: int) -> tuple[bytes, object]:
-        """The call of TASK as bytes, and the object that becomes resident under NUMBER when it has run, if any.
+        """Return the call of TASK as bytes, and the object that becomes resident under NUMBER by it, if any.
 
-        Raises `asynqueue.errors.SerializationError` for what cannot be pickled.
+        Raises `asynqueue.errors.SerializationError`.
         """
         call = task.call
         f: object = call.f
@@ -36,18 +36,18 @@ class Residents:
                 f = Resident(known[0], _nameIn(f))
             elif owner is not None:
                 f = Resident(number, _nameIn(f))
-                return self._callees.dump(f, call.args, call.kw, owner, describe=call.__str__), owner
-        return self._callees.dump(f, call.args, call.kw, describe=call.__str__), owner
+                return self._encoder.dump(f, call.args, call.kw, owner, describe=call.__str__), owner
+        return self._encoder.dump(f, call.args, call.kw, describe=call.__str__), owner
 
     def ended(self, owner: object, number: int, outcome: RunOutcome) -> None:
-        """The update that sent OWNER, to live under NUMBER, ended with OUTCOME."""
+        """Register OWNER as resident under NUMBER, unless the update that sent it did not arrive."""
         arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, Undelivered)
         if arrived or isinstance(outcome, Returned):
             self._known.setdefault(id(owner), (number, owner))
 
 
 def _ownerOf(f: object) -> object:
-    """The object that becomes resident by an update that calls F, if any."""
+    """Return the object that becomes resident by an update that calls F, or None."""
     if isinstance(f, MethodType):
         owner: object = f.__self__
         return None if isinstance(owner, type) or getattr(owner, f.__name__, None) != f else owner

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from twisted.python.failure import Failure
 
 from asynqueue.errors import SerializationError
-from asynqueue.transport.serialization import dumps, loads
+from asynqueue.transport.pickler import dumps
+from asynqueue.transport.serialization import loads
 from asynqueue.util.callbacks import callAfterDeferred
 from asynqueue.util.killprocess import killProcess
 from asynqueue.util.lock import DeferredLock

@@ -22,7 +22,7 @@ from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Ta
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.transport.link import Link
-from asynqueue.transport.serialization import dumpCallInPieces
+from asynqueue.transport.serialization import PIECES
 from asynqueue.wire.endpoints import trustFailure
 from asynqueue.wire.heartbeat import Heartbeat
 from asynqueue.wire.universe import nameOf, pack
@@ -194,7 +194,7 @@ class ClientConnection(Link):
         """The call of TASK as bytes: the name of a method, and what it is passed."""
         call = task.call
         name = nameOf(call.f, self._universe)
-        arguments = dumpCallInPieces(call.args, call.kw, describe=call.__str__)
+        arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
         payload = pack(name, self._thread, arguments)
         if not self._allowance.fits(len(payload)):
             most = 0 if self._terms is None else self._terms.messages

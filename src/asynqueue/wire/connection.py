@@ -30,7 +30,7 @@ from asynqueue.errors import ImplementationError, SerializationError, WorkerErro
 from asynqueue.interfaces import ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext
 from asynqueue.threads.worker import ThreadWorker
-from asynqueue.transport.serialization import dumpError, dumpItemInPieces, dumpResultInPieces, loads
+from asynqueue.transport.serialization import PIECES, dumpError, loads
 from asynqueue.wire.endpoints import trustFailure
 from asynqueue.wire.heartbeat import Heartbeat
 from asynqueue.wire.universe import WireWorkerUniverse, unpack
@@ -400,7 +400,7 @@ class ServerConnection(Protocol):
             outcome = Raised(WorkerError(why), outcome.seconds)
         if isinstance(outcome, Returned):
             try:
-                answer: m.ToNear = m.Returned(number, outcome.seconds, dumpResultInPieces(outcome.value))
+                answer: m.ToNear = m.Returned(number, outcome.seconds, PIECES.dumpResult(outcome.value))
             except SerializationError as error:
                 answer = m.Raised(number, outcome.seconds, dumpError(error))
         elif isinstance(outcome, Iterating):
@@ -466,7 +466,7 @@ class _Iteration:
         refusal: SerializationError | None = None
         for item in items:
             try:
-                dumped.append(dumpItemInPieces(item))
+                dumped.append(PIECES.dumpItem(item))
             except SerializationError as error:
                 refusal = error
                 break

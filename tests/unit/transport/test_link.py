@@ -28,7 +28,8 @@ from asynqueue.transport import link
 from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitHolder, PermitIssuer
-from asynqueue.transport.serialization import Resident, Undelivered, dumpError, dumpItem, dumps
+from asynqueue.transport.pickler import dumps
+from asynqueue.transport.serialization import INLINE, Resident, Undelivered, dumpError
 from tests.support.deferreds import logged, resultOf
 
 
@@ -419,7 +420,7 @@ class TestIterations:
         source, sink = opened(far)
         source.grant(3)
         assert far.hear() == [m.Grant(1, 3)]
-        far.say(m.Items(1, 2, dumpItem("a") + dumpItem("b")), m.Exhausted(1))
+        far.say(m.Items(1, 2, INLINE.dumpItem("a") + INLINE.dumpItem("b")), m.Exhausted(1))
         assert (sink.items, sink.ended) == (["a", "b"], [None])
 
     def test_an_error_comes_with_its_traceback(self, far: FarSide) -> None:
@@ -514,7 +515,7 @@ class TestNonsense:
         source, sink = opened(far)
         source.grant(1)
         with logged() as events:
-            far.say(m.Opened(1, 0.0), m.Items(1, 1, dumpItem("lie")), m.Exhausted(1))
+            far.say(m.Opened(1, 0.0), m.Items(1, 1, INLINE.dumpItem("lie")), m.Exhausted(1))
         assert "call 1, which has one already" in str(events[0]["error"])
         assert far.transport.disconnecting
         far.goAway()
@@ -541,7 +542,7 @@ class TestNonsense:
         assert isinstance(outcome, Iterating)
         deferator: Deferator[int] = Deferator(outcome.source)
         with logged():
-            far.say(m.Items(1, 3, dumpItem(1) * 3))
+            far.say(m.Items(1, 3, INLINE.dumpItem(1) * 3))
         assert far.transport.disconnecting
         far.goAway()
         deferator.stop()

@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynqueue.errors import SerializationError
+from asynqueue.transport.pickler import dumps
 from asynqueue.transport.serialization import (
+    INLINE,
     RemoteTraceback,
     Resident,
-    dumpCall,
     dumpError,
-    dumpItem,
-    dumpResult,
-    dumps,
     loadError,
     loadItems,
     loads,
@@ -106,12 +104,14 @@ class TestObjects:
 
     def test_a_result_that_cannot_be_carried_is_named_by_its_type(self) -> None:
         with pytest.raises(SerializationError, match=r"the result, of type Rude, .* ZeroDivisionError: not me"):
-            dumpResult(Rude())
+            INLINE.dumpResult(Rude())
 
 
 class TestCalls:
     def test_one_comes_out_with_its_parts(self) -> None:
-        payload = dumpCall(Resident(3, "x"), (1, "a"), {"b": 2}, describe=lambda: "")
+        payload = INLINE.dumpCall(
+            (Resident(3, "x"), (1, "a"), {"b": 2}), Resident(3, "x"), (1, "a"), {"b": 2}, lambda: ""
+        )
         assert loads(payload, "it") == (Resident(3, "x"), (1, "a"), {"b": 2})
 
     @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ class TestCalls:
         self, f: object, args: tuple[Any, ...], kw: dict[str, Any], culprit: str
     ) -> None:
         with pytest.raises(SerializationError) as raised:
-            dumpCall(f, args, kw, describe=lambda: "the call so and so")
+            INLINE.dumpCall((f, args, kw), f, args, kw, lambda: "the call so and so")
         cause = raised.value.__cause__
         message = f"{culprit} of the call so and so cannot be pickled: {type(cause).__name__}: not me"
         assert str(raised.value) == message
@@ -137,11 +137,11 @@ class TestCalls:
     @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
     def test_a_result_that_cannot_be_carried_is_named_by_its_type(self, error: type[BaseException]) -> None:
         with pytest.raises(SerializationError, match=f"^the result, of type Rude, .*: {error.__name__}: not me$"):
-            dumpResult(Rude(error))
+            INLINE.dumpResult(Rude(error))
 
     def test_an_object_that_goes_with_it_and_cannot_be_carried_fails_it(self) -> None:
         with pytest.raises(SerializationError, match=r"^so and so cannot be pickled: ZeroDivisionError"):
-            dumpCall(len, (1,), {}, Rude(), describe=lambda: "so and so")
+            INLINE.dumpCall((len, (1,), {}, Rude()), len, (1,), {}, lambda: "so and so")
 
 
 class TestErrors:
@@ -232,33 +232,33 @@ class TestErrors:
 class TestItems:
     @given(st.lists(plain, max_size=10))
     def test_what_goes_in_comes_out(self, items: list[Any]) -> None:
-        assert loadItems(len(items), b"".join(map(dumpItem, items))) == (items, None)
+        assert loadItems(len(items), b"".join(map(INLINE.dumpItem, items))) == (items, None)
 
     def test_what_one_refers_to_twice_is_nothing_to_the_next(self) -> None:
         twice = "twice"
         items = [[], (twice, twice), [twice], {twice: twice}]
-        assert loadItems(4, b"".join(map(dumpItem, items))) == (items, None)
+        assert loadItems(4, b"".join(map(INLINE.dumpItem, items))) == (items, None)
 
     @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
     def test_one_that_cannot_be_carried_is_named_by_its_type(self, error: type[BaseException]) -> None:
         with pytest.raises(SerializationError) as raised:
-            dumpItem(Rude(error))
+            INLINE.dumpItem(Rude(error))
         assert str(raised.value) == f"an item, of type Rude, cannot be pickled: {error.__name__}: not me"
 
     @given(st.lists(plain, max_size=10), st.lists(plain, max_size=10))
     def test_those_before_one_that_does_not_come_out_do(self, before: list[Any], after: list[Any]) -> None:
         items = [*before, Unlucky(), *after]
-        came, error = loadItems(len(items), b"".join(map(dumpItem, items)))
+        came, error = loadItems(len(items), b"".join(map(INLINE.dumpItem, items)))
         assert came == before
         assert "an item cannot be unpickled: ValueError: invalid literal" in str(error)
 
     def test_fewer_than_were_announced_is_an_error(self) -> None:
-        items, error = loadItems(3, dumpItem(1) + dumpItem(2))
+        items, error = loadItems(3, INLINE.dumpItem(1) + INLINE.dumpItem(2))
         assert items == [1, 2]
         assert isinstance(error, SerializationError)
 
     def test_one_stands_for_what_it_was_when_it_was_given(self) -> None:
         reused = [1]
-        first = dumpItem(reused)
+        first = INLINE.dumpItem(reused)
         reused[0] = 2
-        assert loadItems(2, first + dumpItem(reused)) == ([[1], [2]], None)
+        assert loadItems(2, first + INLINE.dumpItem(reused)) == ([[1], [2]], None)

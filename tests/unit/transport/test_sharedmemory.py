@@ -26,15 +26,23 @@ from asynqueue.core.protocol.framing import encode
 from asynqueue.core.records import CallSpec, Task
 from asynqueue.errors import SerializationError
 from asynqueue.process import ProcessWorker
-from asynqueue.transport import sharedmemory as parcels
+from asynqueue.transport import sharedmemory
 from asynqueue.transport.callcodec import CallDecoder, CallEncoder
 from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitIssuer
 from asynqueue.transport.pickler import LARGE, PickleWriter, plainPickler
-from asynqueue.transport.serialization import dumpItem, dumpResult, loadItems, loads
+from asynqueue.transport.serialization import Codec, loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, pair, referenceLength
 from tests.support import calls as kit
 from tests.support.calls import echo, failureOf, inLoop, until
+
+
+def dumpResult(result: object, channel: SharedMemoryChannel) -> bytes:
+    return Codec(channel.dumps).dumpResult(result)
+
+
+def dumpItem(item: object, channel: SharedMemoryChannel) -> bytes:
+    return Codec(channel.dumps).dumpItem(item)
 
 
 @pytest.fixture
@@ -76,7 +84,7 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
-def test_what_is_large_goes_as_a_parcel_and_comes_out_as_it_was(
+def test_large_values_go_through_shared_memory_unchanged(
     value: Any, ends: tuple[SharedMemoryChannel, SharedMemoryChannel]
 ) -> None:
     near, far = ends
@@ -100,7 +108,7 @@ class Counted:
         return Counted, ()
 
 
-def test_many_small_things_go_as_a_parcel_and_are_pickled_once(
+def test_many_small_values_go_through_shared_memory_pickled_once(
     ends: tuple[SharedMemoryChannel, SharedMemoryChannel],
 ) -> None:
     counted = Counted()
@@ -117,7 +125,7 @@ def test_what_is_small_goes_as_it_is(ends: tuple[SharedMemoryChannel, SharedMemo
     assert loads(payload, "it", ends[1]) == bytes(LARGE // 2)
 
 
-def test_an_array_that_came_as_a_parcel_may_be_written_to(
+def test_an_array_from_shared_memory_is_writable(
     ends: tuple[SharedMemoryChannel, SharedMemoryChannel],
 ) -> None:
     array = loads(dumpResult(np.zeros(LARGE), ends[0]), "it", ends[1])
@@ -220,7 +228,7 @@ def test_memory_that_is_given_back_is_free_before_the_other_side_hears_of_it(
         assert os.fstat(memory.fileno()).st_blocks == 0
 
 
-def test_without_anybody_to_take_it_the_parcel_goes_through_the_stream() -> None:
+def test_without_a_receiver_large_values_go_through_the_pipe() -> None:
     sockets = pair()
     assert sockets is not None
     sockets[1].close()
@@ -349,7 +357,7 @@ def test_no_more_are_kept_than_a_quarter_of_the_descriptors_that_there_may_be(
         payloads = [dumpResult(bytes([number]) * (LARGE + n), near) for n in range(3)]
         assert near.kept + far.kept <= most
         assert [loads(payload, "it", far) for payload in payloads] == [bytes([number]) * (LARGE + n) for n in range(3)]
-        near.hear()
+        near.receiveNotices()
         assert near.kept + far.kept <= most
         assert descriptors() - before <= most
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
@@ -365,7 +373,7 @@ def test_what_comes_without_its_memory_says_so_and_is_not_kept(
     before = descriptors()
     payloads = [dumpResult(bytes(LARGE), near) for _ in range(3)]
     with monkeypatch.context() as patch, shortage(left=0):
-        patch.setattr(parcels, "_reserve", nullcontext())
+        patch.setattr(sharedmemory, "_reserve", nullcontext())
         for payload in payloads[:2]:
             with pytest.raises(
                 SerializationError, match=r"OSError: \[Errno 24\] Too many open files, for what is large"
@@ -380,7 +388,7 @@ def test_items_that_nobody_takes_any_more_leave_nothing_in_use(
     ends: tuple[SharedMemoryChannel, SharedMemoryChannel],
 ) -> None:
     near, far = ends
-    link = Link(PermitIssuer(), lambda: None, lambda: None, parcels=near)
+    link = Link(PermitIssuer(), lambda: None, lambda: None, channel=near)
     for _ in range(3 * MOST):
         link.dataReceived(encode(m.Items(1, 1, dumpItem(bytes(LARGE), far))))
     assert len([name for name in map(linked, descriptorsOf()) if "asynqueue" in name]) == 2
@@ -388,7 +396,7 @@ def test_items_that_nobody_takes_any_more_leave_nothing_in_use(
 
 
 @inLoop
-async def test_a_process_that_dies_with_parcels_on_the_way_leaves_none() -> None:
+async def test_a_process_that_dies_leaves_no_shared_memory() -> None:
     async with ProcessQueue(1) as queue:
         await queue.call(total, bytes(LARGE))
         poison = queue.call(kit.die, retries=0)

@@ -23,7 +23,7 @@ from asynqueue import WireQueue, deferToDelay
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import encode
 from asynqueue.core.protocol.handshake import NONCE, ClientHandshake, Proved, Say
-from asynqueue.transport.serialization import dumps
+from asynqueue.transport.pickler import dumps
 from asynqueue.wire import Limits, ServerManager
 from asynqueue.wire.universe import pack
 from tests.support.calls import inLoop, until

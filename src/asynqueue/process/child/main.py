@@ -33,7 +33,7 @@ from asynqueue.reactor.spinner import yieldProcessor
 from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.lifeline import dieWithPipe
 from asynqueue.transport.permits import PermitHolder
-from asynqueue.transport.serialization import Resident, Undelivered, dumpError, dumpItem, dumpResult
+from asynqueue.transport.serialization import INLINE, Codec, Resident, Undelivered, dumpError
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
 _READ_SIZE = 1 << 18
@@ -44,9 +44,9 @@ class Iteration:
 
     __slots__ = ("flow", "iterator", "produce")
 
-    def __init__(self, iterator: Iterator[Any], parcels: SharedMemoryChannel | None) -> None:
+    def __init__(self, iterator: Iterator[Any], codec: Codec[bytes]) -> None:
         self.iterator: Iterator[Any] = iterator
-        self.produce: Callable[[], bytes] = lambda: dumpItem(next(iterator), parcels)
+        self.produce: Callable[[], bytes] = lambda: codec.dumpItem(next(iterator))
         self.flow: Outflow = Outflow()
 
     def close(self) -> None:
@@ -56,17 +56,18 @@ class Iteration:
 
 
 class ProcessUniverse:
-    """Runs the calls that come over STREAM, for which there are PERMITS. What is large comes over PARCELS, if any."""
+    """Runs the calls that come over STREAM, for which there are PERMITS. What is large comes over CHANNEL, if any."""
 
-    def __init__(self, stream: socket.socket, permits: socket.socket, parcels: socket.socket | None = None) -> None:
+    def __init__(self, stream: socket.socket, permits: socket.socket, channel: socket.socket | None = None) -> None:
         self._stream = stream
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
         self._room = memoryview(bytearray(_READ_SIZE))  # else each read would have the system find so much anew
         self._calls: deque[m.Call] = deque()
         self._iterations: dict[int, Iteration] = {}
-        self._parcels = None if parcels is None else SharedMemoryChannel(parcels)
-        self._callees = CallDecoder(self._parcels)
+        self._channel = None if channel is None else SharedMemoryChannel(channel)
+        self._codec = INLINE if self._channel is None else Codec(self._channel.dumps)
+        self._callDecoder = CallDecoder(self._channel)
         self._residents: dict[int, Any] = {}
         self._leaving = False
         self._watch = SpinPolicy()
@@ -121,8 +122,8 @@ class ProcessUniverse:
                     self._end(message.id)
             elif isinstance(message, m.Goodbye):
                 self._leaving = True
-            elif isinstance(message, m.Tidy) and self._parcels is not None:
-                self._parcels.tidy()
+            elif isinstance(message, m.Tidy) and self._channel is not None:
+                self._channel.tidy()
         return size > 0
 
     def _receive(self) -> int:
@@ -138,7 +139,7 @@ class ProcessUniverse:
 
     def _run(self, call: m.Call) -> None:
         if not self._permits.may(call.id):
-            self._callees.drop(call.payload)
+            self._callDecoder.drop(call.payload)
             return
         started = perf_counter()
         try:
@@ -159,17 +160,17 @@ class ProcessUniverse:
                     f"the call returned a {kind}, which its process does not wait for: one with useReactor=True does"
                 )
             if not call.raw and isIterator(result):
-                self._iterations[call.id] = Iteration(result, self._parcels)
+                self._iterations[call.id] = Iteration(result, self._codec)
                 outcome: m.ToNear = m.Opened(call.id, seconds)
             else:
-                outcome = m.Returned(call.id, seconds, dumpResult(result, self._parcels))
+                outcome = m.Returned(call.id, seconds, self._codec.dumpResult(result))
         except BaseException as error:
             outcome = m.Raised(call.id, seconds, dumpError(error))
         self._say(outcome)
 
     def _called(self, call: m.Call) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         try:
-            f, args, kw, objects = self._callees.load(call.payload)
+            f, args, kw, objects = self._callDecoder.load(call.payload)
         except SerializationError as error:
             raise Undelivered(*error.args) from error.__cause__
         if isinstance(f, Resident):
@@ -211,7 +212,7 @@ def main(
     stream: socket.socket,
     permits: socket.socket,
     inherited: tuple[int, ...] = (),
-    parcels: socket.socket | None = None,
+    channel: socket.socket | None = None,
     universe: type[ProcessUniverse] = ProcessUniverse,
 ) -> None:
     """Serve in this process, which was started for it, by a UNIVERSE. INHERITED are descriptors that are none of
@@ -228,7 +229,7 @@ def main(
     installLineWriters()
     with stream:  # it ends here, though what a call left running may keep the process from exiting
         try:
-            universe(stream, permits, parcels).serve()
+            universe(stream, permits, channel).serve()
         finally:
             finish()
 

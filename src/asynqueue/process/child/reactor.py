@@ -31,20 +31,20 @@ def main(
     stream: socket.socket,
     permits: socket.socket,
     inherited: tuple[int, ...] = (),
-    parcels: socket.socket | None = None,
+    channel: socket.socket | None = None,
 ) -> None:
     """Serve in this process, which was started for it, with a reactor. INHERITED are descriptors none of ours."""
     if "twisted.internet.reactor" in sys.modules:
         sys.exit("the fork server has a reactor already, which its processes would share: do not preload one")
-    universe.main(stream, permits, inherited, parcels, ReactorUniverse)
+    universe.main(stream, permits, inherited, channel, ReactorUniverse)
 
 
 @implementer(IReadDescriptor)
 class ReactorUniverse(ProcessUniverse):
     """Runs the calls that come over STREAM, for which there are PERMITS, beside a reactor."""
 
-    def __init__(self, stream: socket.socket, permits: socket.socket, parcels: socket.socket | None = None) -> None:
-        super().__init__(stream, permits, parcels)
+    def __init__(self, stream: socket.socket, permits: socket.socket, channel: socket.socket | None = None) -> None:
+        super().__init__(stream, permits, channel)
         from twisted.internet import reactor
 
         self._reactor: Any = reactor  # whose type does not say all that it can do
@@ -106,7 +106,7 @@ class ReactorUniverse(ProcessUniverse):
 
     def _run(self, call: m.Call) -> None:
         if not self._permits.may(call.id):
-            self._callees.drop(call.payload)
+            self._callDecoder.drop(call.payload)
             return
         self._running = True
         started = perf_counter()

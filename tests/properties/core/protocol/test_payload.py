@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import PART_COST, Decoder, FrameError, encode, frames
 from asynqueue.core.protocol.payload import BLOCK, ChunkedPayload, joined, whole
-from asynqueue.transport.pickler import LARGE
-from asynqueue.transport.serialization import dumpsInPieces, loadItems, loads
+from asynqueue.transport.pickler import LARGE, dumpsInPieces
+from asynqueue.transport.serialization import loadItems, loads
 
 BYTES = st.lists(st.sampled_from([b"", b"\n", b"a\nb", b"xyz" * 50, bytes(range(256))]), max_size=8)
 READS = st.lists(st.tuples(st.sampled_from(["read", "readinto", "readline"]), st.integers(0, 300)), max_size=9)
