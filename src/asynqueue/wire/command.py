@@ -12,8 +12,8 @@ import attrs
 
 from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import AsynQueueError
-from asynqueue.wire.heartbeat import SILENCE
 from asynqueue.wire.keys import KEY, KEY_FILE
+from asynqueue.wire.protocol import SILENCE
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))
 

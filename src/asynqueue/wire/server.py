@@ -18,7 +18,7 @@ from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
 from asynqueue.wire.connection import ServerConnection
 from asynqueue.wire.endpoints import place
-from asynqueue.wire.heartbeat import SILENCE, checked
+from asynqueue.wire.protocol import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse, bound, load, methods
 
 
@@ -110,7 +110,7 @@ class WireServer:
         gone: Deferred[None] = Deferred()
         self._stopping.append(gone)
         for client in [*self._strangers, *self._clients]:
-            client.hangUp()
+            client.abort()
         self._tellIfGone()
         return gatherResults([listening, gone]).addCallback(lambda _: None)
 

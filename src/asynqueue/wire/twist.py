@@ -16,7 +16,7 @@ from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import AsynQueueError
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire.command import limit
-from asynqueue.wire.heartbeat import SILENCE
+from asynqueue.wire.protocol import SILENCE
 from asynqueue.wire.server import WireServer
 
 __all__ = ["Options", "makeService"]

@@ -26,9 +26,9 @@ from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
-from asynqueue.wire.client import MESSAGES, ClientConnection, Ended
+from asynqueue.wire.client import MESSAGES, ClientConnection, ClosedEarly
 from asynqueue.wire.endpoints import target
-from asynqueue.wire.heartbeat import SILENCE, checked
+from asynqueue.wire.protocol import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse
 
 AHEAD = 63
@@ -254,7 +254,7 @@ class WireWorker:
             self._soon(self._giveUp, error)
         elif not self._reconnect:
             self._soon(self._giveUp, WorkerLost(f"{self.description} cannot be reached: {error}"))
-        elif not self._doubt.failed(isinstance(error, Ended)):
+        elif not self._doubt.failed(isinstance(error, ClosedEarly)):
             self._soon(self._giveUp, AuthenticationError(f"{error}, {ATTEMPTS} times in a row; {_HINT}"))
         else:
             self._log.warn("{server} cannot be reached: {error}", server=self.description, error=error)
@@ -357,12 +357,12 @@ class _Attempts:
         """Connect."""
         link = self._newLink()
         connected = self._endpoint.connect(_LinkFactory(link))
-        connected.addCallback(lambda _: link.proved)
+        connected.addCallback(lambda _: link.established)
         return connected.addCallbacks(self._present, self._failed, (link, protocolFactory))
 
     def _present(self, _: None, link: ClientConnection, protocolFactory: Any) -> Protocol:
         shadow: Protocol = protocolFactory.buildProtocol(None)
-        link.shadow = shadow
+        link.observer = shadow
         shadow.makeConnection(link.transport)
         self._onProved(link)
         return shadow

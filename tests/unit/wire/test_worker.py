@@ -71,7 +71,7 @@ class TestCalls:
             await gatherResults([queue.call(Things.echo, n) for n in range(500)])  # it has room for many
             first = queue.call(Things.hang, tmp_path / "marks")
             calls = [queue.call(Things.keep, n) for n in range(5)]
-            await until(lambda: marks(tmp_path / "marks")["started"] == 1 and not linkOf(queue)._outbox.unsent())
+            await until(lambda: marks(tmp_path / "marks")["started"] == 1 and not linkOf(queue)._writer.unsent())
             linkOf(queue).recall()
             calls += [queue.call(Things.keep, n) for n in range(5, 10)]
             first.addErrback(lambda reason: reason.trap(CancelledError)).cancel()
@@ -215,7 +215,7 @@ class TestWhatRuns:
             async with WireQueue(description, Things, key=key) as queue:
                 await queue.call(Things.add, 1)
                 assert await queue.update(Things.keep, "a") == [1]
-                next(iter(server._clients)).hangUp()
+                next(iter(server._clients)).abort()
                 assert await queue.call(Things.keep, "b") == 3
 
     @inLoop
@@ -267,7 +267,7 @@ class TestIterations:
         async with served("unix", tmp_path) as (server, description, key):
             async with WireQueue(description, Things, key=key) as queue:
                 items = await queue.call(Things.slowly, 100_000, path)
-                next(iter(server._clients)).hangUp()
+                next(iter(server._clients)).abort()
                 with pytest.raises(WorkerLost):
                     await drained(items)
                 await until(lambda: "end" in marks(path))
@@ -296,7 +296,7 @@ class TestIterations:
         async with served("unix", tmp_path) as (server, description, key):
             async with WireQueue(description, Things, key=key) as queue:
                 items = await queue.call(Things.marked, path, 100_000)
-                next(iter(server._clients)).hangUp()
+                next(iter(server._clients)).abort()
                 with pytest.raises(WorkerLost):
                     await drained(items)
                 await until(lambda: "end" in marks(path))
@@ -623,7 +623,7 @@ class TestAServerThatLies:
             queue = WireQueue(description, Things, key=key)
             assert await queue.call(Things.add, 1) == 2
             (client,) = server._clients
-            client._say(m.Opened(1, 0.0))
+            client.send(m.Opened(1, 0.0))
             assert await queue.call(Things.add, 2) == 3
             await queue.shutdown()
 
@@ -634,7 +634,7 @@ class TestAServerThatLies:
                 queue = WireQueue(description, Things, key=key, reconnect=False)
                 assert await queue.call(Things.add, 1) == 2
                 (client,) = server._clients
-                client._say(m.Returned(77, 0.0, bytes(1 << 20)))
+                client.send(m.Returned(77, 0.0, bytes(1 << 20)))
                 await until(lambda: not server._clients)
                 await queue.shutdown()
             assert any("of an answer to call 77, which was never made" in str(event.get("error")) for event in events)
@@ -645,9 +645,9 @@ class TestAServerThatLies:
             async with WireQueue(description, Things, key=key) as queue:
                 assert await queue.call(Things.add, 1) == 2
                 (client,) = server._clients
-                client._say(m.Returned(1, 0.0, bytes(1 << 20)))
+                client.send(m.Returned(1, 0.0, bytes(1 << 20)))
                 assert await queue.call(Things.add, 2) == 3
-                await until(lambda: not client._outbox.size)
+                await until(lambda: not client._writer.size)
                 assert await queue.call(Things.add, 2) == 3
                 decoder = linkOf(queue)._decoder
                 assert (decoder._held, decoder._dropped) == (0, set())
@@ -744,7 +744,7 @@ class TestLimits:
             await until(path.exists)
             calls = [queue.call(Things.add, n, retries=0) for n in range(9)]
             with logged():
-                next(iter(server._clients)).hangUp()
+                next(iter(server._clients)).abort()
                 assert isinstance(await failureOf(hung), WorkerLost)
                 assert await gatherResults(calls) == list(range(1, 10))
                 await queue.shutdown()
@@ -811,7 +811,7 @@ class TestConnections:
                     with logged():
                         calls = [queue.call(Things.soon, n, 0.001, retries=9) for n in range(50)]
                         await until(getattr, calls[5], "called")
-                        next(iter(server._clients)).hangUp()
+                        next(iter(server._clients)).abort()
                         assert await gatherResults(calls) == list(range(50))
 
     @inLoop
