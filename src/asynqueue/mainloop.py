@@ -18,6 +18,7 @@ from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["AsyncWorker", "NullQueue"]
 
@@ -46,7 +47,7 @@ class AsyncWorker:
         self._raw = raw
         self._reactor = reactor
         self._run: _Run | None = None
-        self._stopping: list[Deferred[None]] = []
+        self._stopping = Waiters[None]()
 
     def setResignator(self, resign: Resignator) -> None:
         """The main loop never goes away: nothing to resign for."""
@@ -64,8 +65,7 @@ class AsyncWorker:
 
     def stop(self) -> Deferred[None]:
         """Fires when what runs has ended."""
-        done: Deferred[None] = Deferred()
-        self._stopping.append(done)
+        done = self._stopping.add()
         self._stopIfDone()
         return done
 
@@ -86,9 +86,7 @@ class AsyncWorker:
     def _stopIfDone(self) -> None:
         """The outcome of what ran is known: unless that has brought another call, fire what waits for the end."""
         if self._run is None:
-            stopping, self._stopping = self._stopping, []
-            for done in stopping:
-                done.callback(None)
+            self._stopping.fire(None)
 
 
 class _Run:

@@ -33,6 +33,8 @@ from asynqueue.errors import ThreadError
 from asynqueue.interfaces import ItemSink, ThreadCaller
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
+from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["IterationGetter"]
 
@@ -82,9 +84,10 @@ class IterationGetter(PoolUser, Generic[T]):
         self._poked = False
         self._attending = False
         self._source: _LoopSource[T] | None = None
-        self._done: list[Deferred[bool]] = []
+        self._done = Waiters[bool]()
         self._finished = False
-        self._trigger: object = None
+        me = weakref.ref(self)  # The reactor must not keep a bridge alive.
+        self._trigger = ShutdownTrigger(lambda: _reactorStops(me), "before")
         self._beginWatch()
 
     # The reading side.
@@ -154,9 +157,7 @@ class IterationGetter(PoolUser, Generic[T]):
         """Fires when the bridge is done with: True when all that was written was read, False when it ended early."""
         if self._finished:
             return succeed(self._flow.complete)
-        done: Deferred[bool] = Deferred()
-        self._done.append(done)
-        return done
+        return self._done.add()
 
     def _unheard(self, reason: Failure) -> Failure:
         """Nothing more is heard of the thread."""
@@ -256,12 +257,8 @@ class IterationGetter(PoolUser, Generic[T]):
 
     def _finish(self) -> None:
         self._finished = True
-        if self._trigger is not None:
-            self.reactor.removeSystemEventTrigger(self._trigger)
-            self._trigger = None
-        done, self._done = self._done, []
-        for each in done:
-            each.callback(self._flow.complete)
+        self._trigger.remove()
+        self._done.fire(self._flow.complete)
 
     # The end of the reactor.
 
@@ -273,11 +270,9 @@ class IterationGetter(PoolUser, Generic[T]):
 
     def _watchReactor(self) -> None:
         if not self._finished:
-            me = weakref.ref(self)  # a bridge that nobody has any more needs no telling
-            self._trigger = self.reactor.addSystemEventTrigger("before", "shutdown", _reactorStops, me)
+            self._trigger.add(self.reactor)
 
     def _reactorStops(self) -> None:
-        self._trigger = None
         self.abort(ThreadError("the iteration ended early: the reactor has stopped"))
 
 

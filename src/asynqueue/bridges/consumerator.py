@@ -25,6 +25,7 @@ from asynqueue.bridges.base import LIMIT, IterationGetter
 from asynqueue.bridges.threadpool import PoolUser, isLoopThread
 from asynqueue.core.flow.boundedbuffer import Due, Phase
 from asynqueue.interfaces import ThreadCaller
+from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["Consumerator", "Filerator", "IterationGetter", "PoolUser"]
 
@@ -152,7 +153,8 @@ class Filerator(IterationGetter[T]):
     ) -> None:
         super().__init__(maxThreads, limit=limit, thread=thread, reactor=reactor)
         self._closed = False
-        self._ready: list[Deferred[None]] = []
+        self._ready = Waiters[None]()
+        self._waitsForRoom = False
 
     @property
     def closed(self) -> bool:
@@ -190,10 +192,10 @@ class Filerator(IterationGetter[T]):
         with self._lock:
             if not self._flow.full:
                 return succeed(None)
-            if not self._ready:
+            if not self._waitsForRoom:
+                self._waitsForRoom = True
                 self._flow.attach(streaming=False)
-        ready: Deferred[None] = Deferred()
-        self._ready.append(ready)
+        ready = self._ready.add()
         self._attend()
         return ready
 
@@ -221,6 +223,5 @@ class Filerator(IterationGetter[T]):
         # Whatever it is, there is no use in waiting: there is room, or an end.
         with self._lock:
             self._flow.detach()
-        ready, self._ready = self._ready, []
-        for each in ready:
-            each.callback(None)
+        self._waitsForRoom = False
+        self._ready.fire(None)

@@ -18,6 +18,7 @@ from asynqueue.core.flow.reorder import Reorder
 from asynqueue.errors import ThreadError
 from asynqueue.interfaces import ThreadCaller
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.waiters import Waiters
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -73,7 +74,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         self._waiting: list[_Call[T]] = []  # those whose item has gone in, when there was no room for another
         self._result: Any = None  # what FB returned, or a Failure
         self._failure: Failure | None = None
-        self._stopped: list[Deferred[Any]] = []
+        self._stopped = Waiters[Any]()
         self._unheard: Deferred[None] | None = None
         self.i: Consumerator[T] = Consumerator(self, maxThreads, limit=limit, thread=thread, reactor=reactor)
 
@@ -140,8 +141,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         self._stopping = True
         if self._unheard is not None:
             self._unheard.addErrback(lambda _: None)
-        stopped: Deferred[Any] = Deferred(self._abort)
-        self._stopped.append(stopped)
+        stopped = self._stopped.add(self._abort)
         if self._started is None:
             self._end()
         self._proceed()
@@ -245,10 +245,8 @@ class OrderedItemProducer(PoolUser, Generic[T]):
             self._release()
             self._cancel(after=-1)
 
-    def _abort(self, stopped: Deferred[Any]) -> None:
-        """Whoever waits for STOPPED waits no more, and wants an end now."""
-        if stopped in self._stopped:
-            self._stopped.remove(stopped)
+    def _abort(self) -> None:
+        """End everything now."""
         if not self._over:
             self._over = True
             error = CancelledError("this OrderedItemProducer was made to end")
@@ -269,6 +267,4 @@ class OrderedItemProducer(PoolUser, Generic[T]):
             return
         if self._failure is not None and not self._stopping:
             self._unheard = fail(self._failure)  # it is reported if nobody ever calls stop
-        stopped, self._stopped = self._stopped, []
-        for each in stopped:
-            each.callback(self._failure or self._result)
+        self._stopped.fire(self._failure or self._result)

@@ -17,6 +17,8 @@ from twisted.python.threadpool import ThreadPool
 
 from asynqueue.reactor.checks import checkCallable
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
+from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["PoolUser"]
 
@@ -30,10 +32,12 @@ class _Pool:
     def __init__(self, reactor: Any, maxThreads: int) -> None:
         self.reactor = reactor
         self._calls: set[Deferred[Any]] = set()
-        self._stopping: list[Deferred[None]] = []
+        self._stopping = Waiters[None]()
+        self._mayStop = False
         self._threads = ThreadPool(0, maxThreads, name="AsynQueue")
         self._threads.start()
-        self._trigger = reactor.addSystemEventTrigger("during", "shutdown", self._reactorStops)
+        self._trigger = ShutdownTrigger(self._reactorStops)
+        self._trigger.add(reactor)
         self.stopped = False
 
     def allow(self, maxThreads: int) -> None:
@@ -56,8 +60,8 @@ class _Pool:
         return answer
 
     def stop(self) -> Deferred[None]:
-        stopped: Deferred[None] = Deferred()
-        self._stopping.append(stopped)
+        self._mayStop = True
+        stopped = self._stopping.add()
         self._stopIfIdle()
         return stopped
 
@@ -68,14 +72,12 @@ class _Pool:
         self._stopIfIdle()
 
     def _stopIfIdle(self) -> None:
-        if not self._stopping or self._calls:
+        if not self._mayStop or self._calls:
             return
         if not self.stopped:
-            self.reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger.remove()
             self._end()
-        stopping, self._stopping = self._stopping, []
-        for each in stopping:
-            each.callback(None)
+        self._stopping.fire(None)
 
     def _reactorStops(self) -> None:
         if not self.stopped:

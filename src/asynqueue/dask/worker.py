@@ -25,6 +25,7 @@ from asynqueue.interfaces import Resignator, Resizer
 from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.failures import failureOf
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.waiters import Waiters
 from asynqueue.transport.residents import Residents
 from asynqueue.transport.serialization import loadError, loads
 
@@ -101,8 +102,9 @@ class DaskWorker:
         self._calls: dict[_Call, None] = {}  # those without an outcome, in order
         self._byKey: dict[str, _Call] = {}
         self._sources: dict[_DaskSource, None] = {}
-        self._readying: list[Deferred[None]] = []
-        self._stopping: list[Deferred[None]] = []
+        self._readying = Waiters[None]()
+        self._stopping = Waiters[None]()
+        self._mayClose = False
         self._stopped = False
         self._closing = False
         self._grace: IDelayedCall | None = None
@@ -131,8 +133,7 @@ class DaskWorker:
         Fails with `asynqueue.errors.WorkerError` if it cannot be used, as when AsynQueue is not installed there, or if
         the worker was stopped before.
         """
-        ready: Deferred[None] = Deferred(lambda d: self._readying.remove(d))
-        self._readying.append(ready)
+        ready = self._readying.add()
         if self._over is not None:
             self._tellReady(self._over)
         elif self._wasHere:
@@ -168,8 +169,8 @@ class DaskWorker:
         """
         if self._stopped or not self._begun:
             return succeed(None)
-        stopped: Deferred[None] = Deferred()
-        self._stopping.append(stopped)
+        self._mayClose = True
+        stopped = self._stopping.add()
         self._closeIfDone()
         return stopped
 
@@ -184,7 +185,7 @@ class DaskWorker:
         return unfinished
 
     def _closeIfDone(self) -> None:
-        if self._stopping and not self._calls and not self._sources:
+        if self._mayClose and not self._calls and not self._sources:
             self._close()
 
     def _close(self) -> None:
@@ -199,9 +200,7 @@ class DaskWorker:
         if self._grace is not None and self._grace.active():
             self._grace.cancel()
         self._stopped = True
-        stopping, self._stopping = self._stopping, []
-        for stopped in stopping:
-            stopped.callback(None)
+        self._stopping.fire(None)
 
     # What the session tells.
 
@@ -339,8 +338,7 @@ class DaskWorker:
         return Lost(f"the Dask worker let go of it: {what}")
 
     def _tellReady(self, error: BaseException | None = None) -> None:
-        while self._readying:  # one at a time: what hears it may cancel another
-            self._readying.pop(0).callback(None if error is None else failureOf(error))
+        self._readying.fire(None if error is None else failureOf(error))
 
     def _tellWindow(self) -> None:
         if self._resize is not None:

@@ -22,6 +22,7 @@ from asynqueue.core.flow.reorder import Reorder
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.sources import Fetched, FetchSource
+from asynqueue.reactor.waiters import Waiters
 
 C = TypeVar("C", bound=Consumer)
 
@@ -46,7 +47,7 @@ class IterationProducer(Generic[C]):
         self._paused = False
         self._writing = False
         self._waiting: Deferred[Any] | None = None
-        self._done: list[Deferred[C]] = []
+        self._done = Waiters[C]()
         self._outcome: C | Failure | None = None
         if consumer is not None:
             self.registerConsumer(consumer)
@@ -68,11 +69,9 @@ class IterationProducer(Generic[C]):
 
     def deferUntilDone(self) -> Deferred[C]:
         """Fires with the consumer when it has had everything; fails with what the iterator raised."""
-        done: Deferred[C] = Deferred()
+        done = self._done.add()
         if self._outcome is not None:
-            done.callback(self._outcome)
-        else:
-            self._done.append(done)
+            self._done.fire(self._outcome)
         return done
 
     def pauseProducing(self) -> None:
@@ -136,9 +135,7 @@ class IterationProducer(Generic[C]):
             self._consumer.unregisterProducer()
         except BaseException:  # as above
             self._outcome = reason or Failure()
-        done, self._done = self._done, []
-        for each in done:
-            each.callback(self._outcome)
+        self._done.fire(self._outcome)
 
 
 @implementer(IConsumer)

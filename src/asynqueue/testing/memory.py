@@ -22,6 +22,7 @@ from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink, Resignator
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.waiters import Waiters
 
 
 class MemoryWorker:
@@ -56,7 +57,7 @@ class MemoryWorker:
         self.runs: dict[Run, None] = {}  # those without an outcome, in the order given
         self.sources: dict[MemorySource, None] = {}  # those not over
         self._resign: Resignator | None = None
-        self._stopping: list[Deferred[None]] = []
+        self._stopping = Waiters[None]()
 
     # What a worker has to have.
 
@@ -78,8 +79,7 @@ class MemoryWorker:
 
     def stop(self) -> Deferred[None]:
         """Fires when all that was given has ended."""
-        done: Deferred[None] = Deferred()
-        self._stopping.append(done)
+        done = self._stopping.add()
         self.proceed()
         return done
 
@@ -115,9 +115,7 @@ class MemoryWorker:
             if run.due is None and not run.started:
                 run.due = self.clock.callLater(0, self.start, run)
         if not self.runs and not self.sources:
-            stopping, self._stopping = self._stopping, []
-            for done in stopping:
-                done.callback(None)
+            self._stopping.fire(None)
 
     def start(self, run: Run) -> None:
         """Make the call of RUN."""

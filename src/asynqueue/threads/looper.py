@@ -11,6 +11,7 @@ from asynqueue.core.records import CallSpec, Lost
 from asynqueue.errors import ThreadError
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.threads.slot import ThreadSlot
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ThreadLooper:
         self._reactor = reactor
         self._thread = ThreadSlot(reactor)
         self._stopped = False
-        self._trigger: object = None
+        self._trigger = ShutdownTrigger(self._reactorStops)
 
     @overload
     def call(
@@ -94,21 +95,16 @@ class ThreadLooper:
     def _start(self, spec: CallSpec[Any], raw: bool, urgent: bool) -> Deferred[Any]:
         if self._stopped:
             raise ThreadError(f"the ThreadLooper is stopped: {spec} was not run")
-        reactor: Any = installedReactor(self._reactor)  # one that has no such events, it may be
-        if self._trigger is None and hasattr(reactor, "addSystemEventTrigger"):
-            self._trigger = reactor.addSystemEventTrigger("during", "shutdown", self._reactorStops)
+        reactor = installedReactor(self._reactor)
+        self._trigger.add(reactor)
         return _DirectJob(spec, raw, self._thread, reactor).start(urgent)
 
     def _forgetReactor(self, _: None) -> None:
-        trigger, self._trigger = self._trigger, None
-        if trigger is not None:
-            reactor: Any = installedReactor(self._reactor)  # it gave us the trigger
-            reactor.removeSystemEventTrigger(trigger)
+        self._trigger.remove()
 
     def _reactorStops(self) -> None:
         """Nothing can be waited for any more."""
         self._stopped = True
-        self._trigger = None
         for job in self._thread.crash():
             job.ended(Lost("the reactor has stopped"))
 

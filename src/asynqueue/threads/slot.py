@@ -11,6 +11,7 @@ from asynqueue.core.records import Interrupted, Recalled
 from asynqueue.errors import ThreadError
 from asynqueue.reactor import watchdog as closings
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.waiters import Waiters
 from asynqueue.threads.thread import WorkerThread
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ThreadSlot:
         self._lane: WorkerThread | None = None
         self._jobs: dict[CallJob, None] = {}  # those without an outcome, in order
         self._leaving = False
-        self._left: list[Deferred[None]] = []
+        self._left = Waiters[None]()
         self._grace: Any = None
 
     @property
@@ -82,8 +83,7 @@ class ThreadSlot:
 
         It has a grace for what it does after the last call, which is to close its iterators. Then it is abandoned.
         """
-        left: Deferred[None] = Deferred()
-        self._left.append(left)
+        left = self._left.add()
         if not self._leaving:
             self._leaving = True
             self._leave()
@@ -174,6 +174,4 @@ class ThreadSlot:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        left, self._left = self._left, []
-        for each in left:
-            each.callback(None)
+        self._left.fire(None)

@@ -21,6 +21,7 @@ from asynqueue.core.flow.locking import Granted, Locking, Phase
 from asynqueue.errors import InvariantError
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.trampoline import Trampoline
+from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["DeferredLock"]
 
@@ -51,7 +52,7 @@ class DeferredLock(TwistedLock):
         self._machine: Locking[_Claim[Self]] = Locking()
         self._perform: Trampoline[Granted[_Claim[Self]]] = Trampoline(self._granted)
         self._stoppers: deque[Callable[[], object]] = deque()
-        self._stopping: list[Deferred[None]] = []
+        self._stopping = Waiters[None]()
 
     @property
     def locked(self) -> bool:  # type: ignore[override]  # the base class says "do not change", we see to it
@@ -136,8 +137,7 @@ class DeferredLock(TwistedLock):
         """
         if self._machine.phase is Phase.OPEN:
             return succeed(None)
-        d: Deferred[None] = Deferred()
-        self._stopping.append(d)
+        d = self._stopping.add()
         if self._machine.phase is Phase.GUARDING:
             turn: Deferred[Self] = Deferred()
             turn.addCallback(lambda _: Deferred.fromCoroutine(self._close()))
@@ -165,9 +165,7 @@ class DeferredLock(TwistedLock):
     async def _close(self) -> None:
         await self._runStoppers()
         self._perform(self._machine.opened())
-        stopping, self._stopping = self._stopping, []
-        for d in stopping:
-            d.callback(None)
+        self._stopping.fire(None)
 
     async def _runStoppers(self) -> None:
         while self._stoppers:

@@ -25,6 +25,8 @@ from twisted.python.failure import Failure
 from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import ProcessError
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
+from asynqueue.reactor.waiters import Waiters
 from asynqueue.wire import keys
 
 STOP_GRACE = 5.0
@@ -64,7 +66,7 @@ class ServerManager:
         self._guard: subprocess.Popen[bytes] | None = None
         self._sockets = count(1)
         self._servers: dict[int, _Server] = {}
-        self._trigger: object = None
+        self._trigger = ShutdownTrigger(self.shutdown, "before")
 
     def spawn(
         self, description: str, stdio: bool = False, niceness: int = 0, universeName: str | None = None
@@ -83,8 +85,7 @@ class ServerManager:
             raise ValueError(f"niceness must be an integer from 0 to 19, got {niceness!r}")
         reactor: Any = installedReactor(self._reactor)
         self._reactor = reactor
-        if self._trigger is None:
-            self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._reactorStops)
+        self._trigger.add(reactor)
         limits = [word for name, value in attrs.asdict(self._limits).items() for word in ("--limit", f"{name}={value}")]
         server = _Server(reactor, self._exited)
         reactor.spawnProcess(
@@ -128,14 +129,8 @@ class ServerManager:
     def _exited(self, server: _Server) -> None:
         del self._servers[server.pid]
 
-    def _reactorStops(self) -> Deferred[None]:
-        self._trigger = None
-        return self.shutdown()
-
     def _clear(self) -> None:
-        if self._trigger is not None:
-            self._reactor.removeSystemEventTrigger(self._trigger)
-            self._trigger = None
+        self._trigger.remove()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
@@ -167,14 +162,13 @@ class _Server(ProcessProtocol):
         self._reactor = reactor
         self._onExited = onExited
         self._ended = False
-        self._ending: list[Deferred[None]] = []
+        self._ending = Waiters[None]()
         self._grace: IDelayedCall | None = None
         self._printed = b""  # the last line, and before it is ready all that there is
 
     def end(self) -> Deferred[None]:
         """Have it exit; fires when it has."""
-        ended: Deferred[None] = Deferred()
-        self._ending.append(ended)
+        ended = self._ending.add()
         if self._grace is None:
             self._signal("TERM")
             self._grace = self._reactor.callLater(STOP_GRACE, self._kill)
@@ -208,8 +202,7 @@ class _Server(ProcessProtocol):
         if not self.ready.called:
             said = self._printed.decode(errors="replace").strip() or reason.getErrorMessage()
             self.ready.errback(ProcessError(f"a wire server could not be started: {said}"))
-        for ended in self._ending:
-            ended.callback(None)
+        self._ending.fire(None)
 
     def _kill(self) -> None:
         self._signal("KILL")

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from asynqueue.core.protocol.admission import Limits, evictionCandidate
 from asynqueue.errors import AuthenticationError
 from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.waiters import Waiters
 from asynqueue.wire import keys
 from asynqueue.wire.connection import ServerConnection
 from asynqueue.wire.endpoints import place
@@ -61,7 +62,7 @@ class WireServer:
         self._strangers: dict[ServerConnection, str] = {}  # and where from, in the order in which they came
         self._clients: dict[ServerConnection, None] = {}
         self._port: IListeningPort | None = None
-        self._stopping: list[Deferred[None]] = []
+        self._stopping = Waiters[None]()
         self._service: IService | None = None
 
     @property
@@ -107,8 +108,7 @@ class WireServer:
         listening: Deferred[Any] = succeed(None)
         if port is not None:
             listening = port.stopListening() or listening
-        gone: Deferred[None] = Deferred()
-        self._stopping.append(gone)
+        gone = self._stopping.add()
         for client in [*self._strangers, *self._clients]:
             client.abort()
         self._tellIfGone()
@@ -146,9 +146,7 @@ class WireServer:
 
     def _tellIfGone(self) -> None:
         if not self._strangers and not self._clients:
-            stopping, self._stopping = self._stopping, []
-            for gone in stopping:
-                gone.callback(None)
+            self._stopping.fire(None)
 
 
 class _Factory(Factory):
