@@ -88,7 +88,7 @@ class Reading:
 
     def catchUp(self) -> None:
         """After anything that may have woken it: wait until it stands still."""
-        if self.busy and not self._bridge._flow._hungry:
+        if self.busy and not self._bridge._flow._readerWaits:
             self._settle()
 
     def close(self) -> None:

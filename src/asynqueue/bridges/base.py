@@ -27,7 +27,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from asynqueue.bridges.threadpool import PoolUser, isLoopThread
-from asynqueue.core.flow.boundedbuffer import BoundedBuffer, Due, End, Items, Phase, Wait
+from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer, End, Items, Phase, Wait
 from asynqueue.core.flow.iterators import SLICE
 from asynqueue.errors import ThreadError
 from asynqueue.interfaces import ItemSink, ThreadCaller
@@ -139,7 +139,7 @@ class IterationGetter(PoolUser, Generic[T]):
         self._hasLeft = True
         with self._lock:
             self._hand.clear()
-            self._flow.leave()
+            self._flow.closeReader()
             attend = self._tell()
         if attend:
             self._attend()
@@ -187,11 +187,11 @@ class IterationGetter(PoolUser, Generic[T]):
         """With the lock held: wake the threads that are due, and the loop. Gives True in the loop itself, which then
         has to `_attend` with the lock released."""
         flow = self._flow
-        loop = flow.due is not None
-        if flow.readersDue():
+        loop = flow.pending is not None
+        if flow.shouldWakeReaders():
             self._arrival.notify_all()
             loop = loop or self._source is not None
-        if flow.writersDue():
+        if flow.shouldWakeWriters():
             self._room.notify_all()
         if loop and not isLoopThread():
             self._poke()
@@ -214,12 +214,12 @@ class IterationGetter(PoolUser, Generic[T]):
         if self._attending:
             # In the midst of being told to resume, the producer writes: what ends that cannot wait. All else has to,
             # or one resumption would be inside another.
-            self._attendOnce((Due.PAUSE, Due.STOP))
+            self._attendOnce((Action.PAUSE, Action.STOP))
             return
         self._attending = True
         deadline = perf_counter() + SLICE
         try:
-            while self._attendOnce(tuple(Due)) or (self._source is not None and self._source.give()):
+            while self._attendOnce(tuple(Action)) or (self._source is not None and self._source.give()):
                 if perf_counter() > deadline:
                     with self._lock:
                         self._poke()
@@ -227,14 +227,14 @@ class IterationGetter(PoolUser, Generic[T]):
         finally:
             self._attending = False
 
-    def _attendOnce(self, heeded: Container[Due]) -> bool:
+    def _attendOnce(self, heeded: Container[Action]) -> bool:
         """Do what is due, if it is one of those HEEDED. False when there is nothing to do."""
         with self._lock:
-            due = self._flow.due
+            due = self._flow.pending
             if due is None or due not in heeded:
                 return False
             self._flow.done(due)
-        if due is Due.FINISHED:
+        if due is Action.FINISHED:
             self._finish()
             return True
         try:
@@ -243,7 +243,7 @@ class IterationGetter(PoolUser, Generic[T]):
             self._end(error)
         return True
 
-    def _direct(self, due: Due) -> None:
+    def _direct(self, due: Action) -> None:
         """In the loop: have the producer do what is DUE."""
         raise NotImplementedError
 

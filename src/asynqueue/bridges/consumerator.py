@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from asynqueue.bridges.base import LIMIT, IterationGetter
 from asynqueue.bridges.threadpool import PoolUser, isLoopThread
-from asynqueue.core.flow.boundedbuffer import Due, Phase
+from asynqueue.core.flow.boundedbuffer import Action, Phase
 from asynqueue.interfaces import ThreadCaller
 from asynqueue.reactor.waiters import Waiters
 
@@ -112,11 +112,11 @@ class Consumerator(IterationGetter[T]):
         self._letGo()
         self._end(error)
 
-    def _direct(self, due: Due) -> None:
+    def _direct(self, due: Action) -> None:
         producer = self._producer
-        if due is Due.PAUSE:
+        if due is Action.PAUSE:
             producer.pauseProducing()
-        elif due is Due.RESUME:
+        elif due is Action.RESUME:
             producer.resumeProducing()
         else:
             self._producer = None
@@ -219,7 +219,7 @@ class Filerator(IterationGetter[T]):
         if self._hasLeft or self._flow.phase is Phase.OVER:
             raise BrokenPipeError("nobody reads this Filerator any more")
 
-    def _direct(self, due: Due) -> None:
+    def _direct(self, due: Action) -> None:
         # Whatever it is, there is no use in waiting: there is room, or an end.
         with self._lock:
             self._flow.detach()

@@ -1,1 +1,1 @@
-"""What decides: small deterministic machines without Twisted, clock, thread, socket or randomness."""
+"""The part that decides: small deterministic state machines without Twisted, clock, thread, socket or randomness."""

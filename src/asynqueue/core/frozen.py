@@ -1,8 +1,9 @@
-"""Records made several times for each call, as cheap as a record can be.
+"""A cheap decorator for records that are made several times per call.
 
-`record` is `attrs.frozen` to a type checker, which so holds everybody to leaving such a record as it was made. At run
-time it is a class with slots and a plain ``__init__``: attrs' way of refusing to assign to a frozen record makes it
-three times as expensive to make, and nobody's code is wrong only at run time.
+For a type checker, `record` is `attrs.frozen`, so it rejects every change of a record. At run time the class has slots
+and a plain ``__init__``, because the ``__init__`` of a frozen attrs class takes three times as long.
+
+`records` does not define it, because it could export the name only with an `__all__` of all its names.
 """
 
 from __future__ import annotations

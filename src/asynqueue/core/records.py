@@ -1,8 +1,9 @@
-"""What is asked for and how it ended: immutable records, and no behaviour.
+"""Immutable records of calls and how they ended.
 
-A `CallSpec` is a call that has not been made. A `Task` is a call under a queue's care, with what was asked for
-it. An `Outcome` is how one run of a task on a worker ended, or how the task was settled: a closed union, to be
-matched with ``isinstance`` and `typing_extensions.assert_never`.
+- A `CallSpec` is a call that has not been made.
+- A `Task` is a call in a queue, with its options.
+- An `Outcome` is how one run of a task ended (`RunOutcome`), or how the task was settled (`Settlement`). Both are
+  closed unions, to be matched with ``isinstance`` and `typing_extensions.assert_never`.
 """
 
 from __future__ import annotations
@@ -23,45 +24,63 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 NICENESS_MIN, NICENESS_MAX = -20, 20
-"""The most and the least favoured niceness a call can have."""
+"""The most favoured and the least favoured niceness of a call."""
 
 NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 
 
 @attrs.frozen(eq=False)
 class CallSpec(Generic[T_co]):
-    """A call that has not been made: F is to be called with ARGS and KW.
+    """A call that has not been made: F with ARGS and KW.
 
-    Make one with `CallSpec.of`, which type checkers hold to F's own signature:
+    Use `CallSpec.of` to make one. Type checkers then check the arguments against the signature of F:
 
     >>> spec = CallSpec.of(round, 2.5001, ndigits=2)
     >>> str(spec)
     'round(2.5001, ndigits=2)'
     """
 
-    # What a user's callable takes cannot be known to a record that holds any callable: hence Any.
+    # Any, because the callable may have any parameters.
     f: Callable[..., T_co]
     args: tuple[Any, ...] = ()
     kw: Mapping[str, Any] = NO_KEYWORDS
 
     @staticmethod
     def of(f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> CallSpec[T]:
-        """The call ``f(*args, **kw)``, each argument checked against F's signature by a type checker."""
+        """Return the call ``f(*args, **kw)``.
+
+        Args:
+            f: Any callable.
+            args: Its positional arguments.
+            kw: Its keyword arguments.
+
+        Returns:
+            The call. A type checker checks each argument against the signature of `f`.
+        """
         return CallSpec(f, args, kw)
 
     def __str__(self) -> str:
         return describe(self.f, self.args, self.kw)
 
 
-@attrs.frozen(eq=False, weakref_slot=False)  # a queue may hold a million of them
+@attrs.frozen(eq=False, weakref_slot=False)  # small, because a queue may hold a million tasks
 class Task:
-    """A call under a queue's care.
+    """A call in a queue, with its options.
 
-    ID counts a queue's tasks from 1 in the order of submission. TIMEOUT is in seconds, from when a worker can
-    have started the call. RETRIES is how often the call may be started again after its worker died or its time
-    ran out under it; ATTEMPT how often that has happened. A task with UPDATE runs on one certain worker, and
-    the object its callable is bound to becomes resident there. A worker that stands for several machines runs it on
-    each of them and, unless EPHEMERAL, on those that come later.
+    Attributes:
+        id: The number of the task in its queue, from 1 in the order of submission.
+        call: The call.
+        series: The series of the call. Only workers that are qualified for it run the task.
+        niceness: From -20 (most favoured) to 20.
+        doNext: The task goes before all others.
+        doLast: The task goes after all others.
+        timeout: The time limit in seconds, from when a worker can have started the call. None is no limit.
+        retries: How often the call may start again after its worker died or its time limit passed.
+        raw: Return an iterator as it is. None leaves that to the worker.
+        attempt: How often the call has been started again so far.
+        update: The task runs on one certain worker, and the object to which its callable is bound becomes resident
+            there. A worker that stands for several machines runs it on each of them.
+        ephemeral: The update does not run on machines that join later.
     """
 
     id: int
@@ -78,26 +97,26 @@ class Task:
     ephemeral: bool = False
 
     def again(self) -> Task:
-        """This task after one more attempt."""
+        """Return this task for one more attempt."""
         return attrs.evolve(self, attempt=self.attempt + 1)
 
     @property
     def spent(self) -> bool:
-        """True when it may not be started again."""
+        """True when the call may not start again."""
         return self.attempt > self.retries
 
 
 @record
 class Returned:
-    """The call returned VALUE, after running for SECONDS."""
+    """The call returned VALUE after running for SECONDS."""
 
-    value: Any  # whatever the user's callable returned
+    value: Any  # Any, because the user's callable may return anything
     seconds: float = 0.0
 
 
 @attrs.frozen
 class Raised:
-    """The call raised ERROR, after running for SECONDS."""
+    """The call raised ERROR after running for SECONDS."""
 
     error: BaseException
     seconds: float = 0.0
@@ -105,53 +124,53 @@ class Raised:
 
 @attrs.frozen
 class Iterating:
-    """The call returned an iterator, whose items come from SOURCE (an `asynqueue.interfaces.ItemSource`)."""
+    """The call returned an iterator. SOURCE (an `asynqueue.interfaces.ItemSource`) provides its items."""
 
-    source: Any  # an adapter's object, which core passes on and never touches
+    source: Any  # an adapter's object, which the core only passes on
     seconds: float = 0.0
 
 
 @attrs.frozen
 class Recalled:
-    """The worker gives the task back and has not started it."""
+    """The worker returns the task and has not started it."""
 
 
 @attrs.frozen
 class Interrupted:
-    """The worker let go of the call because it was asked to; it may have run in part."""
+    """The worker cancelled the call on request. The call may have run in part."""
 
 
 @attrs.frozen
 class Lost:
-    """The worker died while it ran the call. REASON says how, for people."""
+    """The worker died while it ran the call. REASON describes how."""
 
     reason: str = "the worker died"
 
 
 @attrs.frozen
 class TimedOut:
-    """The call ran longer than its timeout of SECONDS, for the last time allowed."""
+    """The call exceeded its time limit of SECONDS, and no attempt is left."""
 
     seconds: float
 
 
 @attrs.frozen
 class Cancelled:
-    """The call's Deferred was cancelled, or all calls of its series were."""
+    """The Deferred of the call was cancelled, or its series was."""
 
 
 @attrs.frozen
 class Refused:
-    """The queue cannot run the call. REASON says why, for people."""
+    """The queue cannot run the call. REASON describes why."""
 
     reason: str
 
 
 RunOutcome: TypeAlias = Returned | Raised | Iterating | Recalled | Interrupted | Lost
-"""How one run of a task ended, as its worker tells it."""
+"""How one run of a task ended, as its worker reports it."""
 
 Settlement: TypeAlias = Returned | Raised | Iterating | Lost | TimedOut | Cancelled | Refused
-"""How a task ended, once and for all."""
+"""How a task ended finally."""
 
 Outcome: TypeAlias = RunOutcome | Settlement
 
@@ -162,7 +181,7 @@ _SHORT.maxlong = 40
 
 
 def describe(f: object, args: tuple[object, ...] = (), kw: Mapping[str, object] = NO_KEYWORDS) -> str:
-    """The call ``f(*args, **kw)`` as text of bounded length, whatever the arguments are."""
+    """Return the call ``f(*args, **kw)`` as text of bounded length."""
     parts = [_short(x) for x in args[:8]] + [f"{k[:60]}={_short(v)}" for k, v in islice(kw.items(), 8)]
     if len(args) > 8 or len(kw) > 8:
         parts.append("...")

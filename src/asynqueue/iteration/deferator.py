@@ -312,7 +312,7 @@ class _Intake:
                 self._answer(command.item)
             elif isinstance(command, core.Finish):
                 self._answer(failureOf(command.error) if command.error is not None else Failure(StopAsyncIteration()))
-            elif isinstance(command, core.Known):
+            elif isinstance(command, core.FirstKnown):
                 self.known.callback(None)
             elif isinstance(command, core.Close):
                 self._source.close()

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue.core.flow.boundedbuffer import BoundedBuffer, Due
+from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer
 from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.flow.reorder import Reorder
 from asynqueue.interfaces import Clock, Consumer
@@ -226,23 +226,23 @@ class ListConsumer:
     def _failed(self, reason: Failure, order: Reorder[Any]) -> None:
         if order is self._order and self._failure is None:
             self._failure = reason
-            self._flow.leave()
+            self._flow.closeReader()
             self._unheard = fail(reason)  # it is reported if nobody ever asks for the list
             self._proceed()
 
     def _proceed(self) -> None:
         """Tell the producer what there is to tell, and those who wait for the list, if it is complete."""
-        while (due := self._flow.due) is not None:
-            if due is Due.RESUME and self._resuming:
+        while (due := self._flow.pending) is not None:
+            if due is Action.RESUME and self._resuming:
                 return  # or one resumption would be inside another
             self._flow.done(due)
-            if due is Due.PAUSE:
+            if due is Action.PAUSE:
                 self._producer.pauseProducing()
-            elif due is Due.RESUME:
+            elif due is Action.RESUME:
                 self._resuming = True
                 self._producer.resumeProducing()
                 self._resuming = False
-            elif due is Due.STOP:
+            elif due is Action.STOP:
                 self._producer.stopProducing()
         if self._complete:
             callers, self._callers = self._callers, []

@@ -41,7 +41,7 @@ class CloseWatchdog:
 
     def told(self, iterator: Hashable) -> None:
         """ITERATOR was told to close."""
-        self._closing.told(iterator, self._closer.heard)
+        self._closing.closeSent(iterator, self._closer.heard)
         self._wait()
 
     def ended(self, iterator: Hashable) -> None:
@@ -63,5 +63,5 @@ class CloseWatchdog:
     def _look(self) -> None:
         self._timer = None
         self._wait()
-        if self._closing.looked(self._closer.heard, self._closer.iterations):
+        if self._closing.graceExpired(self._closer.heard, self._closer.iterations):
             self._closer.free()

@@ -28,7 +28,7 @@ from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import Decoder, FrameError, encode
 from asynqueue.core.protocol.liveness import isStuckUnstarted
 from asynqueue.core.protocol.payload import ChunkedPayload
-from asynqueue.core.protocol.spinning import LOOKOUT
+from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import ItemSink, Report
@@ -215,7 +215,7 @@ class Link(Protocol):
             self.answer(number, Recalled())
         self._tell()
 
-    def say(self, message: m.ToFar) -> None:
+    def say(self, message: m.ToRemote) -> None:
         """Send MESSAGE, if there is anybody to hear it."""
         if self.open:
             self._said.append(encode(message))
@@ -374,7 +374,7 @@ class Link(Protocol):
         raise FrameError(f"a {type(message).__name__} from the far side")
 
     def _returned(self, message: m.Returned) -> None:
-        self._lastWasQuick = message.seconds < LOOKOUT
+        self._lastWasQuick = message.seconds < SPIN
         try:
             value = loads(message.payload, "the result", self.channel)
         except SerializationError as error:

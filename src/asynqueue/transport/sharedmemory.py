@@ -214,7 +214,7 @@ class SharedMemoryChannel:
             try:
                 self._sendNotice(_ONCE if replaced is None else _KEPT, number, size, file.fileno())
             except OSError:
-                self._pool.lose(number)
+                self._pool.remove(number)
                 raise
         if replaced is None:
             memory.close()
@@ -288,12 +288,12 @@ class SharedMemoryChannel:
                 raise OSError("the process at the other end of the shared-memory channel is gone")
             kind, number, size = _NOTICE.unpack(notice)
             if kind == _READ:
-                self._pool.back(number)
+                self._pool.returned(number)
             elif kind == _FORGET:
                 if number in self._received:
                     _close(self._received.pop(number)[0])
             elif kind == _NOT_KEPT:
-                self._pool.lose(number)
+                self._pool.remove(number)
                 self._own.pop(number).close()
             else:
                 self._take(number, size, kind == _KEPT, descriptors)

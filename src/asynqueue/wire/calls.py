@@ -146,7 +146,7 @@ class IterationOwner(Typed):
         """Return how many bytes wait to be sent."""
         raise NotImplementedError
 
-    def sendOfIteration(self, message: m.ToNear) -> None:
+    def sendOfIteration(self, message: m.ToLocal) -> None:
         """Send MESSAGE, which is of an iteration."""
 
     def iterationEnded(self, number: int) -> None:

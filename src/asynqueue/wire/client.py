@@ -12,10 +12,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.admission import ClientQuota
 from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.protocol.handshake import NONCE, ClientHandshake
 from asynqueue.core.protocol.payload import ChunkedPayload, whole
+from asynqueue.core.protocol.quota import ClientQuota
 from asynqueue.core.protocol.startlog import StartLog
 from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Task
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
@@ -87,7 +87,7 @@ class ClientConnection(WireProtocol, Link):
     ) -> None:
         WireProtocol.__init__(self, reactor, patience, silence)
         Link.__init__(self, _NoPermits(), onLost, lambda: None, report)
-        self._decoder = Decoder(WIRE_FRAME_LIMIT, piecemeal=True, wanted=self._isWanted)
+        self._decoder = Decoder(WIRE_FRAME_LIMIT, chunked=True, wanted=self._isWanted)
         self._messages = messages
         self._onRecall = onRecall
         self._recalling = False  # the last value that ONRECALL was called with
@@ -118,7 +118,7 @@ class ClientConnection(WireProtocol, Link):
         if self.open:
             self._writer.close()
 
-    def say(self, message: m.ToFar) -> None:
+    def say(self, message: m.ToRemote) -> None:
         """Send MESSAGE, if the connection is open. A call waits until the quota admits it."""
         if not self.open:
             return
@@ -297,7 +297,7 @@ class ClientConnection(WireProtocol, Link):
 
     def written(self) -> None:
         """All that was written has left: send the calls that the quota admits now."""
-        admitted = self._quota.left(self._writer.unsent())
+        admitted = self._quota.flushed(self._writer.unsent())
         if admitted:
             self._admit(admitted)
             self._writer.flush()

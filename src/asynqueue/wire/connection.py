@@ -53,7 +53,7 @@ class ServerConnection(WireProtocol):
         self._universe = universe
         self._methods = methods
         self._limits = limits
-        self._decoder = Decoder(WIRE_FRAME_LIMIT, limits.messages, piecemeal=True)
+        self._decoder = Decoder(WIRE_FRAME_LIMIT, limits.messages, chunked=True)
         self._admission: CallAdmission | None = None  # from the client's `Begin` on
         self._calls: dict[int, m.Call] = {}  # those that have not started
         self._iterations: dict[int, ServedIteration] = {}
@@ -160,7 +160,7 @@ class ServerConnection(WireProtocol):
 
     # Messages.
 
-    def send(self, message: m.ToNear) -> None:
+    def send(self, message: m.ToLocal) -> None:
         """Send MESSAGE, now or at the end of what is being done."""
         self._writer.add(message)
         if not self._proceeding and not self._receiving:
@@ -252,7 +252,7 @@ class ServerConnection(WireProtocol):
         deadline = perf_counter() + SLICE
         try:
             while self._writer.clear and not self._over:
-                number = admission.left()
+                number = admission.flushed()
                 if number is None:
                     number = self._next(admission)
                     if number is None:
@@ -297,7 +297,7 @@ class ServerConnection(WireProtocol):
             outcome = Raised(WorkerError(why), outcome.seconds)
         if isinstance(outcome, Returned):
             try:
-                answer: m.ToNear = m.Returned(number, outcome.seconds, PIECES.dumpResult(outcome.value))
+                answer: m.ToLocal = m.Returned(number, outcome.seconds, PIECES.dumpResult(outcome.value))
             except SerializationError as error:
                 answer = m.Raised(number, outcome.seconds, dumpError(error))
         elif isinstance(outcome, Iterating):
@@ -317,7 +317,7 @@ class ServerConnection(WireProtocol):
         """Return how many bytes wait to be sent."""
         return self._writer.size
 
-    def sendOfIteration(self, message: m.ToNear) -> None:
+    def sendOfIteration(self, message: m.ToLocal) -> None:
         """Send MESSAGE, unless the connection ends."""
         if not self._over:
             self.send(message)

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.handshake import ClientHandshake, Command, Refuse, Say, ServerHandshake
+from asynqueue.core.protocol.handshake import ClientHandshake, Command, Refuse, Send, ServerHandshake
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
 from asynqueue.wire.writer import MessageWriter
 
@@ -103,8 +103,8 @@ class WireProtocol(Protocol):
     def _obey(self, commands: list[Command]) -> None:
         transport: Any = self.transport
         for command in commands:
-            if isinstance(command, Say):
-                transport.write(command.words)
+            if isinstance(command, Send):
+                transport.write(command.data)
             elif isinstance(command, Refuse):
                 self.notAuthenticated(command.why)
             else:
@@ -140,7 +140,7 @@ class Heartbeat:
         self._ping = ping
         self._onSilent = onSilent
         self._counter = HeartbeatCounter()
-        self.received: Callable[[], None] = self._counter.heard
+        self.received: Callable[[], None] = self._counter.received
         self._next: IDelayedCall | None = None
 
     def start(self) -> None:

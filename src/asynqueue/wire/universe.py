@@ -125,7 +125,7 @@ def pack(name: str, thread: bool, arguments: bytes | ChunkedPayload) -> bytes | 
     encoded = name.encode()
     head = _HEAD.pack(_THREAD if thread else 0, len(encoded)) + encoded
     if isinstance(arguments, ChunkedPayload):
-        arguments.begin(head)
+        arguments.prepend(head)
         return arguments
     return head + arguments
 

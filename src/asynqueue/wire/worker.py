@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 from zope.interface import implementer
 
-from asynqueue.core.protocol.liveness import ATTEMPTS, ConnectPolicy
+from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
@@ -241,7 +241,7 @@ class WireWorker:
 
     def _joined(self, link: ClientConnection) -> None:
         self._next = None
-        self._doubt.proved()
+        self._doubt.authenticated()
         if link.open and not self._stopping and self._resign is not None:
             self._link = link
             self._resign(returning=True)

@@ -104,7 +104,7 @@ class TestADeferatorOfACall:
         assert resultOf(next(deferator)) == "a"
         d = next(deferator)
         shelf.waiting.pop().callback((None, False, False))
-        assert "it was said that more was left" in str(errorOf(d, ImplementationError))
+        assert "the iterator promised another item" in str(errorOf(d, ImplementationError))
         assert list(deferator) == []
 
     def test_an_empty_one_gives_none(self, clock: Clock) -> None:

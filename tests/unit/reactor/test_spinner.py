@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.task import Clock
 
-from asynqueue.core.protocol.spinning import LATE, LOOKOUT, REST_LEAST
+from asynqueue.core.protocol.spinning import LATE, REST_LEAST, SPIN
 from asynqueue.reactor.spinner import LOOKS, Spinner
 
-SOON = LOOKOUT / 3.5
+SOON = SPIN / 3.5
 
 
 class Time:
@@ -59,14 +59,14 @@ class TestALookout:
         assert self.turns(clock) == 1, "one turn at a time is enough"
         began = time.now
         clock.advance(0)
-        assert LOOKOUT <= time.now - began <= LOOKOUT + SOON
+        assert SPIN <= time.now - began <= SPIN + SOON
         assert self.turns(clock) == 0
 
     def test_looks_several_times_a_turn(self, time: Time) -> None:
         made: list[float] = []
 
         def look() -> bool:
-            time.now += LOOKOUT / 20.5
+            time.now += SPIN / 20.5
             made.append(time.now)
             return False
 

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from asynqueue.core.protocol import liveness as overdue
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import Decoder, encode
-from asynqueue.core.protocol.spinning import LOOKOUT
+from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.reactor import watchdog as closings
@@ -74,7 +74,7 @@ class FarSide:
         self.transport.clear()
         return heard
 
-    def say(self, *messages: m.ToNear) -> None:
+    def say(self, *messages: m.ToLocal) -> None:
         """Let the link hear MESSAGES in one go."""
         self.link.dataReceived(b"".join(map(encode, messages)))
 
@@ -170,7 +170,7 @@ class TestLookingOut:
     @pytest.fixture
     def clock(self, far: FarSide) -> Clock:
         clock, looks = Clock(), count()
-        far.link.lookout = Spinner(clock, look=lambda: False, now=lambda: next(looks) * LOOKOUT / 4)
+        far.link.lookout = Spinner(clock, look=lambda: False, now=lambda: next(looks) * SPIN / 4)
         return clock
 
     def lookingOut(self, clock: Clock) -> bool:
@@ -182,13 +182,13 @@ class TestLookingOut:
     def test_after_a_quick_one(self, far: FarSide, clock: Clock) -> None:
         far.run(int)
         assert not self.lookingOut(clock), "nothing is known of calls before there was one"
-        far.say(m.Returned(1, LOOKOUT / 2, dumps(None)))
+        far.say(m.Returned(1, SPIN / 2, dumps(None)))
         far.run(int)
         assert self.lookingOut(clock)
 
     def test_not_after_a_slow_one(self, far: FarSide, clock: Clock) -> None:
         far.run(int)
-        far.say(m.Returned(1, LOOKOUT, dumps(None)))
+        far.say(m.Returned(1, SPIN, dumps(None)))
         far.run(int)
         assert not self.lookingOut(clock)
 
@@ -462,7 +462,7 @@ class TestResidents:
         ],
         ids=["result", "bad result", "error", "result that stays", "never arrived"],
     )
-    def test_an_updated_object_is_one_if_it_arrived(self, answer: m.ToNear, resident: bool, far: FarSide) -> None:
+    def test_an_updated_object_is_one_if_it_arrived(self, answer: m.ToLocal, resident: bool, far: FarSide) -> None:
         kept = Kept()
         run = far.run(kept.see, update=True)
         far.say(answer)

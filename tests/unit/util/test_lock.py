@@ -56,7 +56,7 @@ class TestAcquiring:
         assert lock.waiting == [vip, ordinary]
 
     def test_to_release_what_nobody_holds_is_an_error(self, lock: DeferredLock) -> None:
-        with pytest.raises(AsynQueueError, match="released a lock that nobody holds"):
+        with pytest.raises(AsynQueueError, match="released a lock that is not held"):
             lock.release()
         assert results(lock.acquire()) == [lock]
 

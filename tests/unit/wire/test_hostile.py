@@ -22,7 +22,7 @@ from twisted.logger import LogEvent
 from asynqueue import WireQueue, deferToDelay
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import encode
-from asynqueue.core.protocol.handshake import NONCE, ClientHandshake, Proved, Say
+from asynqueue.core.protocol.handshake import NONCE, Authenticated, ClientHandshake, Send
 from asynqueue.transport.pickler import dumps
 from asynqueue.wire import Limits, ServerManager
 from asynqueue.wire.universe import pack
@@ -74,11 +74,11 @@ class Target:
         commands = shake.begin()
         while True:
             for command in commands:
-                if isinstance(command, Proved):
+                if isinstance(command, Authenticated):
                     return True, said, heard
-                if isinstance(command, Say):
-                    said += command.words
-                    connection.sendall(command.words)
+                if isinstance(command, Send):
+                    said += command.data
+                    connection.sendall(command.data)
             got = connection.recv(1000)
             if not got:
                 return False, said, heard
@@ -162,12 +162,12 @@ class TestBeforeItHasProvedItself:
         async with attacked(tmp_path) as target:
             bomb = encode(m.Call(1, False, pack("echo", False, pickle.dumps(Bomb(target.crater)))))
             (hello,) = ClientHandshake(bytes(NONCE), b"k" * 16, False).begin()
-            assert isinstance(hello, Say)
-            for speech in ([hello.words + bomb], [hello.words, bomb]):
+            assert isinstance(hello, Send)
+            for speech in ([hello.data + bomb], [hello.data, bomb]):
                 with target.connect() as connection:
                     for words in speech:
                         connection.sendall(words)
-                        if words == hello.words:
+                        if words == hello.data:
                             assert connection.recv(1000)
                     assert await deferToThread(ends, connection)
             await until(lambda: len(target.refusals()) == 2)

@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 
 from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.liveness import ATTEMPTS
+from asynqueue.core.protocol.reconnection import ATTEMPTS
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorkerUniverse, keys
 from asynqueue.wire.client import ClientConnection
@@ -411,7 +411,7 @@ class TestTrust:
         async with served("unix", tmp_path) as (_, description, _):
             queue = TaskQueue()
             error = await failureOf(queue.attachWorker(WireWorker(Things, description)))
-            assert "there is no key here" in str(error)
+            assert "the client has no key" in str(error)
             await queue.shutdown()
 
     @pytest.mark.parametrize("place", ["tcp:0:interface=127.0.0.1", "unix:socket", "tls"])
@@ -650,7 +650,7 @@ class TestAServerThatLies:
                 await until(lambda: not client._writer.size)
                 assert await queue.call(Things.add, 2) == 3
                 decoder = linkOf(queue)._decoder
-                assert (decoder._held, decoder._dropped) == (0, set())
+                assert (decoder._heldBytes, decoder._dropped) == (0, set())
 
 
 class TestWhatAWorkerHolds:
@@ -671,10 +671,10 @@ class TestWhatAWorkerHolds:
         async with wired("unix", tmp_path, N_concurrent=2) as queue:
             assert await queue.call(Things.add, 1) == 2
             large = queue.call(Things.big, 60_000_000)
-            await until(lambda: linkOf(queue)._decoder._held > 2 << 20)
+            await until(lambda: linkOf(queue)._decoder._heldBytes > 2 << 20)
             large.addErrback(lambda reason: reason.trap(CancelledError))
             large.cancel()
-            assert linkOf(queue)._decoder._held == 0
+            assert linkOf(queue)._decoder._heldBytes == 0
             assert await queue.call(Things.add, 1) == 2
 
 

@@ -1,30 +1,30 @@
-"""Items from one side to another that goes at a pace of its own: how much waits, who goes on, how it ends.
+"""Decide how items pass between a writing and a reading side that differ in speed.
 
-Theory of operation. The *writing* side puts items in, the *reading* side takes them out, in the same order. What
-was put and not taken *waits*; when LIMIT items wait the handover is *full*. Who is told to hold then is not told to go
-on before half of them or more are gone, so that nobody is stopped and started for every item. An item that is put
-nevertheless is kept: to be full is a request, not a wall.
+The *writing* side puts items in. The *reading* side takes them out in the same order. Items between the two *wait*.
+When LIMIT items wait, the buffer is *full* and the writing side is asked to pause. It is asked to resume when at least
+half of them are gone, so that it is not stopped and started for each item. An item that is put into a full buffer is
+kept: `full` is a request, not a barrier.
 
-Each side is in threads or in a loop, and the two are told in different ways.
+Each side runs in threads or in an event loop:
 
-- A thread asks, and if it has to wait it says so by asking: `take` with nothing there, `awaitRoom` with no room. From
-  then on `readersDue` or `writersDue` says when to wake it. It asks again when it is woken.
-- A loop is never made to wait. `due` says what there is to do in it: `PAUSE` or `RESUME` the producer, `STOP` it,
-  say that it is `FINISHED`. `done` says that this is about to be done. So nothing that the other side does
-  meanwhile can make what the loop does wrong: it is decided by what is, and at the time of doing it.
+- A thread asks, and the question also registers it as waiting: `take` from an empty buffer, `awaitRoom` on a full one.
+  From then on `shouldWakeReaders` or `shouldWakeWriters` says when to wake it. A woken thread asks again.
+- A loop never blocks. `pending` says what the loop has to do: `PAUSE`, `RESUME` or `STOP` the producer, or report that
+  the buffer is `FINISHED`. The loop calls `done` just before it does that. The decision depends on the state at that
+  moment, so a change by the other side cannot make it wrong.
 
-A *streaming* producer writes until paused. Any other one writes once for each `RESUME`, sooner or later.
+A *streaming* producer writes until it is paused. Any other producer writes once for each `RESUME`.
 
-    phase    event              next     what it means
-    OPEN     put, take          OPEN
-    OPEN     end                ENDED    the items that wait are taken, then comes the end, or its error
-    OPEN     leave, abort       OVER     nobody wants what waits: it is dropped
-    ENDED    take               ENDED    while items wait
-    ENDED    take               OVER     when none do: the reading side has heard of the end; complete, if no error
-    ENDED    leave, abort       OVER     as above
-    OVER     put, end, leave    OVER     nothing
+    phase    event                  next     effect
+    OPEN     put, take              OPEN
+    OPEN     end                    ENDED    the reader takes the waiting items, then gets the end or its error
+    OPEN     closeReader, abort     OVER     the waiting items are dropped
+    ENDED    take                   ENDED    while items wait
+    ENDED    take                   OVER     when no items wait: the reader gets the end. Complete, if without an error
+    ENDED    closeReader, abort     OVER     as above
+    OVER     put, end, closeReader  OVER     none
 
-Cost: O(1) an item; O(items taken) a take. Nothing here is safe for threads: whoever shares it, locks it.
+Cost: O(1) per item, and O(items taken) for `take`. A buffer is not safe for threads, so an adapter has to lock it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ T = TypeVar("T")
 
 
 class Phase(Enum):
-    """How far the life of a handover has come."""
+    """The phase of a buffer's life."""
 
     OPEN = auto()
     ENDED = auto()
     OVER = auto()
 
 
-class Due(Enum):
-    """What there is to do in the loop."""
+class Action(Enum):
+    """What the loop has to do."""
 
     PAUSE = auto()
     RESUME = auto()
@@ -65,12 +65,12 @@ class Items(Generic[T]):
 
 @frozen
 class Wait:
-    """There is nothing yet."""
+    """No item is available yet."""
 
 
 @frozen
 class End:
-    """There is nothing more; with ERROR, because of that."""
+    """No more items follow. ERROR is the cause, if any."""
 
     error: BaseException | None
 
@@ -79,96 +79,96 @@ Answer = Items[T] | Wait | End
 
 
 class BoundedBuffer(Generic[T]):
-    """Decides what passes, and who waits, between a writing and a reading side.
+    """Decides which items pass and which side waits.
 
-    LIMIT is how many items may wait before it is full: 1 or more, else `ValueError`.
+    LIMIT is the number of items that may wait before the buffer is full. Below 1 it raises `ValueError`.
 
     >>> h = BoundedBuffer[str](limit=2)
     >>> h.attach(streaming=True)
     >>> h.take()
     Wait()
-    >>> h.put("a"), h.readersDue(), h.put("b"), h.due
-    (True, True, True, <Due.PAUSE: 1>)
-    >>> h.done(Due.PAUSE)
-    >>> h.take(), h.due
-    (Items(items=['a', 'b']), <Due.RESUME: 2>)
+    >>> h.put("a"), h.shouldWakeReaders(), h.put("b"), h.pending
+    (True, True, True, <Action.PAUSE: 1>)
+    >>> h.done(Action.PAUSE)
+    >>> h.take(), h.pending
+    (Items(items=['a', 'b']), <Action.RESUME: 2>)
     """
 
     __slots__ = (
         "_complete",
-        "_crowded",
         "_error",
         "_finished",
-        "_flowing",
-        "_hungry",
+        "_items",
         "_limit",
         "_phase",
+        "_readerWaits",
         "_streaming",
-        "_waiting",
+        "_writerWaits",
+        "_writing",
     )
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
-            raise ValueError(f"at least 1 item has to be allowed to wait, got a limit of {limit}")
+            raise ValueError(f"limit must be 1 item or more, got a limit of {limit}")
         self._limit = limit
-        self._waiting: deque[T] = deque()
+        self._items: deque[T] = deque()
         self._phase = Phase.OPEN
-        self._error: BaseException | None = None  # what the end is to be heard with
+        self._error: BaseException | None = None  # the error that the reader gets at the end
         self._complete = False
-        self._finished = False  # the loop was told that it is over
-        self._hungry = False  # a reader waits for an item
-        self._crowded = False  # a writer waits for room
-        self._streaming: bool | None = None  # whether the producer is, if there is one
-        # Of a streaming producer: it has not been paused. Of another: it has been resumed, and has not written.
-        self._flowing = False
+        self._finished = False  # the loop knows that the buffer is over
+        self._readerWaits = False  # a reader waits for an item, in a thread
+        self._writerWaits = False  # a writer waits for room, in a thread
+        self._streaming: bool | None = None  # None without a producer
+        # A streaming producer is not paused. Another producer was resumed and has not written since.
+        self._writing = False
 
     def __len__(self) -> int:
-        """The number of items that wait."""
-        return len(self._waiting)
+        """Return the number of items that wait."""
+        return len(self._items)
 
     @property
     def phase(self) -> Phase:
-        """How far it has come."""
+        """The current phase."""
         return self._phase
 
     @property
     def complete(self) -> bool:
-        """True when the reading side has taken all there was and heard of an end without an error."""
+        """True when the reader has taken all items and the end came without an error."""
         return self._complete
 
     @property
     def full(self) -> bool:
-        """True while no more should be put."""
-        return self._phase is Phase.OPEN and len(self._waiting) >= self._limit
+        """True while the writing side should pause."""
+        return self._phase is Phase.OPEN and len(self._items) >= self._limit
 
     # The writing side.
 
     def attach(self, streaming: bool) -> None:
-        """There is a producer now, in the loop. Raises `ValueError` if there was one."""
+        """Register a producer, which runs in the loop. Raise `ValueError` if there is one."""
         if self._streaming is not None:
-            raise ValueError("there is a producer already")
-        self._streaming = self._flowing = streaming
+            raise ValueError("the buffer has a producer already: detach it first")
+        self._streaming = self._writing = streaming
 
     def detach(self) -> None:
-        """There is no producer any more, or there was none."""
+        """Remove the producer, if there is one."""
         self._streaming = None
 
     def put(self, item: T) -> bool:
-        """ITEM is the next. Gives True when somebody may have to be told: a reader, or the loop."""
+        """Add ITEM. Return True if a reader has to be woken or the loop has an action."""
         if self._phase is not Phase.OPEN:
-            return self.due is not None
-        self._waiting.append(item)
+            return self.pending is not None
+        self._items.append(item)
         if not self._streaming:
-            self._flowing = False
-        return self._hungry or self.due is not None
+            self._writing = False
+        return self._readerWaits or self.pending is not None
 
     def awaitRoom(self) -> bool:
-        """Whether a writer in a thread has to wait for room; if so, `writersDue` says when that is over."""
-        self._crowded = self._crowded or self.full
+        """Return whether a writer in a thread has to wait for room, and register it if so."""
+        self._writerWaits = self._writerWaits or self.full
         return self.full
 
     def end(self, error: BaseException | None = None) -> None:
-        """There is nothing more to put; with ERROR, because of that. The first end counts."""
+        """End the writing side, with ERROR as the cause. Only the first call counts."""
         if self._phase is Phase.OPEN:
             self._phase = Phase.ENDED
             self._error = error
@@ -176,11 +176,11 @@ class BoundedBuffer(Generic[T]):
     # The reading side.
 
     def take(self, most: int | None = None) -> Answer[T]:
-        """All the items that wait, or the first MOST (1 or more) of them; or else what there is instead."""
-        if self._waiting:
+        """Return all waiting items, or at most MOST (1 or more). Without items, return `Wait` or `End`."""
+        if self._items:
             return Items(self._pop(most))
         if self._phase is Phase.OPEN:
-            self._hungry = True
+            self._readerWaits = True
             return Wait()
         error, self._error = self._error, None
         if self._phase is Phase.ENDED:
@@ -188,84 +188,84 @@ class BoundedBuffer(Generic[T]):
             self._complete = error is None
         return End(error)
 
-    def leave(self) -> None:
-        """Nobody takes any more."""
+    def closeReader(self) -> None:
+        """End the reading side and drop the waiting items."""
         self._drop(None)
 
-    # Either side, or whoever has the say over both.
+    # Both sides.
 
     def abort(self, error: BaseException) -> None:
-        """It is over: what waits is dropped, and whoever comes to take hears of ERROR, once."""
+        """End both sides and drop the waiting items. The next `take` returns ERROR, once."""
         self._drop(error)
 
-    def readersDue(self) -> bool:
-        """Whether to wake who waits for an item, for there is one, or an end. True once."""
-        due = self._hungry and (bool(self._waiting) or self._phase is not Phase.OPEN)
-        self._hungry = self._hungry and not due
+    def shouldWakeReaders(self) -> bool:
+        """Return whether to wake the waiting readers, because there is an item or an end. True once."""
+        due = self._readerWaits and (bool(self._items) or self._phase is not Phase.OPEN)
+        self._readerWaits = self._readerWaits and not due
         return due
 
-    def writersDue(self) -> bool:
-        """Whether to wake who waits for room, for there is some, or an end. True once."""
-        due = self._crowded and (self._roomy or self._phase is not Phase.OPEN)
-        self._crowded = self._crowded and not due
+    def shouldWakeWriters(self) -> bool:
+        """Return whether to wake the waiting writers, because there is room or an end. True once."""
+        due = self._writerWaits and (self._hasRoom or self._phase is not Phase.OPEN)
+        self._writerWaits = self._writerWaits and not due
         return due
 
     # The loop.
 
     @property
-    def due(self) -> Due | None:
-        """What there is to do in the loop, or None."""
+    def pending(self) -> Action | None:
+        """What the loop has to do now, or None."""
         if self._streaming is not None:
             if self._phase is not Phase.OPEN:
-                return Due.STOP
-            if self._flowing:
-                if self._streaming and len(self._waiting) >= self._limit:
-                    return Due.PAUSE
-            elif self._roomy or (not self._streaming and len(self._waiting) < self._limit):
-                return Due.RESUME
+                return Action.STOP
+            if self._writing:
+                if self._streaming and len(self._items) >= self._limit:
+                    return Action.PAUSE
+            elif self._hasRoom or (not self._streaming and len(self._items) < self._limit):
+                return Action.RESUME
         if self._phase is Phase.OVER and not self._finished:
-            return Due.FINISHED
+            return Action.FINISHED
         return None
 
-    def done(self, due: Due) -> None:
-        """DUE, which is what `due` gave, is about to be done."""
-        if due is not self.due:
-            raise ValueError(f"{due} is not due: {self.due} is")
-        if due is Due.FINISHED:
+    def done(self, action: Action) -> None:
+        """Record that the loop is about to do ACTION, which is what `pending` returned."""
+        if action is not self.pending:
+            raise ValueError(f"{action} is not pending: {self.pending} is")
+        if action is Action.FINISHED:
             self._finished = True
-        elif due is Due.STOP:
+        elif action is Action.STOP:
             self._streaming = None
         else:
-            self._flowing = due is Due.RESUME
+            self._writing = action is Action.RESUME
 
     def validate(self) -> None:
-        """Assert that nobody is kept waiting for what is there, once those who are due have been told."""
+        """Assert that no side waits without a reason, once all wake-ups and actions are done."""
         if self._phase is Phase.OVER:
-            assert not self._waiting
+            assert not self._items
         else:
             assert not self._complete
             assert not self._finished
-        assert not (self._hungry and (self._waiting or self._phase is not Phase.OPEN)), "a reader is kept waiting"
-        assert not (self._crowded and (self._roomy or self._phase is not Phase.OPEN)), "a writer is kept waiting"
-        if self._streaming is not None and self.due is None:
+        assert not (self._readerWaits and (self._items or self._phase is not Phase.OPEN)), "a reader is kept waiting"
+        assert not (self._writerWaits and (self._hasRoom or self._phase is not Phase.OPEN)), "a writer is kept waiting"
+        if self._streaming is not None and self.pending is None:
             assert self._phase is Phase.OPEN
-            assert self._flowing or not self._roomy, "a producer is kept waiting"
-            assert self._flowing or self._streaming or self.full, "a producer is not asked"
-            assert not (self._streaming and self._flowing and self.full), "a producer goes on when it is full"
+            assert self._writing or not self._hasRoom, "a producer is kept waiting"
+            assert self._writing or self._streaming or self.full, "a producer is not asked"
+            assert not (self._streaming and self._writing and self.full), "a producer goes on when it is full"
 
     @property
-    def _roomy(self) -> bool:
-        return 2 * len(self._waiting) <= self._limit and len(self._waiting) < self._limit
+    def _hasRoom(self) -> bool:
+        return 2 * len(self._items) <= self._limit and len(self._items) < self._limit
 
     def _pop(self, most: int | None) -> Sequence[T]:
-        if most is None or most >= len(self._waiting):
-            items = list(self._waiting)
-            self._waiting.clear()
+        if most is None or most >= len(self._items):
+            items = list(self._items)
+            self._items.clear()
             return items
-        return [self._waiting.popleft() for _ in range(most)]
+        return [self._items.popleft() for _ in range(most)]
 
     def _drop(self, error: BaseException | None) -> None:
         if self._phase is not Phase.OVER:
             self._phase = Phase.OVER
             self._error = error
-            self._waiting.clear()
+            self._items.clear()

@@ -1,26 +1,27 @@
-"""One iteration's life: credit, fetched ahead, waited for, stopped, exhausted.
+"""Decide how the items of an iterator travel: credit, read-ahead, waiting, stopping, exhaustion.
 
-Theory of operation. The items of an iterator go from the *far* side, which has the iterator, to the *near* side,
-which wants the items. Between them flows *credit*: the near side grants a number of items, the far side sends
-at most that many. What is granted and has not come is *in flight*; what has come and has not been taken is
-*ahead*.
+The *remote* side has the iterator, the *local* side uses the items. The local side grants *credit*, a number of items,
+and the remote side sends at most that many. Granted items that have not come are *in flight*. Items that have come and
+have not been taken are *ahead*.
 
-An `Inflow` is the near side. It grants one item to begin with, so that it is soon known whether there is any;
-and then, whenever an item is asked for, as many as its *reach* allows to be in flight or ahead. The reach doubles,
-up to a limit, each time that an item is asked for and is not here. So a slow taker has little fetched for it, and
-a fast one is kept supplied. Nothing is granted while nothing is asked for: to pause is to ask for nothing.
+`Inflow` is the local side. It first grants one item, so that it soon knows whether there is any. Then each request for
+an item grants as many as the *read-ahead* allows to be in flight or ahead. The read-ahead doubles, up to a limit, each
+time a requested item is not here yet. So a slow consumer has few items fetched for it, and a fast one never waits long.
+Without requests nothing is granted: to pause is to request nothing.
 
-An item may be asked for in two ways. Plainly: it is delivered as soon as it is here. With *lookahead*: it is
-delivered once it is known whether another comes after it, which is what a synchronous ``for`` must know. A far side may
-*promise* that another does; one that breaks its promise has failed.
+An item can be requested in two ways:
 
-An `Outflow` is the far side: how much may be sent, and whether to go on.
+- Plainly: it is delivered as soon as it is here.
+- With *lookahead*: it is delivered when it is known whether another item follows. A synchronous ``for`` needs that.
+  The remote side may *promise* that another item follows. Breaking the promise is a failure.
 
-An iteration ends once: exhausted, failed (after the items before the failure), or stopped. What goes wrong on the
-far side after a stop, in the iterator's ``finally`` above all, is nobody's answer any more; so that it is not lost, it
-is `Unheard`, and for the log.
+`Outflow` is the remote side. It decides how many items may be sent, and whether to continue.
 
-This module is read by worker processes, which import neither attrs nor Twisted.
+An iteration ends once: exhausted, failed (after the items before the failure), or stopped. The iterator may raise an
+error after a stop, above all in its ``finally``. No request waits for that error, so it becomes a `LateError`, for the
+log.
+
+Child processes import this module, and they import neither attrs nor Twisted.
 """
 
 from __future__ import annotations
@@ -32,52 +33,52 @@ from typing import Any, NamedTuple
 from asynqueue.errors import ImplementationError, WorkerLost
 
 AHEAD_LIMIT = 256
-"""The most items in flight or ahead."""
+"""The maximum number of items in flight or ahead."""
 
 
 class Grant(NamedTuple):
-    """Allow the far side ITEMS more items."""
+    """Allow the remote side ITEMS more items."""
 
     items: int
 
 
 class Deliver(NamedTuple):
-    """ITEM is what was asked for."""
+    """Answer the request with ITEM."""
 
-    item: Any  # whatever the user's iterator yields
+    item: Any  # Any, because the user's iterator may yield anything
 
 
 class Finish(NamedTuple):
-    """There is no item: the iterator is exhausted, or raised ERROR. Comes in answer to what was asked for."""
+    """Answer the request without an item: the iterator is exhausted, or raised ERROR."""
 
     error: BaseException | None
 
 
-class Known(NamedTuple):
-    """It is known now, and was not before, whether there is a first item."""
+class FirstKnown(NamedTuple):
+    """It has become known whether there is a first item."""
 
 
 class Close(NamedTuple):
-    """Have the far side stop the iterator."""
+    """Make the remote side stop the iterator."""
 
 
 class Ended(NamedTuple):
-    """The iteration has ended: with COMPLETE, all items were taken."""
+    """The iteration has ended. COMPLETE means that all items were taken."""
 
     complete: bool
 
 
-class Unheard(NamedTuple):
-    """The iterator raised ERROR when nobody listened any more."""
+class LateError(NamedTuple):
+    """The iterator raised ERROR after the iteration was stopped."""
 
     error: BaseException
 
 
-Command = Grant | Deliver | Finish | Known | Close | Ended | Unheard
+Command = Grant | Deliver | Finish | FirstKnown | Close | Ended | LateError
 
 
 class Inflow:
-    """The near side of an iteration: events in, commands out."""
+    """The local side of an iteration: events in, commands out."""
 
     __slots__ = (
         "_ahead",
@@ -90,64 +91,64 @@ class Inflow:
         "_lookahead",
         "_over",
         "_promised",
-        "_reach",
+        "_readAhead",
     )
 
     def __init__(self, limit: int = AHEAD_LIMIT) -> None:
         if limit < 2:
-            raise ValueError(f"at least 2 items have to be allowed ahead, got {limit}")
+            raise ValueError(f"limit must be at least 2 items, got {limit}")
         self._limit = limit
         self._ahead: deque[Any] = deque()
         self._inFlight = 0
-        self._reach = 1  # how many may be in flight or ahead
+        self._readAhead = 1  # how many items may be in flight or ahead
         self._known = False
         self._asked = False
         self._lookahead = False
-        self._over = False  # nothing more comes from the far side
-        self._promised = False  # something follows what has come
-        self._error: BaseException | None = None  # what the iterator raised, until that is delivered
+        self._over = False  # nothing more comes from the remote side
+        self._promised = False  # an item or an error follows what has come
+        self._error: BaseException | None = None  # the iterator's error, until it is delivered
         self._ended = False
 
     @property
     def asked(self) -> bool:
-        """True while an item is waited for."""
+        """True while a request waits for an item."""
         return self._asked
 
     @property
     def ended(self) -> bool:
-        """True when there is nothing more to ask for."""
+        """True when there is nothing more to request."""
         return self._ended
 
     @property
     def more(self) -> bool:
-        """True unless it is known that there is no further item, nor an error, to ask for."""
+        """False when it is known that neither an item nor an error follows."""
         return not self._ended and (bool(self._ahead) or not self._over or self._error is not None)
 
     def begin(self) -> list[Command]:
-        """The far side has the iterator."""
+        """Start: the remote side has the iterator."""
         self._inFlight = 1
         return [Grant(1)]
 
     def ask(self, lookahead: bool = False) -> list[Command]:
-        """The next item is wanted, while none is waited for."""
+        """Request the next item. Raise `ValueError` if a request waits already."""
         if self._asked:
-            raise ValueError("an item is being waited for")
+            raise ValueError("a request for an item is waiting already")
         if self._ended:
             return [Finish(None)]
         self._asked = True
         self._lookahead = lookahead
         if not self._deliverable():
-            self._reach = min(self._limit, 2 * self._reach)
+            self._readAhead = min(self._limit, 2 * self._readAhead)
         return self._proceed()
 
     def unask(self) -> None:
-        """The item that is waited for is not waited for any more; it stays the next."""
+        """Withdraw the request. The item stays the next one."""
         self._asked = False
 
     def arrived(self, items: Sequence[Any], more: bool = False) -> list[Command]:
-        """ITEMS have come; with MORE, it is known that something follows: an item, or an error.
+        """Record that ITEMS have come. MORE is the promise that an item or an error follows.
 
-        Raises `ValueError` if they exceed the credit.
+        Raise `ValueError` if the items exceed the credit.
         """
         if len(items) > self._inFlight:
             raise ValueError(f"{len(items)} items came where {self._inFlight} were granted")
@@ -158,25 +159,25 @@ class Inflow:
         return self._proceed()
 
     def over(self, error: BaseException | None = None) -> list[Command]:
-        """Nothing more comes: the iterator is exhausted, or raised ERROR, or the far side is lost."""
+        """Record that nothing more comes: the iterator is exhausted or raised ERROR, or the remote side is lost."""
         if self._over:
             return []
         self._over = True
         self._inFlight = 0
         if self._ended:
-            # That what was stopped has been lost as well is no news.
-            return [] if error is None or isinstance(error, WorkerLost) else [Unheard(error)]
+            # The loss of a stopped iteration is not an error.
+            return [] if error is None or isinstance(error, WorkerLost) else [LateError(error)]
         if error is None and self._asked and self._lookahead and self._promised:
-            # Whoever was told of another item goes round for it, and has to be told something that is no end.
-            error = ImplementationError("it was said that more was left, and then there was no item (see moreLeft)")
+            # The consumer's loop already requested the promised item, so it must get an error, not an end.
+            error = ImplementationError("the iterator promised another item and then had none (see moreLeft)")
         self._error = error
         return self._proceed()
 
     def stop(self) -> list[Command]:
-        """No further item is wanted."""
+        """Stop: no further item is wanted."""
         if self._ended:
             return []
-        commands: list[Command] = [] if self._known else [Known()]
+        commands: list[Command] = [] if self._known else [FirstKnown()]
         if not self._over:
             commands.append(Close())
         if self._asked:
@@ -185,7 +186,7 @@ class Inflow:
         return commands + self._end(False)
 
     def validate(self) -> None:
-        """Assert that credit is kept to, and that what can be delivered is delivered."""
+        """Assert that the credit is respected and that no item is held that can be delivered."""
         assert self._inFlight >= 0
         assert self._inFlight + len(self._ahead) <= self._limit
         if self._ended:
@@ -196,7 +197,7 @@ class Inflow:
         if self._asked:
             assert not self._deliverable()
             assert not self._over
-            assert self._inFlight, "what is waited for has been granted"
+            assert self._inFlight, "the requested item was granted"
 
     def _deliverable(self) -> bool:
         if not self._lookahead or len(self._ahead) > 1:
@@ -209,7 +210,7 @@ class Inflow:
         commands: list[Command] = []
         if not self._known and (self._ahead or self._over):
             self._known = True
-            commands.append(Known())
+            commands.append(FirstKnown())
         if self._asked:
             if self._deliverable():
                 self._asked = False
@@ -225,8 +226,8 @@ class Inflow:
         return commands
 
     def _grant(self) -> list[Command]:
-        room = self._reach - self._inFlight - len(self._ahead)
-        if self._over or 2 * room < self._reach:
+        room = self._readAhead - self._inFlight - len(self._ahead)
+        if self._over or 2 * room < self._readAhead:
             return []
         self._inFlight += room
         return [Grant(room)]
@@ -239,7 +240,7 @@ class Inflow:
 
 
 class Outflow:
-    """The far side of an iteration: how many items may be sent, and whether it has ended."""
+    """The remote side of an iteration: how many items may be sent, and whether it has ended."""
 
     __slots__ = ("credit", "ended")
 
@@ -253,17 +254,17 @@ class Outflow:
         return self.credit > 0 and not self.ended
 
     def granted(self, items: int) -> None:
-        """Let ITEMS more be sent, unless the iteration has ended."""
+        """Add credit for ITEMS items, unless the iteration has ended."""
         if not self.ended:
             self.credit += items
 
     def sent(self, items: int) -> None:
-        """ITEMS were sent."""
+        """Record that ITEMS items were sent. Raise `ValueError` if they exceed the credit."""
         if items > self.credit:
             raise ValueError(f"{items} items were sent where {self.credit} were granted")
         self.credit -= items
 
     def end(self) -> None:
-        """The iterator is exhausted, has failed, or is not wanted any more."""
+        """End: the iterator is exhausted, has failed, or was stopped."""
         self.ended = True
         self.credit = 0

@@ -1,28 +1,27 @@
-"""Who holds a lock, who gets it next, and how it is stopped.
+"""Decide which claim holds a lock, which gets it next, and how the lock is stopped.
 
-Theory of operation. A *claim* is one wish to hold the lock. At most one claim holds it; the others wait in
-two lines, VIPs and ordinary, each first come first served, and a released lock goes to the first VIP, or
-with none to the first of the others. A claim may be given up (`withdraw`) at any time, waiting or holding:
-a holder that gives up releases. Giving up what is neither is nothing, so whoever lost count may do it
-safely.
+A *claim* is one request for the lock. At most one claim holds it. The others wait in two queues, VIPs and ordinary,
+each first come first served. A released lock goes to the first VIP, or else to the first ordinary claim. A claim can be
+withdrawn at any time. If it holds the lock, that releases it. Withdrawing an unknown claim does nothing, so a caller
+may withdraw twice.
 
-Stopping is a claim too, in the VIP line. From the moment it holds the lock (the *closing*, in which the
-stoppers run) until `opened`, nobody else can, and then the lock is *open* for good: it guards nothing,
-everyone who waits or comes later is granted at once, nobody holds it, and `release` means nothing.
+Stopping is a claim as well, in the VIP queue. While it holds the lock, the stoppers run and no other claim can hold it.
+After `opened` the lock is *open* for ever: it protects nothing, every claim is granted at once, no claim holds it, and
+`release` does nothing.
 
-    phase      event                       next       out
-    GUARDING   acquire                     GUARDING   Granted, if nobody holds it
-    GUARDING   release, withdraw           GUARDING   Granted to the next
-    GUARDING   stop                        STOPPING   Granted, if nobody holds it
+    phase      event                       next       result
+    GUARDING   acquire                     GUARDING   Granted, if no claim holds the lock
+    GUARDING   release, withdraw           GUARDING   Granted to the next claim
+    GUARDING   stop                        STOPPING   Granted, if no claim holds the lock
     STOPPING   acquire, release, withdraw  STOPPING   as above
-    STOPPING   opened                      OPEN       Granted to all who wait, VIPs first
+    STOPPING   opened                      OPEN       Granted to all waiting claims, VIPs first
     OPEN       acquire                     OPEN       Granted
-    OPEN       release, withdraw           OPEN       nothing
+    OPEN       release, withdraw           OPEN       none
 
-Any other event in any phase is an error. Claims are whatever hashable tokens the caller likes; events go in
-by method, `Granted` comes out, and nothing is called back.
+Any other event is an error in that phase. A claim is any hashable object. Events are methods, which return `Granted`
+records. Nothing is called back.
 
-Cost: O(1) an event, but for `opened`, which is O(waiting).
+Cost: O(1) per event, except `opened`: O(waiting claims).
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ C = TypeVar("C", bound=Hashable)
 
 @frozen
 class Granted(Generic[C]):
-    """A command: tell whoever made CLAIM that it holds the lock, or that there is none any more."""
+    """A command: notify the owner of CLAIM that it holds the lock, or that the lock is open."""
 
     claim: C
 
 
 class Phase(Enum):
-    """How far the life of a lock has come."""
+    """The phase of a lock's life."""
 
     GUARDING = auto()
     STOPPING = auto()
@@ -53,7 +52,7 @@ class Phase(Enum):
 
 
 class Locking(Generic[C]):
-    """Decides who holds a lock.
+    """Decides which claim holds a lock.
 
     >>> lock = Locking[str]()
     >>> lock.acquire("a", vip=False), lock.acquire("b", vip=False), lock.acquire("c", vip=True)
@@ -68,22 +67,22 @@ class Locking(Generic[C]):
         self.phase: Phase = Phase.GUARDING
         self._holder: C | None = None
         self._stop: C | None = None
-        # Ordered dictionaries: the first goes, and any may go, in O(1).
+        # An OrderedDict removes its first item, and any other, in O(1).
         self._vips: OrderedDict[C, None] = OrderedDict()
         self._ordinary: OrderedDict[C, None] = OrderedDict()
 
     @property
     def held(self) -> bool:
-        """Whether somebody holds the lock."""
+        """True while a claim holds the lock."""
         return self._holder is not None
 
     @property
     def waiting(self) -> list[C]:
-        """Who waits, the next first."""
+        """The waiting claims, the next first."""
         return [*self._vips, *self._ordinary]
 
     def acquire(self, claim: C, vip: bool) -> tuple[Granted[C], ...]:
-        """CLAIM wants the lock. Raises `ValueError` if it waits or holds already."""
+        """Request the lock for CLAIM. Raise `ValueError` if CLAIM waits or holds already."""
         if claim == self._holder or claim in self._vips or claim in self._ordinary:
             raise ValueError(f"{claim!r} is already a claim on this lock")
         if self.phase is Phase.OPEN:
@@ -92,34 +91,34 @@ class Locking(Generic[C]):
         return () if self.held else self._next()
 
     def release(self) -> tuple[Granted[C], ...]:
-        """The holder has done. Raises `ValueError` if there is none, or if it is the stopping itself."""
+        """Release the lock. Raise `ValueError` if no claim holds it, or if the stopping does."""
         if self.phase is Phase.OPEN:
             return ()
         if self._holder is None:
-            raise ValueError("released a lock that nobody holds: each release needs an acquire of its own")
+            raise ValueError("released a lock that is not held: each release needs its own acquire")
         if self._holder == self._stop:
-            raise ValueError("released a lock that is held to run its stoppers: it opens when they have run")
+            raise ValueError("released a lock that is held to run its stoppers: it opens by itself after them")
         return self._next()
 
     def withdraw(self, claim: C) -> tuple[Granted[C], ...]:
-        """CLAIM is given up, whether it waits or holds."""
+        """Withdraw CLAIM. If it holds the lock, release it."""
         self._vips.pop(claim, None)
         self._ordinary.pop(claim, None)
         return self.release() if self._holder is not None and claim == self._holder else ()
 
     def stop(self, claim: C) -> tuple[Granted[C], ...]:
-        """CLAIM wants the lock as a VIP and for the last time. Raises `ValueError` if another did before."""
+        """Request the lock for CLAIM, as a VIP and for the last time. Raise `ValueError` if it was stopped before."""
         if self.phase is not Phase.GUARDING:
-            raise ValueError("a lock is stopped once")
+            raise ValueError("a lock can be stopped only once")
         granted = self.acquire(claim, vip=True)
         self.phase = Phase.STOPPING
         self._stop = claim
         return granted
 
     def opened(self) -> tuple[Granted[C], ...]:
-        """The stoppers have run. Raises `ValueError` unless the stopping holds the lock."""
+        """Open the lock after the stoppers have run. Raise `ValueError` unless the stopping holds the lock."""
         if self.phase is not Phase.STOPPING or self._holder != self._stop:
-            raise ValueError("a lock opens when it is held to be stopped, and not before")
+            raise ValueError("a lock opens only while the stopping holds it")
         waiting = self.waiting
         self.phase = Phase.OPEN
         self._holder = self._stop = None
@@ -128,12 +127,13 @@ class Locking(Generic[C]):
         return tuple(Granted(claim) for claim in waiting)
 
     def validate(self) -> None:
-        """Assert what must hold between any two events."""
+        """Assert what holds between any two events."""
         claims = self.waiting if self._holder is None else [self._holder, *self.waiting]
         assert len(claims) == len(set(claims)), "a claim is in two places"
-        assert self.held or not claims, "somebody waits for a lock that nobody holds"
+        assert self.held or not claims, "a claim waits for a lock that is free"
         assert (self._stop is not None) == (self.phase is Phase.STOPPING)
-        assert self._stop is None or self._stop == self._holder or self._stop in self._vips, "the stopping was lost"
+        stopping = self._stop is None or self._stop == self._holder or self._stop in self._vips
+        assert stopping, "the stopping neither holds the lock nor waits"
 
     def _next(self) -> tuple[Granted[C], ...]:
         line = self._vips or self._ordinary

@@ -1,11 +1,10 @@
-"""Results in any order in, items in call order out.
+"""Put results back into the order of their calls.
 
-Theory of operation. Whoever starts the calls numbers them 0, 1, 2 ...; whoever gets an answer puts it here
-with its number. An item comes out as soon as every item of a lower number has come out, so what goes out is
-always an unbroken run that starts where the last run ended. What waits here is exactly what came early; the
-caller bounds it by bounding how many calls are under way.
+The caller numbers its calls 0, 1, 2 ..., and puts each result in with the number of its call. An item comes out as soon
+as all items with lower numbers have come out. Items that came early are held. The caller limits their number by
+limiting how many calls are under way.
 
-Cost: O(1) an item. Everything that affects the order lives here.
+Cost: O(1) per item.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ class Reorder(Generic[T]):
         self._next = 0
 
     def __len__(self) -> int:
-        """The number of items that came early and wait for one of a lower number."""
+        """Return the number of items that are held until an item with a lower number comes."""
         return len(self._early)
 
     @property
     def next(self) -> int:
-        """The number of the item that goes out next."""
+        """The number of the item that comes out next."""
         return self._next
 
     def put(self, index: int, item: T) -> list[T]:
-        """The items that may go out now that ITEM, of number INDEX (0 or more), is here.
+        """Add ITEM with number INDEX (0 or more). Return the items that are now in order.
 
-        Raises `ValueError` for a number that was put before.
+        Raise `ValueError` for a number that was put before.
         """
         if index < self._next or index in self._early:
             raise ValueError(f"item number {index} was put before")
@@ -55,5 +54,5 @@ class Reorder(Generic[T]):
         return ready
 
     def validate(self) -> None:
-        """Assert that nothing which could go out is held back, and nothing that went out is held."""
+        """Assert that no item is held that could come out, or that came out before."""
         assert all(index > self._next for index in self._early)

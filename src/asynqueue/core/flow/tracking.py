@@ -1,20 +1,22 @@
-"""What a tracker counts, and which waits end when the count falls.
+"""Count what is outstanding, and decide which waits end when the count falls.
 
-Theory of operation. A *thing* is outstanding from its first `put` until it was `passed` as often as it was
-put: putting it again moves its end, it does not count twice. What has no identity of its own is counted by
-`add` and `remove`. The *count* is the number of things outstanding plus those. One that is over is a
-*fall*.
+A *thing* is outstanding from its first `put` until it has been `passed` as often as it was put. Putting it again
+postpones its end but does not count twice. What has no identity is counted by `add` and `remove`. The *count* is the
+number of both. When one ends, the count *falls*.
 
-A *wait* is for the count to be below a limit of 1 or more, or for any fall. It ends met at once when its
-condition holds as it begins (a wait for any fall: when the count is 0, since nothing is there to fall),
-else met at the first fall that brings its condition about, else unmet when it expires or is quit. Only a
-fall can make a condition true, so nothing but a fall looks at the waits. A wait that was withdrawn, or that
-has ended, is unknown: to expire or withdraw it again is nothing.
+A *wait* is for a count below a limit of 1 or more, or for any fall. It ends in one of these ways:
 
-Things and waits are whatever hashable tokens the caller likes; nothing here looks into them. Events go in by
-method, `WaitEnded` comes out, in the order in which the waits began, and nothing is called back.
+- *Met* at once, if its condition holds at the beginning. (A wait for any fall: if the count is 0.)
+- *Met* at the first fall after which its condition holds.
+- *Unmet*, when it expires or `quit` is called.
 
-Cost: O(1) for `put`, `add`, and a wait's own events; O(waits) for a fall.
+Only a fall can make a condition true, so only falls check the waits. Expiring or withdrawing an unknown or ended wait
+does nothing.
+
+Things and waits are any hashable objects. Events are methods, which return `WaitEnded` records in the order in which
+the waits began. Nothing is called back.
+
+Cost: O(1) for `put`, `add` and the events of one wait. O(waits) for a fall.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ W = TypeVar("W", bound=Hashable)
 
 @frozen
 class WaitEnded(Generic[W]):
-    """A command: tell whoever began WAIT that it is over, and whether its condition was MET."""
+    """A command: notify the owner of WAIT that it has ended, and whether its condition was MET."""
 
     wait: W
     met: bool
@@ -51,28 +53,28 @@ class Tracking(Generic[W]):
     def __init__(self) -> None:
         self._things: dict[Hashable, int] = {}
         self._anonymous = 0
-        # The count that each wait must see fall below; None is a wait for any fall.
+        # The limit of each wait. None is a wait for any fall.
         self._limits: dict[W, int | None] = {}
 
     @property
     def count(self) -> int:
-        """The number outstanding."""
+        """The number of outstanding things."""
         return len(self._things) + self._anonymous
 
     def __iter__(self) -> Iterator[W]:
-        """The waits in progress, in the order in which they began."""
+        """Iterate over the waits in progress, in the order in which they began."""
         return iter(self._limits)
 
     def __len__(self) -> int:
-        """The number of waits in progress."""
+        """Return the number of waits in progress."""
         return len(self._limits)
 
     def put(self, thing: Hashable) -> None:
-        """THING is outstanding, until it was passed once more."""
+        """Record that THING is outstanding until it is passed once more."""
         self._things[thing] = self._things.get(thing, 0) + 1
 
     def passed(self, thing: Hashable) -> tuple[WaitEnded[W], ...]:
-        """THING was passed, where it was put. Raises `ValueError` if it is not outstanding."""
+        """Record one passing of THING. Raise `ValueError` if it is not outstanding."""
         if thing not in self._things:
             raise ValueError(f"{thing!r} is not outstanding: it was passed as often as it was put")
         self._things[thing] -= 1
@@ -82,46 +84,46 @@ class Tracking(Generic[W]):
         return self._fell()
 
     def add(self) -> None:
-        """One more is outstanding, of no identity."""
+        """Count one more, without identity."""
         self._anonymous += 1
 
     def remove(self) -> tuple[WaitEnded[W], ...]:
-        """One that was added is over. Raises `ValueError` if none is left."""
+        """Count one less, without identity. Raise `ValueError` if none is left."""
         if not self._anonymous:
             raise ValueError("nothing that was added is outstanding: it was removed as often as it was added")
         self._anonymous -= 1
         return self._fell()
 
     def waitFewer(self, wait: W, limit: int) -> tuple[WaitEnded[W], ...]:
-        """WAIT begins: until fewer than LIMIT (1 or more, else `ValueError`) are outstanding."""
+        """Begin WAIT for fewer than LIMIT (1 or more, else `ValueError`) outstanding things."""
         if not isinstance(limit, (int, float)) or not limit >= 1:
             raise ValueError(f"the count is never below 0, so N must be 1 or more, got {limit!r}")
         return self._wait(wait, limit, met=self.count < limit)
 
     def waitAny(self, wait: W) -> tuple[WaitEnded[W], ...]:
-        """WAIT begins: until any one of what is outstanding is over."""
+        """Begin WAIT for any outstanding thing to end."""
         return self._wait(wait, None, met=not self.count)
 
     def expired(self, wait: W) -> tuple[WaitEnded[W], ...]:
-        """The time of WAIT is up."""
+        """End WAIT unmet, because its time is up."""
         if wait not in self._limits:
             return ()
         del self._limits[wait]
         return (WaitEnded(wait, False),)
 
     def withdraw(self, wait: W) -> None:
-        """Nobody cares about WAIT any more."""
+        """Forget WAIT."""
         self._limits.pop(wait, None)
 
     def quit(self) -> tuple[WaitEnded[W], ...]:
-        """Every wait in progress ends, unmet."""
+        """End every wait, unmet."""
         return self._end(list(self._limits), met=False)
 
     def validate(self) -> None:
-        """Assert what must hold between any two events."""
+        """Assert what holds between any two events."""
         assert self._anonymous >= 0
-        assert all(puts > 0 for puts in self._things.values()), "a thing is kept that is not outstanding"
-        assert self.count or not self._limits, "with nothing outstanding somebody still waits"
+        assert all(puts > 0 for puts in self._things.values()), "a thing that is not outstanding is kept"
+        assert self.count or not self._limits, "a wait goes on with nothing outstanding"
         for limit in self._limits.values():
             assert limit is None or self.count >= limit >= 1, "a wait goes on though its condition holds"
 

@@ -1,1 +1,1 @@
-"""What crosses a link, and what each side may send."""
+"""The protocol of a link: messages and frames, authentication, limits, liveness."""

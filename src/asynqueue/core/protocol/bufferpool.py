@@ -1,33 +1,35 @@
-"""Which memories a side keeps to use again: they are lent to the other side, and come back.
+"""Decide which shared-memory buffers a side keeps for reuse.
 
-Theory of operation. Fresh memory is what costs most of sending something large: the kernel finds it page by page. So
-what was filled once is kept, and filled again when the other side has read it. A memory is *lent* from when it is
-filled, *free* when it has come back. No more than `MOST` are kept and no more than `LIMIT` bytes of them, lent or free;
-what has no room there is used once. A free one gives way to one that is larger than any. What is kept is given back
-when nothing large has been sent for a while: `clear`.
+Fresh memory is the main cost of sending a large payload, because the kernel has to provide it page by page. So a buffer
+that was used once is kept. It is *lent* from when it is filled until the other side has read and returned it. After
+that it is *free* and can be filled again.
+
+- At most `MOST` buffers of at most `LIMIT` bytes in all are kept, lent or free. A buffer without room is used once.
+- A free buffer is removed if a larger new one needs its room.
+- `clear` removes all free buffers. It is called when no large payload was sent for `KEEP` seconds.
 """
 
 from __future__ import annotations
 
 LIMIT = 100 << 20
-"""The most bytes of memories that one side keeps."""
+"""The maximum size of all buffers that one side keeps, in bytes."""
 
 KEEP = 1.0
-"""Seconds without anything large after which a side is to `clear`."""
+"""The time without a large payload, in seconds, after which a side calls `clear`."""
 
 MOST = 8
-"""The most memories that one side keeps, each of which is a descriptor on either side."""
+"""The maximum number of buffers that one side keeps. Each needs a file descriptor on both sides."""
 
 
 class BufferPool:
-    """The memories that are kept, by number.
+    """The buffers that are kept, by number.
 
-    >>> shelf = BufferPool()
-    >>> shelf.add(1, 5000)
+    >>> pool = BufferPool()
+    >>> pool.add(1, 5000)
     []
-    >>> shelf.take(4000)  # it is lent
-    >>> shelf.back(1)
-    >>> shelf.take(4000)
+    >>> pool.take(4000)  # it is lent
+    >>> pool.returned(1)
+    >>> pool.take(4000)
     1
     """
 
@@ -44,7 +46,7 @@ class BufferPool:
         return number in self._sizes
 
     def take(self, size: int) -> int | None:
-        """Lend the smallest free memory in which SIZE bytes have room, if there is one."""
+        """Lend the smallest free buffer with room for SIZE bytes. Return its number, or None."""
         fitting = [number for number in self._free if self._sizes[number] >= size]
         if not fitting:
             return None
@@ -53,7 +55,7 @@ class BufferPool:
         return number
 
     def add(self, number: int, size: int) -> list[int] | None:
-        """Keep and lend a new memory of SIZE bytes; those that give way to it. None if there is no room for it."""
+        """Keep and lend a new buffer of SIZE bytes. Return the buffers removed for it, or None if there is no room."""
         lent = sum(self._sizes[n] for n in self._sizes if n not in self._free)
         if lent + size > self._limit or len(self._sizes) - len(self._free) >= self._most:
             return None
@@ -67,25 +69,25 @@ class BufferPool:
         self._total += size
         return gone
 
-    def back(self, number: int) -> None:
-        """A memory that was lent is free."""
+    def returned(self, number: int) -> None:
+        """Record that buffer NUMBER came back and is free."""
         if number in self._sizes:
             self._free.add(number)
 
-    def lose(self, number: int) -> None:
-        """Keep a memory no more, if it is kept: it never came to the other side."""
+    def remove(self, number: int) -> None:
+        """Remove buffer NUMBER if it is kept, because it never reached the other side."""
         if number in self._sizes:
             self._forget(number)
 
     def clear(self) -> list[int]:
-        """Keep the free ones no more: those."""
+        """Remove and return all free buffers."""
         free = sorted(self._free)
         for number in free:
             self._forget(number)
         return free
 
     def validate(self) -> None:
-        """Assert that no more is kept than may be."""
+        """Assert that the limits hold."""
         assert self._total == sum(self._sizes.values()) <= self._limit
         assert len(self._sizes) <= self._most
         assert self._free <= self._sizes.keys()

@@ -1,22 +1,25 @@
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportGeneralTypeIssues=false
-# What a message has for fields, the table here says, and no type.
+# The fields of a message are in a table here, which a type checker cannot follow.
 
-"""Bytes <-> messages.
+"""Convert between messages and bytes.
 
-Theory of operation. A message travels in one or more *frames*. A frame is a header, the length of its body
-(4 bytes, little-endian) and its kind (1 byte), and the body. The last frame of a message has the kind of the
-message, and its body holds the message's fixed fields and the end of its payload; a payload that does not fit
-has its beginning sent before, in frames of kind `PART`, whose body is the message's number and bytes. So a frame
-never exceeds the limit, a message may have any size, and frames of other messages may come between.
+A message travels in one or more *frames*. A frame is a header and a body. The header is the length of the body
+(4 bytes, little-endian) and the kind of the frame (1 byte).
 
-A `Decoder` is fed the stream in pieces of any size, and gives the messages that are complete. It holds no more
-than one frame that is not complete, plus the parts of unfinished messages, up to a limit of their own. Whatever
-does not follow the rules is a `FrameError`, after which the stream is worth nothing.
+- The last frame of a message has the kind of the message. Its body holds the fixed fields and the end of the payload.
+- A payload that does not fit is started in earlier frames of kind `PART`. Their body is the number of the call and
+  bytes of the payload.
 
-A payload may be in `asynqueue.core.protocol.payload`, of which frames are cut as they are asked for; and a decoder
-may give what is larger than a block of those like this.
+So a frame never exceeds the limit, a message may have any size, and frames of other messages may come in between.
 
-Cost: O(bytes), each byte copied once on its way in, and once or twice more for each part.
+A `Decoder` takes the byte stream in pieces of any size and returns the messages that are complete. It holds at most one
+incomplete frame, plus the parts of unfinished messages up to a limit of their own. Bytes that break the rules raise
+`FrameError`, and the rest of the stream is then useless.
+
+A payload may be a `ChunkedPayload`, from which frames are cut as they are needed. With `chunked`, a decoder also
+returns payloads larger than a block in that form.
+
+Cost: O(bytes). Each received byte is copied once, and once or twice more if it came in a part.
 """
 
 from __future__ import annotations
@@ -30,19 +33,19 @@ from asynqueue.core.protocol.payload import BLOCK, ChunkedPayload, anonymousCopy
 from asynqueue.errors import SerializationError
 
 FRAME_LIMIT = 1 << 20
-"""The most bytes in a frame's body, unless the two sides of a link agree on less."""
+"""The maximum size of a frame's body in bytes, unless both sides of a link agree on less."""
 
 WIRE_FRAME_LIMIT = 1 << 16
-"""The most bytes in a frame's body on a wire, where other messages are to come between the frames of a large one."""
+"""The maximum size of a frame's body on a wire. It is smaller, so that other messages need not wait for a large one."""
 
 PART_COST = 128
-"""About how many bytes it costs to hold the beginning of a message, beside its own."""
+"""The approximate memory overhead of an unfinished message, in bytes."""
 
 PART = 0
 _HEADER = Struct("<IB")
 _NUMBER = Struct("<Q")
 
-# Each kind of message: its number, its fixed fields, and whether a payload follows them.
+# Each kind of message: its number, class, fixed fields, and whether a payload follows them.
 _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
     (1, m.Call, "<Q?", True),
     (2, m.Grant, "<QI", False),
@@ -68,22 +71,22 @@ _KINDS: tuple[tuple[int, type[m.Message], str, bool], ...] = (
 )
 _BY_TYPE: dict[type[m.Message], tuple[int, Struct, Struct, bool]] = {
     cls: (kind, Struct(form), Struct("<IB" + form[1:]), payload) for kind, cls, form, payload in _KINDS
-}  # the second is the first after a header
+}  # The second Struct packs the header as well.
 _BY_KIND: dict[int, tuple[type[m.Message], Struct, bool]] = {
     kind: (cls, Struct(form), payload) for kind, cls, form, payload in _KINDS
 }
-_made = tuple.__new__
-"""Makes a message of its type and fields, without the Python function that a named tuple has for that."""
+_newMessage = tuple.__new__
+"""Make a message from its class and fields. This skips the Python-level `__new__` of a named tuple."""
 
 
 class FrameError(SerializationError):
-    """Bytes that are no frame, or exceed what was agreed on. The link they came over has to be closed."""
+    """The received bytes are not a valid frame, or exceed a limit. The link has to be closed."""
 
 
 def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
-    """The frames of MESSAGE, none with a body of more than FRAME_LIMIT bytes (at least 64)."""
+    """Return the frames of MESSAGE. No frame has a body of more than FRAME_LIMIT bytes (at least 64)."""
     kind, fixed, prefixed, hasPayload = _BY_TYPE[type(message)]
-    fields: tuple[Any, ...] = message  # the table says what they are, field by field
+    fields: tuple[Any, ...] = message  # the table has the type of each field
     if not hasPayload:
         return prefixed.pack(fixed.size, kind, *fields)
     payload: m.Payload = fields[-1]
@@ -95,14 +98,14 @@ def encode(message: m.Message, frameLimit: int = FRAME_LIMIT) -> bytes:
 
 
 def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]:
-    """The frames of MESSAGE one by one, as `encode` has them: each is made when it is asked for."""
+    """Yield the frames of MESSAGE one by one. Each is made only when it is needed."""
     kind, fixed, _, hasPayload = _BY_TYPE[type(message)]
     fields: tuple[Any, ...] = message  # as above
     if not hasPayload:
         yield _HEADER.pack(fixed.size, kind) + fixed.pack(*fields)
         return
     head = fixed.pack(*fields[:-1])
-    number = _NUMBER.pack(fields[0])  # every message with a payload has its call's number first
+    number = _NUMBER.pack(fields[0])  # the first field of a message with a payload is the number of the call
     room = frameLimit - len(head)
     last: m.Payload = fields[-1]
     payload = last if isinstance(last, ChunkedPayload) else ChunkedPayload([bytes(last)])
@@ -112,26 +115,27 @@ def frames(message: m.Message, frameLimit: int = FRAME_LIMIT) -> Iterator[bytes]
 
 
 class Decoder:
-    """Gives the messages of a byte stream.
+    """Converts a byte stream to messages.
 
-    FRAME_LIMIT is the most bytes in a frame's body. PARTS_LIMIT is the most bytes of unfinished messages held, each
-    counted as `PART_COST` more than was sent of it; None for no limit: on a link to our own worker process, say.
-    PIECEMEAL, a payload that is larger than a `BLOCK` is `ChunkedPayload`, and else never. WANTED is asked, of each
-    part, whether message NUMBER is wanted with so many bytes held; one that is not is dropped, and it is not given.
-    It may raise `FrameError`.
+    FRAME_LIMIT is the maximum size of a frame's body in bytes. PARTS_LIMIT is the maximum size of all unfinished
+    messages in bytes, plus `PART_COST` for each. None means no limit, as on a link to a child process of our own. With
+    CHUNKED, a payload larger than a `BLOCK` becomes a `ChunkedPayload`.
+
+    WANTED is called for each part with the number of the call and the bytes held. If it returns False, the message is
+    dropped and never returned. It may raise `FrameError`.
     """
 
     __slots__ = (
         "_broken",
         "_buffer",
+        "_chunked",
+        "_chunks",
         "_dropped",
         "_frameLimit",
-        "_held",
+        "_heldBytes",
         "_needed",
         "_parts",
         "_partsLimit",
-        "_piecemeal",
-        "_pieces",
         "_wanted",
     )
 
@@ -139,50 +143,53 @@ class Decoder:
         self,
         frameLimit: int = FRAME_LIMIT,
         partsLimit: int | None = None,
-        piecemeal: bool = False,
+        chunked: bool = False,
         wanted: Callable[[int, int], bool] | None = None,
     ) -> None:
         self._frameLimit = frameLimit
         self._partsLimit = partsLimit
-        self._piecemeal = piecemeal
+        self._chunked = chunked
         self._wanted = wanted
-        self._dropped: set[int] = set()  # the messages of which parts were not kept: they are nothing any more
+        self._dropped: set[int] = set()  # the messages that were dropped and are not complete yet
         self._buffer = bytearray()
-        self._needed = 0  # how long the buffer has to be before anything is made of it
+        self._needed = 0  # how long the buffer must be before it is read
         self._parts: dict[int, bytearray] = {}
-        self._pieces: dict[int, ChunkedPayload] = {}  # what came before those
-        self._held = 0
+        self._chunks: dict[int, ChunkedPayload] = {}  # the completed blocks, which come before those
+        self._heldBytes = 0
         self._broken = False
 
     def feed(self, received: bytes) -> list[m.Message]:
-        """The messages completed by the bytes RECEIVED. Raises `FrameError`, and from then on always."""
+        """Return the messages that the bytes RECEIVED complete.
+
+        Raise `FrameError` for invalid bytes, and on every later call.
+        """
         if self._broken:
-            raise FrameError("what follows a bad frame cannot be read")
+            raise FrameError("a bad frame came before: the rest of the stream cannot be read")
         try:
             return self._read(received)
         except FrameError as error:
             self._broken = True
             self._buffer = bytearray()
             self._parts.clear()
-            self._pieces.clear()
-            self._held = 0
-            raise error.with_traceback(None) from None  # or its frames would keep views of the buffer
+            self._chunks.clear()
+            self._heldBytes = 0
+            raise error.with_traceback(None) from None  # the traceback's frames would keep views of the buffer alive
 
     def drop(self, number: int) -> None:
-        """Let go of message NUMBER if parts of it have come, and do not give it."""
+        """Drop the parts of message NUMBER, if any have come. The message is not returned."""
         part = self._parts.pop(number, None)
         if part is not None:
-            self._held -= PART_COST + len(part) + len(self._pieces.pop(number, ()))
+            self._heldBytes -= PART_COST + len(part) + len(self._chunks.pop(number, ()))
             self._dropped.add(number)
 
     def validate(self) -> None:
-        """Assert that no more is held than the limits allow."""
+        """Assert that the decoder holds no more than the limits allow."""
         assert len(self._buffer) < _HEADER.size + self._frameLimit
         parts = self._parts.values()
-        assert self._held == sum(PART_COST + len(part) for part in parts) + sum(map(len, self._pieces.values()))
-        assert self._pieces.keys() <= self._parts.keys()
-        assert not self._piecemeal or all(len(part) < BLOCK for part in parts)
-        assert self._partsLimit is None or self._held <= self._partsLimit
+        assert self._heldBytes == sum(PART_COST + len(part) for part in parts) + sum(map(len, self._chunks.values()))
+        assert self._chunks.keys() <= self._parts.keys()
+        assert not self._chunked or all(len(part) < BLOCK for part in parts)
+        assert self._partsLimit is None or self._heldBytes <= self._partsLimit
 
     def _read(self, received: bytes) -> list[m.Message]:
         if self._buffer:
@@ -216,7 +223,7 @@ class Decoder:
         return complete
 
     def _message(self, kind: int, received: bytes, start: int, end: int) -> m.Message | None:
-        """The message of KIND whose body is from START to END of what was RECEIVED; None if it was dropped."""
+        """Return the message of KIND with its body from START to END of RECEIVED, or None if it was dropped."""
         known = _BY_KIND.get(kind)
         if known is None:
             raise FrameError(f"there is no message of kind {kind}")
@@ -226,7 +233,7 @@ class Decoder:
             raise FrameError(f"a message of kind {kind} cannot have {end - start} bytes")
         fields = fixed.unpack_from(received, start)
         if not hasPayload:
-            return _made(cls, fields)
+            return _newMessage(cls, fields)
         if self._dropped and fields[0] in self._dropped:
             self._dropped.remove(fields[0])
             return None
@@ -234,30 +241,30 @@ class Decoder:
         if self._parts:
             begun = self._parts.pop(fields[0], None)
             if begun is not None:
-                self._held -= PART_COST + len(begun)
+                self._heldBytes -= PART_COST + len(begun)
                 begun += payload
-                pieces = self._pieces.pop(fields[0], None)
+                pieces = self._chunks.pop(fields[0], None)
                 if pieces is None:
-                    return _made(cls, (*fields, begun))
-                self._held -= len(pieces)
+                    return _newMessage(cls, (*fields, begun))
+                self._heldBytes -= len(pieces)
                 pieces.append(bytes(begun))
-                return _made(cls, (*fields, pieces))
-        return _made(cls, (*fields, payload))
+                return _newMessage(cls, (*fields, pieces))
+        return _newMessage(cls, (*fields, payload))
 
     def _part(self, body: memoryview) -> None:
         if len(body) <= _NUMBER.size:
-            raise FrameError("a part of a message without a number or without bytes")
+            raise FrameError("a part of a message has no number or no bytes")
         number = _NUMBER.unpack_from(body)[0]
         if number in self._dropped:
             return
-        self._held += len(body) - _NUMBER.size + (0 if number in self._parts else PART_COST)
-        if self._partsLimit is not None and self._held > self._partsLimit:
+        self._heldBytes += len(body) - _NUMBER.size + (0 if number in self._parts else PART_COST)
+        if self._partsLimit is not None and self._heldBytes > self._partsLimit:
             raise FrameError(f"unfinished messages exceed the limit of {self._partsLimit} bytes")
-        wanted = self._wanted is None or self._wanted(number, self._held)
+        wanted = self._wanted is None or self._wanted(number, self._heldBytes)
         part = self._parts.setdefault(number, bytearray())
         part += body[_NUMBER.size :]
-        if self._piecemeal and len(part) >= BLOCK:
-            self._pieces.setdefault(number, ChunkedPayload()).append(anonymousCopy(part))
+        if self._chunked and len(part) >= BLOCK:
+            self._chunks.setdefault(number, ChunkedPayload()).append(anonymousCopy(part))
             self._parts[number] = bytearray()
         if not wanted:
             self.drop(number)

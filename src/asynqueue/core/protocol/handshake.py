@@ -1,23 +1,25 @@
-"""How the two ends of a wire prove who they are, before either believes a word of the other.
+"""Authenticate the two ends of a wire, before either accepts anything else.
 
-Theory of operation. Four short messages of fixed size, and nothing that is unpickled:
+The handshake has four short messages of fixed size. Nothing is unpickled:
 
-    near -> far     hello       the version spoken here, and a nonce
-    far -> near     challenge   the same, and whether a key has to be proved or the near side's certificate will do
-    near -> far     proof       by a key: HMAC-SHA256 over "near", hello and challenge
-    far -> near     proof       by a key: HMAC-SHA256 over "far", hello and challenge
+    client -> server  hello       the protocol version and a nonce
+    server -> client  challenge   the same, and whether a key is required or the client's certificate is enough
+    client -> server  proof       with a key: HMAC-SHA256 over "near", hello and challenge
+    server -> client  proof       with a key: HMAC-SHA256 over "far", hello and challenge
 
-or, at any time, from the far side: refusal, and why. The near side proves itself first: so a stranger learns nothing
-that depends on the key. A proof is of both nonces, so it is worth nothing on any other connection; of the side that
-gives it, so it cannot be sent back to where it came from; and of the version, so neither side can be talked into an
-older one. Proofs are compared in constant time. No side reads more than the message that is due: whoever says more
-is refused.
+At any time the server may send a refusal with its reason instead.
 
-With certificates (TLS has proved them to each side when this begins) hello and challenge are all. A side that has a
-key insists on a key.
+- The client proves itself first, so a stranger receives nothing that depends on the key.
+- A proof covers both nonces, so it is useless on any other connection.
+- A proof names its side, so it cannot be sent back to its author.
+- A proof covers the version, so an attacker cannot make the sides use an older version.
+- Proofs are compared in constant time.
+- Neither side reads more than the expected message. A client that sends more is refused.
 
-The proofs say who is there, not that nobody reads or changes what follows: for that, a wire that leaves the machine
-needs TLS. Nonces and what the transport knows come from outside: this module has no randomness.
+With TLS certificates, which TLS has verified before, hello and challenge are all. A side that has a key insists on it.
+
+The handshake authenticates the peers. It does not encrypt or protect what follows: a wire that leaves the machine needs
+TLS. Nonces and the transport's facts are arguments, because this module has no randomness.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ from hashlib import sha256
 import attrs
 
 VERSION = 1
-"""Of all that is said on a wire. Only equals understand each other."""
+"""The version of the wire protocol. Both sides must have the same."""
 
 NONCE = 32
-"""The bytes of a nonce."""
+"""The length of a nonce, in bytes."""
 
 _MAGIC = b"AsynQueue\n"
 _HELLO = len(_MAGIC) + 1 + NONCE
@@ -42,7 +44,7 @@ _REFUSAL = 2
 
 
 class Reason(IntEnum):
-    """Why a far side refuses."""
+    """Why a server refuses a client."""
 
     NONSENSE = 1
     VERSION = 2
@@ -53,21 +55,21 @@ class Reason(IntEnum):
 WHY = {
     Reason.NONSENSE: "it does not speak this protocol",
     Reason.VERSION: f"it speaks another version of the protocol than {VERSION}",
-    Reason.NO_TRUST: "the server has no key, and was shown no certificate that it trusts",
-    Reason.PROOF: "it does not have the server's key",
+    Reason.NO_TRUST: "the server has no key, and the client has no certificate that the server trusts",
+    Reason.PROOF: "the client does not have the server's key",
 }
 
 
 @attrs.frozen
-class Say:
-    """Send WORDS."""
+class Send:
+    """Send DATA."""
 
-    words: bytes
+    data: bytes
 
 
 @attrs.frozen
-class Proved:
-    """The peer is who it has to be. REST has come after the handshake."""
+class Authenticated:
+    """The peer is authenticated. REST are the bytes that came after the handshake."""
 
     rest: bytes
 
@@ -79,43 +81,43 @@ class Refuse:
     why: str
 
 
-Command = Say | Proved | Refuse
+Command = Send | Authenticated | Refuse
 
 
 class ServerHandshake:
-    """The far side, that serves whoever has KEY; or, without a key, whoever is CERTIFIED by the transport.
+    """The server side of a handshake. It accepts clients that have KEY. Without a key it accepts CERTIFIED clients.
 
-    NONCE is `NONCE` bytes that were never used and cannot be guessed.
+    NONCE is `NONCE` unpredictable bytes that were never used before. CERTIFIED is True if TLS verified a certificate.
     """
 
     def __init__(self, nonce: bytes, key: bytes | None, certified: bool) -> None:
         self._nonce = nonce
         self._key = key
         self._certified = certified
-        self._heard = b""
+        self._buffer = b""
         self._transcript = b""
         self._over = False
 
-    def received(self, words: bytes) -> list[Command]:
-        """WORDS have come."""
+    def received(self, data: bytes) -> list[Command]:
+        """Process DATA from the client."""
         if self._over:
             return []
-        self._heard += words
+        self._buffer += data
         if self._transcript:
             return self._prove()
-        if not _MAGIC.startswith(self._heard[: len(_MAGIC)]) or len(self._heard) > _HELLO:
+        if not _MAGIC.startswith(self._buffer[: len(_MAGIC)]) or len(self._buffer) > _HELLO:
             return self.refuse(Reason.NONSENSE)
-        if len(self._heard) < _HELLO:
+        if len(self._buffer) < _HELLO:
             return []
         return self._challenge()
 
     def refuse(self, reason: Reason) -> list[Command]:
-        """End it, for REASON."""
+        """Refuse the client, for REASON."""
         self._over = True
-        return [Say(bytes((ord("R"), reason))), Refuse(WHY[reason])]
+        return [Send(bytes((ord("R"), reason))), Refuse(WHY[reason])]
 
     def _challenge(self) -> list[Command]:
-        hello, self._heard = self._heard, b""
+        hello, self._buffer = self._buffer, b""
         if hello[len(_MAGIC)] != VERSION:
             return self.refuse(Reason.VERSION)
         if self._key is None and not self._certified:
@@ -123,87 +125,87 @@ class ServerHandshake:
         challenge = bytes((ord("C"), VERSION, self._key is not None)) + self._nonce
         self._transcript = hello + challenge
         if self._key is not None:
-            return [Say(challenge)]
+            return [Send(challenge)]
         self._over = True
-        return [Say(challenge), Proved(b"")]
+        return [Send(challenge), Authenticated(b"")]
 
     def _prove(self) -> list[Command]:
         assert self._key is not None
-        if len(self._heard) > _PROOF:
+        if len(self._buffer) > _PROOF:
             return self.refuse(Reason.NONSENSE)
-        if len(self._heard) < _PROOF:
+        if len(self._buffer) < _PROOF:
             return []
-        if not hmac.compare_digest(self._heard, _proof(self._key, b"near", self._transcript)):
+        if not hmac.compare_digest(self._buffer, _proof(self._key, b"near", self._transcript)):
             return self.refuse(Reason.PROOF)
         self._over = True
-        return [Say(_proof(self._key, b"far", self._transcript)), Proved(b"")]
+        return [Send(_proof(self._key, b"far", self._transcript)), Authenticated(b"")]
 
 
 class ClientHandshake:
-    """The near side, that trusts a far side which has KEY; or, without a key, one CERTIFIED by the transport.
+    """The client side of a handshake. It accepts a server that has KEY. Without a key it accepts a CERTIFIED server.
 
-    NONCE is as for `ServerHandshake`.
+    NONCE and CERTIFIED are as for `ServerHandshake`.
     """
 
     def __init__(self, nonce: bytes, key: bytes | None, certified: bool) -> None:
         self._key = key
         self._certified = certified
         self._hello = _MAGIC + bytes((VERSION,)) + nonce
-        self._heard = b""
+        self._buffer = b""
         self._transcript = b""
         self._over = False
 
     def begin(self) -> list[Command]:
-        """The connection is there."""
+        """Start, when the connection is made."""
         if self._key is None and not self._certified:
-            return self._refuse("there is no key here, and no certificate of the server's to trust")
-        return [Say(self._hello)]
+            return self._refuse("the client has no key, and trusts no certificate of the server")
+        return [Send(self._hello)]
 
-    def received(self, words: bytes) -> list[Command]:
-        """WORDS have come."""
+    def received(self, data: bytes) -> list[Command]:
+        """Process DATA from the server."""
         if self._over:
             return []
-        self._heard += words
-        kind = self._heard[:1]
-        if kind == b"R" and len(self._heard) >= _REFUSAL:
-            reason = self._heard[1]
-            why = WHY[Reason(reason)] if reason in WHY else f"for reason {reason}, which is not known here"
+        self._buffer += data
+        kind = self._buffer[:1]
+        if kind == b"R" and len(self._buffer) >= _REFUSAL:
+            reason = self._buffer[1]
+            why = WHY[Reason(reason)] if reason in WHY else f"for the unknown reason {reason}"
             return self._refuse(f"it refuses this client: {why}")
         if self._transcript:
             return self._prove(kind)
         if kind not in (b"R", b"C"):
             return self._refuse("it does not speak this protocol")
-        return self._respond() if len(self._heard) >= _CHALLENGE else []
+        return self._respond() if len(self._buffer) >= _CHALLENGE else []
 
     def _respond(self) -> list[Command]:
-        challenge, rest = self._heard[:_CHALLENGE], self._heard[_CHALLENGE:]
+        challenge, rest = self._buffer[:_CHALLENGE], self._buffer[_CHALLENGE:]
         if challenge[1] != VERSION:
             return self._refuse(WHY[Reason.VERSION])
         asksForKey = bool(challenge[2])
         if self._key is None and asksForKey:
-            return self._refuse("it asks for a key, and there is none here")
+            return self._refuse("it requires a key, and the client has none")
         if self._key is not None and not asksForKey:
-            return self._refuse("it has no key to prove, and there is one here that it should have")
+            return self._refuse("it has no key, and the client requires one")
         if self._key is None:
             self._over = True
-            return [Proved(rest)]
+            return [Authenticated(rest)]
         if rest:
-            return self._refuse("it says more than it may")
-        self._heard = b""
+            return self._refuse("it sent more than the handshake allows")
+        self._buffer = b""
         self._transcript = self._hello + challenge
-        return [Say(_proof(self._key, b"near", self._transcript))]
+        return [Send(_proof(self._key, b"near", self._transcript))]
 
     def _prove(self, kind: bytes) -> list[Command]:
         assert self._key is not None
         if kind not in (b"R", b"P"):
             return self._refuse("it does not speak this protocol")
-        if len(self._heard) < _PROOF:
+        if len(self._buffer) < _PROOF:
             return []
-        proof, rest = self._heard[:_PROOF], self._heard[_PROOF:]
+        proof, rest = self._buffer[:_PROOF], self._buffer[_PROOF:]
         if not hmac.compare_digest(proof, _proof(self._key, b"far", self._transcript)):
             return self._refuse("it does not have this key")
         self._over = True
-        return [Proved(rest)]
+        return [Authenticated(rest)]
 
     def _refuse(self, why: str) -> list[Command]:
         self._over = True

@@ -1,33 +1,36 @@
-"""What crosses a link: one small record for each thing that either side can say.
+"""The messages of a link: one small record for each.
 
-Theory of operation. The *near* side is the program with the queue; the *far* side runs the calls. The near side
-numbers its calls on a link from 1 upwards, and everything said about a call or its iterator carries that number.
-The far side takes calls in the order of their numbers.
+A link connects a queue with the place where its calls run. Either the parent process sends calls to a child process
+(by pipe), or a client sends calls to a server (by wire). Below, *local* is the side with the queue (parent, client) and
+*remote* is the side that runs the calls (child, server).
 
-    near -> far     Call         run this
-                    Grant        you may send so many more items of that iterator
-                    Close        stop that iterator, its items are no longer wanted
-                    Goodbye      finish what you have and go
-                    Tidy         give back the memory that you keep for what is large (a process only)
-                    Begin        run so many calls at once (a wire only, as those below)
-                    Recall       give back what you have not started
-                    Cancel       that call is not wanted any more
-    far -> near     Ready        I am here
-                    Terms        no more than so much may be asked of me (a wire only)
-                    Returned     the call returned this
-                    Raised       the call raised this
-                    Opened       the call returned an iterator, which I keep
-                    Items        so many items of the iterator, in order
-                    Exhausted    the iterator has no more
-                    Failed       the iterator raised this
-                    Started      that call starts when this has been sent (a wire only, as those below)
-                    Recalled     that call never starts
-                    Refused      I go, and this is why
-    either way      Ping         are you there?
-                    Pong         I am
+The local side numbers its calls on a link from 1 upwards. Every message about a call, or about the iterator that the
+call returned, carries that number. The remote side takes calls in the order of their numbers.
 
-A payload is bytes that this module does not look into. This module and `framing` are read by worker processes,
-which import neither attrs nor Twisted: hence named tuples.
+    local -> remote  Call         run this call
+                     Grant        send up to so many more items of this iterator
+                     Close        stop this iterator
+                     Goodbye      finish all calls, then end
+                     Tidy         free the buffers that are kept for large payloads (processes only)
+                     Begin        run up to so many calls at once (this and those below: wires only)
+                     Recall       return all calls that have not started
+                     Cancel       cancel this call
+    remote -> local  Ready        the remote side is running
+                     Terms        the limits for this client (wires only)
+                     Returned     the call returned this
+                     Raised       the call raised this
+                     Opened       the call returned an iterator, which stays on the remote side
+                     Items        the next items of the iterator
+                     Exhausted    the iterator has no more items
+                     Failed       the iterator raised this
+                     Started      the call starts as soon as this message is sent (this and those below: wires only)
+                     Recalled     the call has not started and never will
+                     Refused      the server ends the connection, for this reason
+    both directions  Ping         ask for a `Pong`
+                     Pong         answer a `Ping`
+
+A payload is bytes. This module never looks into it. Child processes import this module and `framing`, and they must
+import neither attrs nor Twisted. For that reason the records are named tuples.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ Payload = bytes | bytearray | ChunkedPayload
 
 
 class Call(NamedTuple):
-    """Run the call in PAYLOAD; with RAW, an iterator is returned as it is."""
+    """Run the call in PAYLOAD. With RAW, an iterator that it returns is sent as a value."""
 
     id: int
     raw: bool
@@ -48,7 +51,7 @@ class Call(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """Up to ITEMS more items of the iterator may be sent."""
+    """Allow ITEMS more items of the iterator."""
 
     id: int
     items: int
@@ -61,11 +64,11 @@ class Close(NamedTuple):
 
 
 class Goodbye(NamedTuple):
-    """Finish what was asked for and go."""
+    """Finish all calls, then end."""
 
 
 class Tidy(NamedTuple):
-    """Give back the memory that is kept to send what is large."""
+    """Free the buffers that are kept for large payloads."""
 
 
 class Begin(NamedTuple):
@@ -75,23 +78,23 @@ class Begin(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Give back, each with `Recalled`, the calls that have not started."""
+    """Return each call that has not started with `Recalled`."""
 
 
 class Cancel(NamedTuple):
-    """Let go of the call, started or not. Nothing more is said of it."""
+    """Cancel the call, started or not. No more messages about it follow."""
 
     id: int
 
 
 class Ready(NamedTuple):
-    """The far side runs, as process PID."""
+    """The remote side runs, as process PID."""
 
     pid: int
 
 
 class Terms(NamedTuple):
-    """No more than CALLS may be unfinished, of MESSAGES bytes in all, and RUNNING at once."""
+    """The limits for one client: CALLS unfinished, MESSAGES bytes in all of them, RUNNING at once."""
 
     calls: int
     messages: int
@@ -99,7 +102,7 @@ class Terms(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The call ran for SECONDS and returned what is in PAYLOAD."""
+    """The call ran for SECONDS and returned the value in PAYLOAD."""
 
     id: int
     seconds: float
@@ -107,7 +110,7 @@ class Returned(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """The call ran for SECONDS and raised what is in PAYLOAD."""
+    """The call ran for SECONDS and raised the error in PAYLOAD."""
 
     id: int
     seconds: float
@@ -115,7 +118,7 @@ class Raised(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The call ran for SECONDS and returned an iterator, which the far side keeps."""
+    """The call ran for SECONDS and returned an iterator, which stays on the remote side."""
 
     id: int
     seconds: float
@@ -136,41 +139,41 @@ class Exhausted(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The iterator raised what is in PAYLOAD, after the items sent."""
+    """The iterator raised the error in PAYLOAD, after the items already sent."""
 
     id: int
     payload: Payload
 
 
 class Started(NamedTuple):
-    """The call starts as soon as this is on its way."""
+    """The call starts as soon as this message is sent."""
 
     id: int
 
 
 class Recalled(NamedTuple):
-    """The call never starts."""
+    """The call has not started and never will."""
 
     id: int
 
 
 class Refused(NamedTuple):
-    """The far side ends the connection for the reason in PAYLOAD, as UTF-8."""
+    """The server ends the connection, for the reason in PAYLOAD (UTF-8)."""
 
     id: int
     payload: Payload
 
 
 class Ping(NamedTuple):
-    """Say `Pong`."""
+    """Ask for a `Pong`."""
 
 
 class Pong(NamedTuple):
-    """The answer to `Ping`."""
+    """Answer a `Ping`."""
 
 
-ToFar = Call | Grant | Close | Goodbye | Tidy | Begin | Recall | Cancel | Ping | Pong
-ToNear = (
+ToRemote = Call | Grant | Close | Goodbye | Tidy | Begin | Recall | Cancel | Ping | Pong
+ToLocal = (
     Ready | Terms | Returned | Raised | Opened | Items | Exhausted | Failed | Started | Recalled | Refused | Ping | Pong
 )
-Message = ToFar | ToNear
+Message = ToRemote | ToLocal

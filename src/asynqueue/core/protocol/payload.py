@@ -1,13 +1,13 @@
-"""A large payload in pieces, so that nobody has to hold it twice.
+"""A large payload in pieces, so that it is never in memory twice.
 
-On its way out, the pieces are what pickle wrote: large bytes are the very objects that they were, not a copy. Frames
-are cut from the beginning, and what was cut is let go of.
+When sending, the pieces are what pickle wrote. Large bytes are the original objects, not copies. Frames are cut from
+the beginning, and the cut pieces are released.
 
-On its way in, the pieces are what has come, a `BLOCK` at a time, in memory that the system has back as soon as it is
-read. Whoever unpickles it reads it like a file: large bytes go from the blocks to where they stay, and each block is
-let go of before the next is read. So at any time there is the payload once, part of it here and part of it there.
+When receiving, the pieces are blocks of `BLOCK` bytes, in memory that returns to the system as soon as it is read.
+Unpickling reads the payload like a file: it copies large bytes from the blocks to their final place, and each block is
+released before the next is read. So the payload is in memory only once at any time, part in blocks and part in objects.
 
-What was taken or read is gone: a payload is used once. Worker processes read this module.
+Taking or reading removes the bytes: a payload is used once. Child processes import this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 BLOCK = 1 << 20
-"""The bytes of what came that are put by together."""
+"""The size of a block of received bytes."""
 
 
 class ChunkedPayload:
@@ -31,22 +31,22 @@ class ChunkedPayload:
             self.append(piece)
 
     def __len__(self) -> int:
-        """How many bytes are left."""
+        """Return how many bytes are left."""
         return self._size
 
     def append(self, piece: bytes | memoryview) -> None:
-        """Have PIECE, of which nobody changes anything any more, at the end."""
+        """Add PIECE at the end. It must not be changed afterwards."""
         if piece:
             self._pieces.append(memoryview(piece))
             self._size += len(piece)
 
-    def begin(self, piece: bytes) -> None:
-        """Have PIECE at the beginning."""
+    def prepend(self, piece: bytes) -> None:
+        """Add PIECE at the beginning."""
         self._pieces.appendleft(memoryview(piece))
         self._size += len(piece)
 
     def take(self, size: int) -> list[memoryview]:
-        """The next SIZE bytes, or what there is, in as many pieces as it takes."""
+        """Remove and return the next SIZE bytes, or fewer at the end, in as many pieces as necessary."""
         taken: list[memoryview] = []
         while size > 0 and self._pieces:
             piece = self._pieces[0]
@@ -60,14 +60,14 @@ class ChunkedPayload:
             taken.append(piece)
         return taken
 
-    # As a file is read. (For pickle.)
+    # The methods of a file that pickle needs.
 
     def read(self, size: int = -1) -> bytes:
-        """The next SIZE bytes, or what there is; all of it if SIZE is below 0."""
+        """Remove and return the next SIZE bytes, or all if SIZE is negative."""
         return b"".join(self.take(self._size if size < 0 else size))
 
     def readinto(self, room: bytearray | memoryview) -> int:
-        """The next bytes into ROOM, as many as fit; how many those are."""
+        """Fill ROOM with the next bytes, and return how many."""
         start = 0
         while start < len(room) and self._pieces:
             (piece,) = self.take(min(len(room) - start, len(self._pieces[0])))
@@ -76,7 +76,7 @@ class ChunkedPayload:
         return start
 
     def readline(self) -> bytes:
-        """The next bytes up to the end of a line, that included."""
+        """Remove and return the next bytes up to and including a line end."""
         line = bytearray()
         while self._pieces and not line.endswith(b"\n"):
             piece = self._pieces[0]
@@ -86,7 +86,7 @@ class ChunkedPayload:
 
 
 def anonymousCopy(block: bytearray) -> memoryview:
-    """What is in BLOCK, in memory that is the system's again when nobody has it."""
+    """Return a copy of BLOCK in anonymous memory, which returns to the system as soon as it is unused."""
     from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
     memory = mmap(-1, len(block), flags=MAP_PRIVATE | MAP_ANONYMOUS)
@@ -95,7 +95,7 @@ def anonymousCopy(block: bytearray) -> memoryview:
 
 
 def joined(payloads: Sequence[bytes | ChunkedPayload]) -> bytes | ChunkedPayload:
-    """PAYLOADS one after another, in pieces if one of them is."""
+    """Return PAYLOADS one after another: chunked if one of them is."""
     whole = [payload for payload in payloads if not isinstance(payload, ChunkedPayload)]
     if len(whole) == len(payloads):
         return b"".join(whole)
@@ -107,5 +107,5 @@ def joined(payloads: Sequence[bytes | ChunkedPayload]) -> bytes | ChunkedPayload
 
 
 def whole(payload: bytes | bytearray | ChunkedPayload) -> bytes | bytearray:
-    """PAYLOAD in one piece."""
+    """Return PAYLOAD in one piece."""
     return payload.read() if isinstance(payload, ChunkedPayload) else payload

@@ -1,13 +1,13 @@
-"""What is to be sent, in a fair order.
+"""The messages that wait to be sent, in a fair order.
 
-Theory of operation. Messages of one call, and of the iterator that it returned, leave in the order in which they were
-said. Those of different calls take turns, a frame each: so a large result does not keep small ones waiting, and a
-frame is made only when its turn has come. What belongs to no call, a `Ping` say, goes before all; so does `Started`,
-before which nothing is said of its call. One `Pong` answers every `Ping` before it, so no two of them wait.
+- The messages of one call, and of its iterator, leave in their order.
+- Different calls take turns, one frame each, so that a large result does not delay small ones. A frame is made only
+  when its turn comes.
+- Messages that belong to no call, such as `Ping`, go first. So does `Started`, which is always the first message about
+  its call. One `Pong` answers all earlier pings, so at most one waits.
+- While no large message waits, small messages need no turns. They leave in their order, before later ones.
 
-While nothing else waits, small messages need no turns: they leave as they came, before whatever is said later.
-
-Cost: O(1) a frame.
+Cost: O(1) per frame.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Large:
         self.begun = False
 
     def next(self) -> tuple[bytes, bool]:
-        """The next frame, and whether another follows."""
+        """Return the next frame, and whether another follows."""
         frame, self._frame = self._frame, next(self._frames, None)
         assert frame is not None
         self.begun = True
@@ -43,28 +43,28 @@ class _Large:
 
 
 class SendQueue:
-    """Messages, until they are taken as frames with a body of at most FRAMELIMIT bytes."""
+    """Holds messages until they are taken as frames. FRAMELIMIT is the maximum size of a frame's body in bytes."""
 
-    __slots__ = ("_alone", "_first", "_frameLimit", "_pong", "_queues", "_size", "_turns", "large", "small")
+    __slots__ = ("_first", "_frameLimit", "_pong", "_queues", "_size", "_turns", "_unordered", "large", "small")
 
     def __init__(self, frameLimit: int = FRAME_LIMIT) -> None:
         self._frameLimit = frameLimit
         self._first: deque[bytes] = deque()
-        self._pong = False  # whether one waits
-        self._alone: deque[bytes] = deque()  # what was said while nothing had to wait for its turn
+        self._pong = False  # whether a `Pong` waits
+        self._unordered: deque[bytes] = deque()  # the messages that came while no message needed turns
         self._queues: dict[int, deque[bytes | _Large]] = {}  # by call
-        self._turns: deque[int] = deque()  # the calls of which there is something, each once
+        self._turns: deque[int] = deque()  # the calls with messages, each once
         self._size = 0
-        self.large: int = 0  # how many messages are held that take more than a frame
-        self.small: int = 0  # the bytes of those that do not
+        self.large: int = 0  # the number of messages that take more than one frame
+        self.small: int = 0  # the bytes of all other messages
 
     @property
     def size(self) -> int:
-        """About how many bytes are held."""
+        """The approximate number of bytes held."""
         return self._size
 
     def add(self, message: m.Message) -> None:
-        """Send MESSAGE when its turn has come."""
+        """Add MESSAGE. It is sent in its turn."""
         if isinstance(message, _FIRST):
             if not isinstance(message, m.Pong) or not self._pong:
                 self._first.append(encode(message))
@@ -82,7 +82,7 @@ class SendQueue:
             self._size += len(item)
             self.small += len(item)
             if not self._turns:
-                self._alone.append(item)
+                self._unordered.append(item)
                 return
         queue = self._queues.get(number)
         if queue is not None:
@@ -92,15 +92,15 @@ class SendQueue:
             self._turns.append(number)
 
     def take(self, room: int) -> bytes:
-        """The frames to be sent next: about ROOM bytes, but one frame at least if there is any."""
+        """Remove and return the next frames: about ROOM bytes, but at least one frame if there is any."""
         taken: list[bytes] = []
         length = 0
         self._pong = False
         while self._first:
             taken.append(self._first.popleft())
             length += len(taken[-1])
-        while self._alone and length < room:
-            item = self._alone.popleft()
+        while self._unordered and length < room:
+            item = self._unordered.popleft()
             taken.append(item)
             length += len(item)
             self._size -= len(item)
@@ -115,11 +115,14 @@ class SendQueue:
         return b"".join(taken)
 
     def unsent(self) -> set[int]:
-        """The calls of which there is something that waits for its turn."""
+        """Return the calls with messages that wait for their turn."""
         return set(self._queues)
 
     def withdraw(self, number: int) -> bool:
-        """Do not send what waits for its turn of call NUMBER. False if there is nothing, or its beginning was taken."""
+        """Remove the messages of call NUMBER that wait for their turn.
+
+        Return False if there are none, or if the first was sent in part.
+        """
         queue = self._queues.get(number)
         if queue is None or (isinstance(queue[0], _Large) and queue[0].begun):
             return False
@@ -131,16 +134,16 @@ class SendQueue:
         return True
 
     def validate(self) -> None:
-        """Assert that every call with something to be sent has its turn."""
+        """Assert that every call with messages has a turn, and that the counts are right."""
         assert sorted(self._turns) == sorted(self._queues)
         assert all(self._queues.values())
         assert self.large == sum(isinstance(item, _Large) for queue in self._queues.values() for item in queue)
-        waiting = [*self._alone, *(item for queue in self._queues.values() for item in queue)]
+        waiting = [*self._unordered, *(item for queue in self._queues.values() for item in queue)]
         assert self.small == sum(len(item) for item in waiting if isinstance(item, bytes))
         assert self._size == sum(item.size if isinstance(item, _Large) else len(item) for item in waiting)
 
     def _frame(self, number: int) -> tuple[bytes, bool]:
-        """The next frame of call NUMBER, and whether there are more."""
+        """Remove and return the next frame of call NUMBER, and whether more follow."""
         queue = self._queues[number]
         item = queue[0]
         if isinstance(item, _Large):

@@ -1,60 +1,65 @@
-"""For how long to stay awake for what is about to come.
+"""Decide when to spin instead of sleep while an answer is expected.
 
-Theory of operation. Whoever waits for the other side of a link sleeps and is woken, which takes longer than a quick
-call does. So a side that expects something at once *looks out* for it first, again and again, and each time that it
-has looked it lets others have the processor: the other side above all, that may have no other. But who gives the
-processor away to somebody with work to do has it back when a slice of time has gone by, which is milliseconds. A look
-that is late tells of that, or of a reactor that is busy with other things. From then on there is no looking out for a
-while, for longer each time; and for less again as looks are in time. So lookouts are given up where more than one in
-three hundred is late, and cost next to nothing there.
+Waking a sleeping process takes about 30 µs, longer than a short call. A side that expects an answer at once therefore
+*spins*: it polls without blocking for at most `SPIN` seconds, and yields the processor between polls. The peer may have
+no other processor to run on.
 
-Rules: O(1) everything. Times are in seconds, from any beginning, and never go down.
+On a busy machine spinning harms: a process that yields may get the processor back only after a whole time slice
+(milliseconds). The sign is a poll that comes more than `LATE` seconds after the previous one. A reactor that is busy
+with other work causes the same. Spinning is then suspended, for twice as long each time (from `REST_LEAST` to
+`REST_MOST`), and each timely poll shortens that again. The effect: if more than one poll in three hundred is late,
+spinning stops almost entirely and costs next to nothing.
+
+Cost: O(1) per call. Times are in seconds on any monotonic clock.
 """
 
 from __future__ import annotations
 
-LOOKOUT = 0.00012
-"""Seconds for which to look out. Whoever calls one thing at a time has the answer, and calls again, in less."""
+SPIN = 0.00012
+"""The maximum time of spinning, in seconds. A program that makes one call at a time gets its answer in less."""
 
 LATE = 0.0005
-"""Seconds from one look to the next after which it is late. More than `LOOKOUT`, so that a late look is the last."""
+"""The time between two polls, in seconds, after which the second is late.
+
+It is more than `SPIN`, so a late poll is the last.
+"""
 
 REST_LEAST, REST_MOST = 0.01, 1.0
-"""The fewest and the most seconds without looking out; twice as many as the last time, between these."""
+"""The minimum and the maximum time of suspension, in seconds. Within these it doubles each time."""
 
 EASE = 0.998
-"""What those seconds get less by each time that one looks out."""
+"""The factor by which each spin shortens the next suspension."""
 
 
 class SpinPolicy:
-    """Says whether to look, and whether to look again."""
+    """Decides whether to poll, and whether to poll again."""
 
-    __slots__ = ("_looked", "_looking", "_rest", "_rested", "_until")
+    __slots__ = ("_pause", "_polledAt", "_spinning", "_suspendedUntil", "_until")
 
     def __init__(self) -> None:
-        self._looking = False
-        self._looked = 0.0
+        self._spinning = False
+        self._polledAt = 0.0
         self._until = 0.0
-        self._rest = REST_LEAST  # how long the next rest is
-        self._rested = 0.0  # when the last one is over
+        self._pause = REST_LEAST  # the length of the next suspension
+        self._suspendedUntil = 0.0  # the end of the last one
 
     def begin(self, now: float) -> bool:
-        """Look out from NOW on. False if this is no time for it."""
-        self._look(now)
-        self._looking = now >= self._rested
-        if self._looking:
-            self._until = now + LOOKOUT
-            self._rest = max(REST_LEAST, EASE * self._rest)
-        return self._looking
+        """Start spinning at NOW. Return False if spinning is suspended."""
+        self._poll(now)
+        self._spinning = now >= self._suspendedUntil
+        if self._spinning:
+            self._until = now + SPIN
+            self._pause = max(REST_LEAST, EASE * self._pause)
+        return self._spinning
 
     def again(self, now: float) -> bool:
-        """Whether to look again, NOW that one has looked and others have had the processor."""
-        self._look(now)
-        self._looking = now < self._until
-        return self._looking
+        """Return whether to poll again at NOW, after a poll and a yield of the processor."""
+        self._poll(now)
+        self._spinning = now < self._until
+        return self._spinning
 
-    def _look(self, now: float) -> None:
-        if self._looking and now - self._looked > LATE:
-            self._rested = now + self._rest
-            self._rest = min(REST_MOST, 2 * self._rest)
-        self._looked = now
+    def _poll(self, now: float) -> None:
+        if self._spinning and now - self._polledAt > LATE:
+            self._suspendedUntil = now + self._pause
+            self._pause = min(REST_MOST, 2 * self._pause)
+        self._polledAt = now

@@ -1,25 +1,23 @@
-"""What a connection that was lost may have cost: the calls on a wire that may have been running.
+"""Decide which calls may have been running when a connection was lost.
 
-Theory of operation. A call that was running when its worker was lost is *charged*: it may be started so many times
-and no more. One that never started is not, and keeps its place. A process and its parent share permits, and the
-kernel says which is which. Two machines share nothing but the connection, so the rule is made of what was said on it:
+A call that was running when its worker was lost is *charged* with an attempt, and attempts are limited. A call that
+never started is not charged and keeps its place. For a child process, permits in shared memory show which is which. A
+wire has only the connection, so the protocol has this rule:
 
-    The far side says `Started` of a call, and sees that leave for the network, before the call starts.
+    The server sends `Started` for a call, and hands it to the network, before the call starts.
 
-There are two ways for a connection to end.
+A connection can end in two ways:
 
-*Heard out*: the far side's system ended it (it closed or reset it, its process having been killed, say). What it had
-sent before has come first: a stream keeps its order, the mark of its end included, and a reset is heeded only when
-all that was sent before it is here (RFC 5961). So a call of which no `Started` has come had not started: exactly
-those that started and have no answer are charged.
+- *All received*: the server's system ended it (it closed or reset the connection, for instance because the process
+  was killed). Everything sent before has arrived: a stream keeps its order, its end included, and a reset is accepted
+  only after all earlier bytes (RFC 5961). So a call without `Started` had not started. Exactly the calls that started
+  and have no answer are charged.
+- *Cut*: the network failed, or this side timed out. The last messages may be lost, `Started` included. So every call
+  that was sent completely and has no answer is charged. This may charge a call that did not start, but it never misses
+  one that did. Few are affected: a worker with slow calls gets no more calls than it runs at once.
 
-*Cut*: nothing more came, and this side gave up, or the network did. What was said last may be lost, `Started`
-included. So every call that was sent in full and has no answer may have started, and all of them are charged; what
-was not sent in full was never started. That is more than may be right, never less, so no call is started more often
-than it may be. It is little more, too: a worker whose calls are slow is not sent more than it runs at once.
-
-What was recalled either comes back or has started. Until that is known of each, a far side is given nothing more: what
-came after the recall would start there, and go before what comes back.
+A recalled call either comes back or has started. Until this is known for each recalled call, no new call is sent:
+it would start on the server ahead of those that come back.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from collections.abc import Collection, Iterable
 
 
 class StartLog:
-    """What is known of the calls on one wire."""
+    """Records what is known about the calls on one wire."""
 
     __slots__ = ("_recalled", "_started")
 
@@ -37,29 +35,29 @@ class StartLog:
         self._recalled: set[int] = set()
 
     def started(self, number: int) -> None:
-        """Call NUMBER has started."""
+        """Record that call NUMBER has started."""
         self._started.add(number)
         self._recalled.discard(number)
 
     def answered(self, number: int) -> None:
-        """Call NUMBER has its outcome."""
+        """Record that call NUMBER has an outcome."""
         self._started.discard(number)
         self._recalled.discard(number)
 
     def recalled(self, pending: Iterable[int]) -> None:
-        """The far side was asked to give back the calls PENDING, as far as they have not started."""
+        """Record that the calls PENDING are recalled, except those that have started."""
         self._recalled.update(number for number in pending if number not in self._started)
 
     @property
     def recalling(self) -> bool:
-        """True while it is not known of a recalled call whether it started or comes back."""
+        """True while a recalled call has neither come back nor started."""
         return bool(self._recalled)
 
-    def unstarted(self, pending: Iterable[int], unsent: Collection[int], heardOut: bool) -> list[int]:
-        """Which of the calls PENDING, of which those UNSENT were not sent in full, did not start and never will.
+    def unstarted(self, pending: Iterable[int], unsent: Collection[int], receivedAll: bool) -> list[int]:
+        """Return the calls of PENDING that did not start and never will, after the connection has ended.
 
-        The connection has ended: HEARDOUT, or cut.
+        UNSENT are the calls that were not sent completely. RECEIVEDALL is as described in the module's head.
         """
-        if heardOut:
+        if receivedAll:
             return [number for number in pending if number not in self._started]
         return [number for number in pending if number in unsent]

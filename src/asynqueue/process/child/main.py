@@ -102,7 +102,7 @@ class ProcessUniverse:
         """The iterators of which items may be sent."""
         return [i for i in self._iterations.items() if i[1].flow.ready]
 
-    def _say(self, message: m.ToNear) -> None:
+    def _say(self, message: m.ToLocal) -> None:
         self._stream.sendall(encode(message))
 
     def _listen(self, wait: bool) -> bool:
@@ -161,7 +161,7 @@ class ProcessUniverse:
                 )
             if not call.raw and isIterator(result):
                 self._iterations[call.id] = Iteration(result, self._codec)
-                outcome: m.ToNear = m.Opened(call.id, seconds)
+                outcome: m.ToLocal = m.Opened(call.id, seconds)
             else:
                 outcome = m.Returned(call.id, seconds, self._codec.dumpResult(result))
         except BaseException as error:

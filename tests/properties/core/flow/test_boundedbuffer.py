@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from asynqueue.core.flow.boundedbuffer import BoundedBuffer, Due, End, Items, Phase, Wait
+from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer, End, Items, Phase, Wait
 
 
 class ExactlyTheItemsInOrderEachOnceUpToTheEnd(RuleBasedStateMachine):
@@ -22,7 +22,7 @@ class ExactlyTheItemsInOrderEachOnceUpToTheEnd(RuleBasedStateMachine):
         self.count = 0
         self.ended = self.gone = False
         self.error: BaseException | None = None
-        self.did: list[Due] = []
+        self.did: list[Action] = []
         self.mayWrite = streaming is not False  # as far as a producer in the loop has been told
         self.streaming = streaming
         self.readerWaits = self.writerWaits = False
@@ -34,7 +34,7 @@ class ExactlyTheItemsInOrderEachOnceUpToTheEnd(RuleBasedStateMachine):
         attention = self.h.put(self.count)
         if not self.ended and not self.gone:
             self.coming.append(self.count)
-            assert attention or not (self.readerWaits or self.h.due)
+            assert attention or not (self.readerWaits or self.h.pending)
             if self.streaming is False:
                 self.mayWrite = False
         self.count += 1
@@ -70,25 +70,25 @@ class ExactlyTheItemsInOrderEachOnceUpToTheEnd(RuleBasedStateMachine):
     def dropAll(self, error: BaseException | None) -> None:
         over = self.h.phase is Phase.OVER
         if error is None:
-            self.h.leave()
+            self.h.closeReader()
         else:
             self.h.abort(error)
         if not over:
             self.gone, self.error = True, error
             self.coming.clear()
 
-    @precondition(lambda self: self.h.due is not None)
+    @precondition(lambda self: self.h.pending is not None)
     @rule()
     def attend(self) -> None:
-        due = self.h.due
+        due = self.h.pending
         assert due is not None
         self.h.done(due)
         self.did.append(due)
-        if due is Due.PAUSE:
+        if due is Action.PAUSE:
             assert self.mayWrite
             assert len(self.coming) >= self.limit
             self.mayWrite = False
-        elif due is Due.RESUME:
+        elif due is Action.RESUME:
             assert not self.mayWrite
             assert len(self.coming) < self.limit
             self.mayWrite = True
@@ -99,9 +99,9 @@ class ExactlyTheItemsInOrderEachOnceUpToTheEnd(RuleBasedStateMachine):
     @invariant()
     def nobodyIsKeptWaiting(self) -> None:
         over = self.ended or self.gone
-        assert self.h.readersDue() == (self.readerWaits and (bool(self.coming) or over))
+        assert self.h.shouldWakeReaders() == (self.readerWaits and (bool(self.coming) or over))
         self.readerWaits = self.readerWaits and not self.coming and not over
-        due = self.h.writersDue()
+        due = self.h.shouldWakeWriters()
         assert due or not (self.writerWaits and (over or not self.coming))
         assert not due or self.writerWaits
         self.writerWaits = self.writerWaits and not due
@@ -109,10 +109,10 @@ class ExactlyTheItemsInOrderEachOnceUpToTheEnd(RuleBasedStateMachine):
         assert len(self.h) == len(self.coming)
 
     def teardown(self) -> None:
-        while hasattr(self, "h") and self.h.due is not None:
+        while hasattr(self, "h") and self.h.pending is not None:
             self.attend()
         if hasattr(self, "h") and (self.ended or self.gone) and self.streaming is not None:
-            assert Due.STOP in self.did
+            assert Action.STOP in self.did
 
 
 TestHandover = ExactlyTheItemsInOrderEachOnceUpToTheEnd.TestCase

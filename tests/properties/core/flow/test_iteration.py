@@ -13,7 +13,18 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue.core.flow.iteration import Close, Command, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow, Unheard
+from asynqueue.core.flow.iteration import (
+    Close,
+    Command,
+    Deliver,
+    Ended,
+    Finish,
+    FirstKnown,
+    Grant,
+    Inflow,
+    LateError,
+    Outflow,
+)
 
 Items: TypeAlias = list[int]
 Over: TypeAlias = BaseException | None
@@ -55,9 +66,9 @@ class Line:
                 if self.lookahead:
                     more = len(self.taken) < self.count or self.error is not None
                     assert self.near.more == more, "who looks ahead knows whether there is more"
-            elif isinstance(command, Known):
+            elif isinstance(command, FirstKnown):
                 self.known += 1
-            elif isinstance(command, Unheard):
+            elif isinstance(command, LateError):
                 assert self.stopped, "an error is an answer while anybody may ask"
                 assert command.error is self.error
                 self.unheard += 1

@@ -82,7 +82,7 @@ class OneHolderVipsFirstAndFirstComeFirstServed(RuleBasedStateMachine):
             self.open, self.holder, self.stopNumber = True, None, None
             assert self.locking.opened() == self.grant()
         else:
-            with pytest.raises(ValueError, match="a lock opens when"):
+            with pytest.raises(ValueError, match="a lock opens only while"):
                 self.locking.opened()
 
     @invariant()

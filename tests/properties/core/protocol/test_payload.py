@@ -51,10 +51,10 @@ def test_several_payloads_are_one_after_another(payloads: list[bytes | ChunkedPa
 
 @given(st.lists(st.integers(0, 3 * BLOCK), min_size=1, max_size=3), st.sampled_from([1000, 1 << 16]), st.booleans())
 def test_what_comes_is_in_pieces_when_it_is_large_and_that_is_wanted(
-    sizes: list[int], limit: int, piecemeal: bool
+    sizes: list[int], limit: int, chunked: bool
 ) -> None:
     payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
-    decoder = Decoder(limit, sum(sizes) + PART_COST * len(sizes), piecemeal)
+    decoder = Decoder(limit, sum(sizes) + PART_COST * len(sizes), chunked)
     queues = [list(frames(m.Returned(number, 0.0, payload), limit)) for number, payload in enumerate(payloads)]
     heard: list[Any] = []
     while any(queues):
@@ -64,26 +64,26 @@ def test_what_comes_is_in_pieces_when_it_is_large_and_that_is_wanted(
             decoder.validate()
     for message in heard:
         large = len(payloads[message.id]) > BLOCK + limit
-        assert isinstance(message.payload, ChunkedPayload) <= piecemeal
-        assert isinstance(message.payload, ChunkedPayload) or not (large and piecemeal)
+        assert isinstance(message.payload, ChunkedPayload) <= chunked
+        assert isinstance(message.payload, ChunkedPayload) or not (large and chunked)
         assert whole(message.payload) == payloads[message.id]
     assert sorted(message.id for message in heard) == list(range(len(sizes)))
-    assert decoder._held == 0
+    assert decoder._heldBytes == 0
 
 
 def test_what_is_put_at_the_beginning_comes_first() -> None:
     pieces = ChunkedPayload([b"cd", b"e"])
-    pieces.begin(b"ab")
+    pieces.prepend(b"ab")
     assert len(pieces) == 5
     assert (pieces.read(3), pieces.read()) == (b"abc", b"de")
 
 
 def test_what_is_put_by_counts_towards_the_limit() -> None:
-    decoder = Decoder(1 << 16, 3 * BLOCK, piecemeal=True)
+    decoder = Decoder(1 << 16, 3 * BLOCK, chunked=True)
     with pytest.raises(FrameError, match=f"exceed the limit of {3 * BLOCK} bytes"):
         decoder.feed(encode(m.Call(1, False, bytes(4 * BLOCK)), 1 << 16))
     decoder.validate()
-    assert not decoder._pieces
+    assert not decoder._chunks
 
 
 LARGE_BYTES = st.integers(LARGE, 2 * LARGE).map(lambda size: b"L" * size)

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.admission import CallAdmission, ClientQuota, ItemThrottle, LimitExceeded, Limits
+from asynqueue.core.protocol.admission import CallAdmission, ItemThrottle, LimitExceeded, Limits
 from asynqueue.core.protocol.framing import PART_COST, WIRE_FRAME_LIMIT, Decoder, encode
-from asynqueue.core.protocol.handshake import NONCE, ClientHandshake, Proved, Refuse, Say, ServerHandshake
-from asynqueue.core.protocol.liveness import ATTEMPTS, TICKS, ConnectPolicy, HeartbeatCounter
+from asynqueue.core.protocol.handshake import NONCE, Authenticated, ClientHandshake, Refuse, Send, ServerHandshake
+from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
+from asynqueue.core.protocol.quota import ClientQuota
+from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.sendqueue import SendQueue
 from asynqueue.core.protocol.startlog import StartLog
 
@@ -20,12 +22,12 @@ NONCES = st.binary(min_size=NONCE, max_size=NONCE)
 
 @given(KEYS, NONCES, st.lists(st.binary(max_size=120), max_size=6))
 def test_no_stranger_is_proved(key: bytes, nonce: bytes, speech: list[bytes]) -> None:
-    hello = b"".join(c.words for c in ClientHandshake(nonce, key, False).begin() if isinstance(c, Say))
+    hello = b"".join(c.data for c in ClientHandshake(nonce, key, False).begin() if isinstance(c, Send))
     for beginning in b"", hello:
         far = ServerHandshake(nonce, key, False)
         commands = [*far.received(beginning), *(c for words in speech for c in far.received(words))]
-        assert not any(isinstance(c, Proved) for c in commands)
-        assert len(far._heard) <= 64 + sum(map(len, speech))
+        assert not any(isinstance(c, Authenticated) for c in commands)
+        assert len(far._buffer) <= 64 + sum(map(len, speech))
         assert sum(isinstance(c, Refuse) for c in commands) <= 1
 
 
@@ -36,14 +38,14 @@ def test_both_are_proved_if_and_only_if_they_have_one_key(
     theirs = data.draw(st.sampled_from((key, other)))
     near, far = ClientHandshake(one, key, False), ServerHandshake(two, theirs, False)
     proved = 0
-    unheard = {near: b"", far: b"".join(c.words for c in near.begin() if isinstance(c, Say))}
+    unheard = {near: b"", far: b"".join(c.data for c in near.begin() if isinstance(c, Send))}
     while any(unheard.values()):  # in pieces of any size
         for side, peer in ((far, near), (near, far)):
             cut = data.draw(st.integers(1, 80))
             words, unheard[side] = unheard[side][:cut], unheard[side][cut:]
             commands = side.received(words) if words else []
-            unheard[peer] += b"".join(c.words for c in commands if isinstance(c, Say))
-            proved += sum(isinstance(c, Proved) for c in commands)
+            unheard[peer] += b"".join(c.data for c in commands if isinstance(c, Send))
+            proved += sum(isinstance(c, Authenticated) for c in commands)
     assert proved == (2 if theirs == key else 0)
 
 
@@ -53,13 +55,13 @@ HAPPENINGS = st.tuples(st.sampled_from(["proved", "ended", "refused"]), st.integ
 @given(st.lists(HAPPENINGS, max_size=6))
 def test_only_a_server_never_trusted_is_given_up_for_its_silence(rows: list[tuple[str, int]]) -> None:
     happenings = [happening for happening, times in rows for _ in range(times)]
-    doubt, row = ConnectPolicy(), 0
+    policy, row = ConnectPolicy(), 0
     for n, happening in enumerate(happenings, 1):
         if happening == "proved":
-            doubt.proved()
+            policy.authenticated()
             continue
         row = row + 1 if happening == "ended" else 0
-        assert doubt.failed(happening == "ended") == ("proved" in happenings[:n] or row < ATTEMPTS)
+        assert policy.failed(happening == "ended") == ("proved" in happenings[:n] or row < ATTEMPTS)
 
 
 @given(st.lists(st.sampled_from([m.Ping(), m.Pong(), m.Started(1)]), max_size=9))
@@ -114,14 +116,14 @@ def test_a_small_answer_waits_for_no_more_than_a_frame_of_each_large_one(frames:
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_a_peer_is_given_up_after_three_silent_ticks_and_never_before(heard: list[bool]) -> None:
-    pulse = HeartbeatCounter()
-    assert pulse.tick()
+    counter = HeartbeatCounter()
+    assert counter.tick()
     silent = 0
     for one in heard:
         if one:
-            pulse.heard()
+            counter.received()
         silent = 0 if one else silent + 1
-        there = pulse.tick()
+        there = counter.tick()
         assert there == (silent < TICKS - 1)
         if not there:
             return
@@ -185,7 +187,7 @@ class Wire(RuleBasedStateMachine):
     def leave(self) -> None:
         self.toNear += self.buffer
         self.buffer.clear()
-        while (number := self.serving.left()) is not None:
+        while (number := self.serving.flushed()) is not None:
             assert number not in self.started
             self.started.add(number)
             self.running.append(number)
@@ -221,11 +223,11 @@ class Wire(RuleBasedStateMachine):
         """The connection ends here: what the network loses is lost, be it heard out or cut."""
         if not hasattr(self, "serving"):
             return
-        back = self.starts.unstarted(self.pending, set(self.unsent), heardOut=False)
+        back = self.starts.unstarted(self.pending, set(self.unsent), receivedAll=False)
         assert not set(back) & self.started, "what may have started is charged, though the end was lost"
         for message in self.toNear:
             self._nearHears(message)
-        back = self.starts.unstarted(self.pending, set(self.unsent), heardOut=True)
+        back = self.starts.unstarted(self.pending, set(self.unsent), receivedAll=True)
         assert not set(back) & self.started, "what started is charged"
         assert set(back) == set(self.pending) - self.started, "and, when all was heard, nothing else is"
 
@@ -242,7 +244,7 @@ def test_who_keeps_to_its_allowance_is_never_refused_and_nothing_waits_for_ever(
     steps: list[tuple[str, int]], most: int
 ) -> None:
     limits = Limits(calls=most, messages=700)
-    serving, allowance = CallAdmission(1, limits), ClientQuota(limits.calls, limits.messages)
+    serving, quota = CallAdmission(1, limits), ClientQuota(limits.calls, limits.messages)
     sizes: dict[int, int] = {}
     going: list[m.Call | m.Cancel] = []  # allowed, and in the outbox
     onWire: list[m.Call | m.Cancel] = []
@@ -251,18 +253,18 @@ def test_who_keeps_to_its_allowance_is_never_refused_and_nothing_waits_for_ever(
 
     def go(numbers: list[int]) -> None:
         going.extend(m.Call(number, False, bytes(sizes[number])) for number in numbers)
-        allowance.validate()
+        quota.validate()
 
     def step(what: str, size: int) -> None:
-        if what == "call" and allowance.fits(size):
+        if what == "call" and quota.fits(size):
             number = len(sizes) + 1
             sizes[number] = size
             open_.add(number)
-            go(allowance.called(number, size))
+            go(quota.called(number, size))
         elif what == "send" and going:
             at = size % len(going)  # one may overtake another, but nothing overtakes what was said of its own call
             onWire.append(going.pop([message.id for message in going].index(going[at].id)))
-            go(allowance.left({message.id for message in going}))
+            go(quota.flushed({message.id for message in going}))
         elif what == "hear" and onWire:
             message = onWire.pop(0)
             if isinstance(message, m.Call):
@@ -276,14 +278,14 @@ def test_who_keeps_to_its_allowance_is_never_refused_and_nothing_waits_for_ever(
             serving.cancelled(number)
             if number in open_:
                 open_.remove(number)
-                go(allowance.ended(number))
+                go(quota.ended(number))
         elif what == "cancel" and open_:
             number = sorted(open_)[size % len(open_)]
             open_.remove(number)
             sent = number in there or any(message.id == number for message in [*going, *onWire])
             if sent:
                 going.append(m.Cancel(number))
-            go(allowance.ended(number, leaving=sent))
+            go(quota.ended(number, leaving=sent))
 
     for what, size in steps:
         step(what, size)
@@ -296,10 +298,10 @@ def test_who_keeps_to_its_allowance_is_never_refused_and_nothing_waits_for_ever(
 
 @given(st.integers(1, 2000), st.integers(0, 2000))
 def test_what_would_never_be_allowed_does_not_fit(messages: int, size: int) -> None:
-    allowance = ClientQuota(1, messages)
-    assert allowance.fits(size) == (size + PART_COST <= messages)
-    if allowance.fits(size):
-        assert allowance.called(1, size) == [1]
+    quota = ClientQuota(1, messages)
+    assert quota.fits(size) == (size + PART_COST <= messages)
+    if quota.fits(size):
+        assert quota.called(1, size) == [1]
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 10_000)), max_size=30), st.integers(1, 100_000))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from asynqueue.core.flow.boundedbuffer import BoundedBuffer, Due, End, Items, Phase, Wait
+from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer, End, Items, Phase, Wait
 
 
-def obey(h: BoundedBuffer[int]) -> list[Due]:
+def obey(h: BoundedBuffer[int]) -> list[Action]:
     """Do all that there is to do in the loop."""
     did = []
-    while (due := h.due) is not None:
+    while (due := h.pending) is not None:
         h.done(due)
         did.append(due)
     h.validate()
@@ -47,14 +47,14 @@ class TestThreadsThatWait:
     def test_a_reader_is_woken_once_for_an_item(self) -> None:
         h = BoundedBuffer[int](4)
         h.take()
-        assert not h.readersDue()
+        assert not h.shouldWakeReaders()
         assert h.put(1)
-        assert (h.readersDue(), h.readersDue()) == (True, False)
+        assert (h.shouldWakeReaders(), h.shouldWakeReaders()) == (True, False)
 
     def test_nobody_is_woken_who_does_not_wait(self) -> None:
         h = BoundedBuffer[int](4)
         assert not h.put(1)
-        assert (h.readersDue(), h.writersDue()) == (False, False)
+        assert (h.shouldWakeReaders(), h.shouldWakeWriters()) == (False, False)
 
     def test_a_writer_is_woken_when_half_of_it_is_gone(self) -> None:
         h = BoundedBuffer[int](4)
@@ -63,12 +63,12 @@ class TestThreadsThatWait:
             h.put(item)
         assert h.awaitRoom()
         h.take(1)
-        assert not h.writersDue()
+        assert not h.shouldWakeWriters()
         h.take(1)
-        assert h.writersDue()
+        assert h.shouldWakeWriters()
         h.validate()
 
-    @pytest.mark.parametrize("how", ["end", "leave", "abort"])
+    @pytest.mark.parametrize("how", ["end", "closeReader", "abort"])
     def test_an_end_wakes_both(self, how: str) -> None:
         empty, full = BoundedBuffer[int](1), BoundedBuffer[int](1)
         empty.take()
@@ -79,8 +79,8 @@ class TestThreadsThatWait:
                 h.abort(ValueError())
             else:
                 getattr(h, how)()
-        assert empty.readersDue()
-        assert full.writersDue()
+        assert empty.shouldWakeReaders()
+        assert full.shouldWakeWriters()
 
 
 class TestAProducerInTheLoop:
@@ -91,40 +91,40 @@ class TestAProducerInTheLoop:
         h.put(1)
         assert obey(h) == []
         h.put(2)
-        assert obey(h) == [Due.PAUSE]
+        assert obey(h) == [Action.PAUSE]
         h.put(3)
         assert obey(h) == []
         h.take(1)
         assert obey(h) == []
         h.take(1)
-        assert obey(h) == [Due.RESUME]
+        assert obey(h) == [Action.RESUME]
 
     def test_what_is_over_before_it_is_done_is_not_done(self) -> None:
         """The other side may have made room before the loop came to pause its producer."""
         h = BoundedBuffer[int](1)
         h.attach(streaming=True)
         h.put(1)
-        assert h.due is Due.PAUSE
+        assert h.pending is Action.PAUSE
         h.take()
-        assert h.due is None
-        with pytest.raises(ValueError, match="not due"):
-            h.done(Due.PAUSE)
+        assert h.pending is None
+        with pytest.raises(ValueError, match="not pending"):
+            h.done(Action.PAUSE)
 
     def test_another_is_resumed_for_each_item(self) -> None:
         h = BoundedBuffer[int](2)
         h.attach(streaming=False)
-        assert obey(h) == [Due.RESUME]
+        assert obey(h) == [Action.RESUME]
         assert h.put(1)
-        assert obey(h) == [Due.RESUME]
+        assert obey(h) == [Action.RESUME]
         h.put(2)
         assert obey(h) == []
         h.take()
-        assert obey(h) == [Due.RESUME]
+        assert obey(h) == [Action.RESUME]
 
     def test_one_at_a_time(self) -> None:
         h = BoundedBuffer[int](2)
         h.attach(streaming=True)
-        with pytest.raises(ValueError, match=r"^there is a producer already$"):
+        with pytest.raises(ValueError, match=r"^the buffer has a producer already: detach it first$"):
             h.attach(streaming=True)
         h.detach()
         h.attach(streaming=True)
@@ -138,7 +138,7 @@ class TestItsEnd:
         h.put(2)
         assert (h.take(), h.phase, h.take(), h.take()) == (Items([1]), Phase.ENDED, End(None), End(None))
         assert h.complete
-        assert obey(h) == [Due.FINISHED]
+        assert obey(h) == [Action.FINISHED]
 
     def test_may_be_an_error_which_is_heard_once(self) -> None:
         h, error = BoundedBuffer[int](2), ValueError()
@@ -152,11 +152,11 @@ class TestItsEnd:
         h = BoundedBuffer[int](2)
         h.attach(streaming=True)
         h.put(1)
-        h.leave()
+        h.closeReader()
         assert h.put(2), "whoever writes on without end has to hear of it"
         h.end()
         assert (len(h), h.take()) == (0, End(None))
-        assert obey(h) == [Due.STOP, Due.FINISHED]
+        assert obey(h) == [Action.STOP, Action.FINISHED]
         assert not h.complete
 
     def test_by_abort_drops_what_waits_and_is_heard_of(self) -> None:
@@ -164,10 +164,10 @@ class TestItsEnd:
         h.put(1)
         h.abort(error)
         assert (h.take(), h.take()) == (End(error), End(None))
-        assert obey(h) == [Due.FINISHED]
+        assert obey(h) == [Action.FINISHED]
 
     def test_stops_a_producer_that_comes_too_late(self) -> None:
         h = BoundedBuffer[int](2)
         h.end()
         h.attach(streaming=True)
-        assert obey(h) == [Due.STOP]
+        assert obey(h) == [Action.STOP]

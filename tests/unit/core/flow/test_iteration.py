@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asynqueue.core.flow.iteration import Close, Deliver, Ended, Finish, Grant, Inflow, Known, Outflow, Unheard
+from asynqueue.core.flow.iteration import Close, Deliver, Ended, Finish, FirstKnown, Grant, Inflow, LateError, Outflow
 from asynqueue.errors import ImplementationError, WorkerLost
 
 
@@ -17,7 +17,7 @@ def i() -> Inflow:
 
 
 def test_one_item_is_fetched_to_know_whether_there_is_any(i: Inflow) -> None:
-    assert i.arrived(["a"]) == [Known()]
+    assert i.arrived(["a"]) == [FirstKnown()]
     assert i.more
 
 
@@ -46,7 +46,7 @@ def test_who_waits_has_ever_more_fetched_up_to_the_limit() -> None:
 
 def test_nothing_is_granted_while_nothing_is_asked_for(i: Inflow) -> None:
     i.ask()
-    assert i.arrived(["a"]) == [Known(), Deliver("a"), Grant(1)]
+    assert i.arrived(["a"]) == [FirstKnown(), Deliver("a"), Grant(1)]
     assert i.arrived(["b", "c"]) == []
 
 
@@ -72,13 +72,13 @@ def test_with_lookahead_the_last_item_before_an_error_is_not_the_last(i: Inflow)
 
 
 def test_an_iterator_without_items_ends_at_once(i: Inflow) -> None:
-    assert i.over() == [Known(), Ended(True)]
+    assert i.over() == [FirstKnown(), Ended(True)]
     assert not i.more
 
 
 def test_who_looks_ahead_in_an_iterator_without_items_is_told_that_there_is_none(i: Inflow) -> None:
     i.ask(lookahead=True)
-    assert i.over() == [Known(), Finish(None), Ended(True)]
+    assert i.over() == [FirstKnown(), Finish(None), Ended(True)]
 
 
 def test_an_error_comes_after_the_items_before_it(i: Inflow) -> None:
@@ -93,7 +93,7 @@ def test_an_error_comes_after_the_items_before_it(i: Inflow) -> None:
 
 def test_who_waits_at_the_end_is_told(i: Inflow) -> None:
     i.ask()
-    assert i.over() == [Known(), Finish(None), Ended(True)]
+    assert i.over() == [FirstKnown(), Finish(None), Ended(True)]
 
 
 def test_after_the_end_there_is_no_item(i: Inflow) -> None:
@@ -104,7 +104,7 @@ def test_after_the_end_there_is_no_item(i: Inflow) -> None:
 
 def test_stopping_closes_the_iterator_and_tells_who_waits(i: Inflow) -> None:
     i.ask()
-    assert i.stop() == [Known(), Close(), Finish(None), Ended(False)]
+    assert i.stop() == [FirstKnown(), Close(), Finish(None), Ended(False)]
     assert i.stop() == []
 
 
@@ -118,7 +118,7 @@ def test_what_arrives_after_the_stop_is_dropped(i: Inflow) -> None:
 def test_an_error_after_the_stop_is_for_the_log(i: Inflow) -> None:
     error = ValueError()
     i.stop()
-    assert i.over(error) == [Unheard(error)]
+    assert i.over(error) == [LateError(error)]
     assert i.over(error) == []
 
 
@@ -143,7 +143,7 @@ def test_stopping_what_is_over_closes_nothing(i: Inflow) -> None:
 def test_an_item_that_is_not_waited_for_any_more_stays_the_next(i: Inflow) -> None:
     i.ask()
     i.unask()
-    assert i.arrived(["a"]) == [Known()]
+    assert i.arrived(["a"]) == [FirstKnown()]
     assert i.ask() == [Deliver("a"), Grant(1)]
 
 
@@ -164,7 +164,7 @@ def test_what_is_stopped_is_not_waited_for(i: Inflow) -> None:
 
 def test_one_item_is_asked_for_at_a_time(i: Inflow) -> None:
     i.ask()
-    with pytest.raises(ValueError, match=r"^an item is being waited for$"):
+    with pytest.raises(ValueError, match=r"^a request for an item is waiting already$"):
         i.ask()
 
 
@@ -206,7 +206,7 @@ def test_who_was_told_of_another_item_is_told_when_there_was_none(i: Inflow) -> 
     (finish, ended) = i.over()
     assert isinstance(finish, Finish)
     assert isinstance(finish.error, ImplementationError)
-    assert str(finish.error) == "it was said that more was left, and then there was no item (see moreLeft)"
+    assert str(finish.error) == "the iterator promised another item and then had none (see moreLeft)"
     assert ended == Ended(False)
 
 

@@ -18,20 +18,18 @@ def test_a_claim_is_made_once_in_whichever_line(vip: bool) -> None:
 
 
 def test_a_release_needs_a_holder() -> None:
-    with pytest.raises(
-        ValueError, match=r"^released a lock that nobody holds: each release needs an acquire of its own$"
-    ):
+    with pytest.raises(ValueError, match=r"^released a lock that is not held: each release needs its own acquire$"):
         Locking[str]().release()
 
 
 def test_a_lock_that_is_stopped_opens_when_its_stoppers_have_run_and_not_by_a_release() -> None:
     locking: Locking[str] = Locking()
-    with pytest.raises(ValueError, match=r"^a lock opens when it is held to be stopped, and not before$"):
+    with pytest.raises(ValueError, match=r"^a lock opens only while the stopping holds it$"):
         locking.opened()
     locking.stop("stopper")
     with pytest.raises(
-        ValueError, match=r"^released a lock that is held to run its stoppers: it opens when they have run$"
+        ValueError, match=r"^released a lock that is held to run its stoppers: it opens by itself after them$"
     ):
         locking.release()
-    with pytest.raises(ValueError, match=r"^a lock is stopped once$"):
+    with pytest.raises(ValueError, match=r"^a lock can be stopped only once$"):
         locking.stop("another")

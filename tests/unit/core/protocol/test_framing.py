@@ -74,7 +74,7 @@ def test_a_payload_that_just_fits_is_one_frame_and_one_byte_more_is_two() -> Non
         (pack("<IB", 7, 3) + bytes(7), "kind 3 cannot have 7 bytes"),
         (pack("<IB", 9, 3) + bytes(9), "kind 3 cannot have 9 bytes"),
         (pack("<IB", 8, 1) + bytes(8), "kind 1 cannot have 8 bytes"),
-        (pack("<IB", 8, 0) + bytes(8), "without bytes"),
+        (pack("<IB", 8, 0) + bytes(8), "no bytes"),
     ],
 )
 def test_what_is_no_frame_is_named(stream: bytes, why: str) -> None:
@@ -90,7 +90,7 @@ def test_a_stream_with_a_bad_frame_stays_broken_and_holds_nothing() -> None:
             decoder.feed(pack("<IB", 0, 99) + encode(m.Close(1)))
         held.append(info.value)
         decoder.validate()
-    assert "what follows a bad frame" in str(held[-1])
+    assert "a bad frame came before" in str(held[-1])
 
 
 def test_unfinished_messages_are_held_up_to_the_limit() -> None:
@@ -148,25 +148,25 @@ def test_a_payload_in_pieces_is_the_same_bytes() -> None:
 
 def test_what_cannot_be_read_is_said_in_these_words() -> None:
     decoder = Decoder()
-    with pytest.raises(FrameError, match=r"^a part of a message without a number or without bytes$"):
+    with pytest.raises(FrameError, match=r"^a part of a message has no number or no bytes$"):
         decoder.feed(bytes((8, 0, 0, 0, PART)) + bytes(8))
-    with pytest.raises(FrameError, match=r"^what follows a bad frame cannot be read$"):
+    with pytest.raises(FrameError, match=r"^a bad frame came before: the rest of the stream cannot be read$"):
         decoder.feed(b"")
 
 
 def test_a_large_payload_may_be_given_in_pieces() -> None:
     size = 2 * BLOCK + 17
     payload = bytes(range(256)) * (size // 256 + 1)
-    (message,) = Decoder(1 << 16, piecemeal=True).feed(encode(m.Returned(7, 0.5, payload), 1 << 16))
+    (message,) = Decoder(1 << 16, chunked=True).feed(encode(m.Returned(7, 0.5, payload), 1 << 16))
     assert isinstance(message, m.Returned)
     assert isinstance(message.payload, ChunkedPayload)
     assert message.payload.read() == payload
-    (small,) = Decoder(1 << 16, piecemeal=True).feed(encode(m.Returned(7, 0.5, b"abc"), 1 << 16))
+    (small,) = Decoder(1 << 16, chunked=True).feed(encode(m.Returned(7, 0.5, b"abc"), 1 << 16))
     assert small == m.Returned(7, 0.5, b"abc")
 
 
 def test_large_payloads_may_come_at_the_same_time_and_what_is_held_is_let_go_of() -> None:
-    decoder = Decoder(1 << 16, 8 * BLOCK, piecemeal=True)
+    decoder = Decoder(1 << 16, 8 * BLOCK, chunked=True)
     both = [list(frames(m.Returned(number, 0.5, bytes((number,)) * (2 * BLOCK + 17)), 1 << 16)) for number in (1, 2)]
     heard: list[m.Message] = []
     for one, other in zip(*both, strict=True):
@@ -177,7 +177,7 @@ def test_large_payloads_may_come_at_the_same_time_and_what_is_held_is_let_go_of(
         assert isinstance(message.payload, ChunkedPayload)
         assert message.payload.read() == bytes((number,)) * (2 * BLOCK + 17)
     assert len(heard) == 2
-    assert decoder._held == 0
+    assert decoder._heldBytes == 0
 
 
 def part(number: int, size: int) -> bytes:
@@ -186,7 +186,7 @@ def part(number: int, size: int) -> bytes:
 
 
 def test_what_is_put_by_begins_with_a_whole_block() -> None:
-    decoder = Decoder(piecemeal=True)
+    decoder = Decoder(chunked=True)
     for _ in range(2):
         assert decoder.feed(part(1, BLOCK // 2)) == []
     decoder.validate()
@@ -212,7 +212,7 @@ def test_whether_a_message_is_wanted_is_asked_of_each_part_and_one_that_is_not_i
     assert decoder.feed(encode(m.Failed(1, b"x"))) == [m.Failed(1, bytes(200) + b"x")]
     assert decoder.feed(encode(m.Failed(2, b"x"))) == []
     assert decoder.feed(encode(m.Failed(2, b"x"))) == [m.Failed(2, b"x")], "which is another"
-    assert decoder._held == 0
+    assert decoder._heldBytes == 0
 
 
 def test_who_asks_whether_a_message_is_wanted_may_end_it_all() -> None:
@@ -222,19 +222,19 @@ def test_who_asks_whether_a_message_is_wanted_may_end_it_all() -> None:
     decoder = Decoder(wanted=wanted)
     with pytest.raises(FrameError, match=rf"^message 7 with {PART_COST + 1} bytes$"):
         decoder.feed(part(7, 1))
-    with pytest.raises(FrameError, match="what follows a bad frame"):
+    with pytest.raises(FrameError, match="a bad frame came before"):
         decoder.feed(b"")
 
 
 @pytest.mark.parametrize("size", [100, BLOCK + 100])
 def test_what_has_come_of_a_message_may_be_let_go_of(size: int) -> None:
-    decoder = Decoder(2 * BLOCK, piecemeal=True)
+    decoder = Decoder(2 * BLOCK, chunked=True)
     for number, more in (1, 50), (2, 60):
         decoder.feed(part(number, size) + part(number, more))
     decoder.drop(1)
     decoder.validate()
     decoder.drop(3)
-    assert decoder._held == PART_COST + size + 60
+    assert decoder._heldBytes == PART_COST + size + 60
     others: list[Any] = decoder.feed(encode(m.Failed(1, b"x")) + encode(m.Failed(2, b"x")) + encode(m.Failed(3, b"x")))
     assert [message.id for message in others] == [2, 3]
     decoder.validate()

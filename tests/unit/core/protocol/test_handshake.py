@@ -9,12 +9,12 @@ import pytest
 from asynqueue.core.protocol.handshake import (
     NONCE,
     WHY,
+    Authenticated,
     ClientHandshake,
     Command,
-    Proved,
     Reason,
     Refuse,
-    Say,
+    Send,
     ServerHandshake,
 )
 
@@ -31,7 +31,7 @@ def far(key: bytes | None = KEY, certified: bool = False, nonce: bytes = b"f" * 
 
 def words(commands: list[Command]) -> bytes:
     """What is to be sent."""
-    return b"".join(command.words for command in commands if isinstance(command, Say))
+    return b"".join(command.data for command in commands if isinstance(command, Send))
 
 
 def refusal(commands: list[Command]) -> str:
@@ -54,32 +54,36 @@ def shake(one: ClientHandshake, other: ServerHandshake) -> tuple[list[Command], 
 
 def test_two_with_the_same_key_are_proved() -> None:
     nearDoes, farDoes = shake(near(), far())
-    assert (nearDoes[-1], farDoes[-1]) == (Proved(b""), Proved(b""))
+    assert (nearDoes[-1], farDoes[-1]) == (Authenticated(b""), Authenticated(b""))
 
 
 def test_two_with_certificates_are_proved_without_a_key() -> None:
     nearDoes, farDoes = shake(near(None, True), far(None, True))
-    assert (nearDoes[-1], farDoes[-1]) == (Proved(b""), Proved(b""))
+    assert (nearDoes[-1], farDoes[-1]) == (Authenticated(b""), Authenticated(b""))
 
 
 def test_what_is_said_after_the_proof_is_kept() -> None:
     one, other = near(), far()
     proof = words(one.received(words(other.received(words(one.begin())))))
-    assert one.received(words(other.received(proof)) + b"more") == [Proved(b"more")]
+    assert one.received(words(other.received(proof)) + b"more") == [Authenticated(b"more")]
 
 
 def test_another_key_is_refused_and_both_know_why() -> None:
     nearDoes, farDoes = shake(near(b"not the same key"), far())
-    assert refusal(nearDoes) == "it refuses this client: it does not have the server's key"
-    assert refusal(farDoes) == "it does not have the server's key"
+    assert refusal(nearDoes) == "it refuses this client: the client does not have the server's key"
+    assert refusal(farDoes) == "the client does not have the server's key"
 
 
 @pytest.mark.parametrize(
     ("nearHas", "farHas", "why"),
     [
-        ((None, False), (KEY, False), "there is no key here, and no certificate of the server's to trust"),
-        ((None, True), (KEY, False), "it asks for a key, and there is none here"),
-        ((KEY, False), (None, True), "it has no key to prove, and there is one here that it should have"),
+        (
+            (None, False),
+            (KEY, False),
+            "the client has no key, and trusts no certificate of the server",
+        ),
+        ((None, True), (KEY, False), "it requires a key, and the client has none"),
+        ((KEY, False), (None, True), "it has no key, and the client requires one"),
         ((KEY, False), (None, False), f"it refuses this client: {WHY[Reason.NO_TRUST]}"),
     ],
     ids=["no proof at all", "no key here", "no key there", "nothing there"],
@@ -90,9 +94,9 @@ def test_a_side_that_cannot_be_satisfied_ends_it(
     one, other = near(*nearHas), far(*farHas)
     nearDoes, farDoes = shake(one, other)
     assert refusal(nearDoes) == why
-    assert Proved(b"") not in nearDoes
+    assert Authenticated(b"") not in nearDoes
     assert one.received(b"anything") == []
-    if other._over and Proved(b"") not in farDoes:
+    if other._over and Authenticated(b"") not in farDoes:
         assert other.received(b"anything") == []
 
 
@@ -113,7 +117,7 @@ def test_a_proof_is_worth_nothing_on_another_connection() -> None:
     proof = words(one.received(words(other.received(hello))))
     again = far(nonce=b"g" * NONCE)
     again.received(hello)
-    assert refusal(again.received(proof)) == "it does not have the server's key"
+    assert refusal(again.received(proof)) == "the client does not have the server's key"
 
 
 def test_a_proof_sent_back_to_where_it_came_from_is_none() -> None:
@@ -134,7 +138,8 @@ def test_whoever_says_more_than_is_due_is_refused() -> None:
     other.received(hello)
     assert "protocol" in refusal(other.received(b"P" + b"x" * 33))
     one, another = near(), far()
-    assert refusal(one.received(words(another.received(words(one.begin()))) + b"x")) == "it says more than it may"
+    tooMuch = words(another.received(words(one.begin()))) + b"x"
+    assert refusal(one.received(tooMuch)) == "it sent more than the handshake allows"
 
 
 @pytest.mark.parametrize("speech", [b"GET / HTTP/1.1\r\n", b"\x80\x05K\x01.", b"\x16\x03\x01\x02\x00"])
@@ -150,7 +155,7 @@ def test_a_reason_that_is_not_known_here_is_told_as_its_number(reason: int) -> N
     one = near()
     one.begin()
     assert refusal(one.received(b"R" + bytes((reason,)))) == (
-        f"it refuses this client: for reason {reason}, which is not known here"
+        f"it refuses this client: for the unknown reason {reason}"
     )
 
 

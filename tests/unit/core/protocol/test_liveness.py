@@ -20,26 +20,26 @@ class TestACallThatNobodyWants:
 class TestAnIteratorThatDoesNotClose:
     def test_is_stuck_when_nothing_was_heard_for_a_grace(self) -> None:
         closing = CloseTracker()
-        closing.told("it", heard=5)
+        closing.closeSent("it", received=5)
         assert closing.waiting
-        assert closing.looked(heard=5, iterations=1)
+        assert closing.graceExpired(received=5, iterations=1)
 
     def test_is_not_while_something_is_heard(self) -> None:
         closing = CloseTracker()
-        closing.told("it", heard=5)
-        assert not closing.looked(heard=6, iterations=1)
-        assert closing.looked(heard=6, iterations=1)
+        closing.closeSent("it", received=5)
+        assert not closing.graceExpired(received=6, iterations=1)
+        assert closing.graceExpired(received=6, iterations=1)
 
     def test_is_not_while_another_iterator_is_wanted(self) -> None:
         closing = CloseTracker()
-        closing.told("it", heard=5)
-        assert not closing.looked(heard=5, iterations=2)
-        closing.told("other", heard=5)
-        assert closing.looked(heard=5, iterations=2)
+        closing.closeSent("it", received=5)
+        assert not closing.graceExpired(received=5, iterations=2)
+        closing.closeSent("other", received=5)
+        assert closing.graceExpired(received=5, iterations=2)
 
     def test_is_not_when_it_has_closed(self) -> None:
         closing = CloseTracker()
-        closing.told("it", heard=5)
+        closing.closeSent("it", received=5)
         closing.ended("it")
         assert not closing.waiting
-        assert not closing.looked(heard=5, iterations=0)
+        assert not closing.graceExpired(received=5, iterations=0)

@@ -7,9 +7,9 @@ from itertools import count
 
 import pytest
 
-from asynqueue.core.protocol.spinning import EASE, LATE, LOOKOUT, REST_LEAST, REST_MOST, SpinPolicy
+from asynqueue.core.protocol.spinning import EASE, LATE, REST_LEAST, REST_MOST, SPIN, SpinPolicy
 
-SOON = LOOKOUT / 3.5
+SOON = SPIN / 3.5
 HARDLY = 1e-9
 
 
@@ -53,7 +53,7 @@ def test_it_goes_on_until_its_time_is_up(timed: Timed) -> None:
 
 def test_it_begins_anew(timed: Timed) -> None:
     timed.begin()
-    assert timed.begin(LOOKOUT / 2)
+    assert timed.begin(SPIN / 2)
     assert [timed.again(SOON) for _ in range(4)] == [True, True, True, False]
     assert timed.begin(2 * LATE), "between two of them there may be any time"
 
@@ -81,15 +81,15 @@ def test_it_does_not_rest_for_what_was_as_late_as_may_be(timed: Timed) -> None:
 def test_times_are_from_any_beginning_and_exact() -> None:
     watch = SpinPolicy()
     assert watch.begin(0.0)
-    assert not watch.again(LOOKOUT)
-    assert watch.begin(LOOKOUT)
+    assert not watch.again(SPIN)
+    assert watch.begin(SPIN)
     watch = SpinPolicy()
     watch.begin(0.0)
     assert watch.begin(LATE), "as late as it may be"
 
 
 def test_a_late_look_is_the_last() -> None:
-    assert LATE > LOOKOUT
+    assert LATE > SPIN
 
 
 def test_it_rests_ever_longer_up_to_a_limit(timed: Timed) -> None:

@@ -7,14 +7,15 @@ import pytest
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.admission import (
     CallAdmission,
-    ClientQuota,
     ItemThrottle,
     LimitExceeded,
     Limits,
     evictionCandidate,
 )
 from asynqueue.core.protocol.framing import PART_COST, Decoder, encode
-from asynqueue.core.protocol.liveness import ATTEMPTS, TICKS, ConnectPolicy, HeartbeatCounter
+from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
+from asynqueue.core.protocol.quota import ClientQuota
+from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.sendqueue import SendQueue
 from asynqueue.core.protocol.startlog import StartLog
 
@@ -29,12 +30,12 @@ class TestServing:
         assert s.idle
         s.called(7, 10)
         assert not s.idle
-        assert s.left() is None, "what was not announced does not start"
+        assert s.flushed() is None, "what was not announced does not start"
         assert s.next() == 7
         assert not s.idle
         assert s.next() is None
-        assert s.left() == 7
-        assert s.left() is None
+        assert s.flushed() == 7
+        assert s.flushed() is None
         assert not s.idle
         s.ended(7)
         assert s.idle
@@ -45,7 +46,7 @@ class TestServing:
         for number in (1, 2, 3, 4):
             s.called(number, 0)
         assert [s.next(), s.next(), s.next()] == [1, 2, None]
-        assert [s.left(), s.left(), s.left()] == [1, 2, None]
+        assert [s.flushed(), s.flushed(), s.flushed()] == [1, 2, None]
         assert s.next() is None
         s.ended(1)
         assert [s.next(), s.next()] == [3, None]
@@ -81,13 +82,13 @@ class TestServing:
         for number in (1, 2, 3):
             s.called(number, 3)
         assert s.next() == 1
-        assert s.left() == 1
+        assert s.flushed() == 1
         assert not s.cancelled(3)
         assert not s.cancelled(3)
         assert s.cancelled(1)
         assert s.next() == 2
         assert not s.cancelled(2)
-        assert s.left() is None
+        assert s.flushed() is None
         assert s.idle
         s.validate()
         s.ended(1)  # which was let go of, and has come to its end all the same
@@ -105,7 +106,7 @@ class TestServing:
         with pytest.raises(LimitExceeded, match=r"^no more than 2 calls may be unfinished$"):
             s.called(3, 0)
         s.next()
-        s.left()
+        s.flushed()
         s.ended(1)
         s.called(3, 4)
 
@@ -278,25 +279,25 @@ class TestOutgoing:
 
 class TestAllowance:
     def test_a_call_that_fills_all_fits_and_goes(self) -> None:
-        allowance = ClientQuota(2, 100)
-        assert allowance.fits(100 - PART_COST)
-        assert not allowance.fits(101 - PART_COST)
-        assert allowance.called(1, 100 - PART_COST) == [1]
-        allowance.validate()
+        quota = ClientQuota(2, 100)
+        assert quota.fits(100 - PART_COST)
+        assert not quota.fits(101 - PART_COST)
+        assert quota.called(1, 100 - PART_COST) == [1]
+        quota.validate()
 
     def test_what_a_part_costs_counts(self) -> None:
-        allowance = ClientQuota(9, 2 * PART_COST)
-        assert allowance.called(1, 1) == [1]
-        assert allowance.called(2, 0) == []
-        assert allowance.ended(1) == [2]
+        quota = ClientQuota(9, 2 * PART_COST)
+        assert quota.called(1, 1) == [1]
+        assert quota.called(2, 0) == []
+        assert quota.ended(1) == [2]
 
     def test_what_was_let_go_of_counts_until_it_has_left(self) -> None:
-        allowance = ClientQuota(1, 1000)
-        assert allowance.called(1, 0) == [1]
-        assert allowance.called(2, 0) == []
-        assert allowance.ended(1, leaving=True) == []
-        assert allowance.left({1}) == []
-        assert allowance.left(()) == [2]
+        quota = ClientQuota(1, 1000)
+        assert quota.called(1, 0) == [1]
+        assert quota.called(2, 0) == []
+        assert quota.ended(1, leaving=True) == []
+        assert quota.flushed({1}) == []
+        assert quota.flushed(()) == [2]
 
 
 class TestStrangers:
@@ -312,10 +313,10 @@ class TestStarts:
         for number in (1, 2):
             starts.started(number)
         starts.answered(1)
-        assert starts.unstarted([1, 2, 3], (), heardOut=True) == [1, 3]
+        assert starts.unstarted([1, 2, 3], (), receivedAll=True) == [1, 3]
 
     def test_cut_all_that_was_sent_may_have_been_running(self) -> None:
-        assert StartLog().unstarted([1, 2, 3], {3}, heardOut=False) == [3]
+        assert StartLog().unstarted([1, 2, 3], {3}, receivedAll=False) == [3]
 
     def test_a_recall_is_over_when_each_call_has_started_or_is_back(self) -> None:
         starts = StartLog()
@@ -332,19 +333,19 @@ class TestStarts:
 
 class TestPulse:
     def test_who_is_silent_from_the_first_is_gone_after_so_many_ticks(self) -> None:
-        pulse = HeartbeatCounter()
-        assert [pulse.tick() for _ in range(TICKS)] == [True] * (TICKS - 1) + [False]
+        counter = HeartbeatCounter()
+        assert [counter.tick() for _ in range(TICKS)] == [True] * (TICKS - 1) + [False]
 
     def test_whatever_is_heard_counts(self) -> None:
-        pulse = HeartbeatCounter()
+        counter = HeartbeatCounter()
         for _ in range(3 * TICKS):
-            assert pulse.tick()
-            pulse.heard()
+            assert counter.tick()
+            counter.received()
 
 
 class TestDoubt:
     def test_one_that_was_trusted_is_tried_for_ever(self) -> None:
-        doubt = ConnectPolicy()
-        assert [doubt.failed(True) for _ in range(ATTEMPTS)] == [True] * (ATTEMPTS - 1) + [False]
-        doubt.proved()
-        assert doubt.failed(True)
+        policy = ConnectPolicy()
+        assert [policy.failed(True) for _ in range(ATTEMPTS)] == [True] * (ATTEMPTS - 1) + [False]
+        policy.authenticated()
+        assert policy.failed(True)
