@@ -1,4 +1,7 @@
-"""Work in threads: one dedicated thread a worker, or a thread alone."""
+"""Work in threads: workers with one thread each, and single threads.
+
+The bridges of `asynqueue.bridges` can be imported from here, too.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # else a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

@@ -1,11 +1,11 @@
-"""The calls that a thread is given, and whom each tells of its outcome."""
+"""The calls that a thread makes, by the way in which each delivers its outcome."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -16,70 +16,64 @@ from asynqueue.reactor.failures import awaitableError, errorOf, failureOf
 from asynqueue.threads.slot import ThreadSlot
 from asynqueue.threads.thread import CallJob, WorkerThread
 
-if TYPE_CHECKING:
-    from asynqueue.bridges.base import IterationGetter as IterationGetter
-    from asynqueue.bridges.consumerator import Consumerator as Consumerator
-    from asynqueue.bridges.consumerator import Filerator as Filerator
-    from asynqueue.bridges.ordered import OrderedItemProducer as OrderedItemProducer
-    from asynqueue.bridges.threadpool import PoolUser as PoolUser
 
+class TaskJob(CallJob):
+    """The call of a task. `deferred` fires with its outcome."""
 
-class _TaskJob(CallJob):
-    """The call of a queue's task, and the Deferred of its outcome."""
-
-    def __init__(self, task: Task, raw: bool, owner: ThreadSlot) -> None:
-        super().__init__(task.call, raw, owner)
+    def __init__(self, task: Task, raw: bool, slot: ThreadSlot) -> None:
+        super().__init__(task.call, raw, slot.ended)
         self.task = task
-        self.deferred: Deferred[RunOutcome] = Deferred(lambda _: owner.interrupt(self))
+        self.deferred: Deferred[RunOutcome] = Deferred(lambda _: slot.interrupt(self))
 
-    def ended(self, outcome: RunOutcome) -> None:
+    def deliver(self, outcome: RunOutcome) -> None:
         """Fire with OUTCOME."""
         self.deferred.callback(outcome)
 
 
-class _TicketJob(CallJob):
-    """The call of a queue's task, whose outcome is reported under TICKET, by ONENDED."""
+class TicketJob(CallJob):
+    """The call of a task. ONOUTCOME is called with TICKET and the outcome."""
 
     def __init__(
-        self, task: Task, raw: bool, owner: ThreadSlot, ticket: int, onEnded: Callable[[int, RunOutcome], None]
+        self, task: Task, raw: bool, slot: ThreadSlot, ticket: int, onOutcome: Callable[[int, RunOutcome], None]
     ) -> None:
-        super().__init__(task.call, raw, owner)
+        super().__init__(task.call, raw, slot.ended)
         self.task = task
         self._ticket = ticket
-        self._onEnded = onEnded
+        self._onOutcome = onOutcome
 
-    def ended(self, outcome: RunOutcome) -> None:
+    def deliver(self, outcome: RunOutcome) -> None:
         """Report OUTCOME."""
-        self._onEnded(self._ticket, outcome)
+        self._onOutcome(self._ticket, outcome)
 
 
-class _DirectJob(CallJob):
-    """A call of nobody but the caller, and the Deferred of its result."""
+class DirectJob(CallJob):
+    """A call without a queue. Its Deferred fires with the result, or fails with the error."""
 
     movable = True
 
-    def __init__(self, call: CallSpec[Any], raw: bool, owner: ThreadSlot, reactor: Any) -> None:
+    def __init__(self, call: CallSpec[Any], raw: bool, slot: ThreadSlot, reactor: Any) -> None:
         checkCallable(call.f)
-        super().__init__(call, raw, owner)
-        self._deferred: Deferred[Any] = Deferred(self._cancel)  # of whatever the user's callable returns
-        self._owner = owner
+        super().__init__(call, raw, slot.ended)
+        self._deferred: Deferred[Any] = Deferred(self._cancel)  # with the result of the user's callable
+        self._slot = slot
         self._reactor = reactor
-        self._claim = threading.Lock()  # who has it decides: the thread that it starts, the loop that it never does
+        # The thread acquires this to start the call, the reactor's thread to cancel it before it starts.
+        self._claim = threading.Lock()
         self._wanted = True
         self._opening: Deferator[Any] | None = None
 
     def start(self, urgent: bool = False) -> Deferred[Any]:
-        """Have it done."""
-        self._owner.start(self, urgent)
+        """Have the thread make the call. Return the Deferred of its result."""
+        self._slot.start(self, urgent)
         return self._deferred
 
-    def do(self, lane: WorkerThread) -> None:
-        """Make the call, unless it has been cancelled."""
+    def __call__(self, thread: WorkerThread) -> None:
+        """Make the call in THREAD, unless it was cancelled."""
         if self._claim.acquire(blocking=False):
-            super().do(lane)
+            super().__call__(thread)
 
-    def ended(self, outcome: RunOutcome) -> None:
-        """Fire with what there is in OUTCOME."""
+    def deliver(self, outcome: RunOutcome) -> None:
+        """Fire with the result in OUTCOME, or fail with its error."""
         if not self._wanted or isinstance(outcome, (Interrupted, Recalled)):
             if isinstance(outcome, Iterating):
                 outcome.source.close()
@@ -107,7 +101,7 @@ class _DirectJob(CallJob):
         elif self._claim.acquire(blocking=False):
             self.end(Interrupted())
         else:
-            self._owner.interrupt(self)
+            self._slot.interrupt(self)
 
     def _cancelled(self) -> CancelledError:
         return CancelledError(f"{self.call} was cancelled")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -12,15 +12,8 @@ from asynqueue.errors import ThreadError
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
+from asynqueue.threads.jobs import DirectJob
 from asynqueue.threads.slot import ThreadSlot
-
-if TYPE_CHECKING:
-    from asynqueue.bridges.base import IterationGetter as IterationGetter
-    from asynqueue.bridges.consumerator import Consumerator as Consumerator
-    from asynqueue.bridges.consumerator import Filerator as Filerator
-    from asynqueue.bridges.ordered import OrderedItemProducer as OrderedItemProducer
-    from asynqueue.bridges.threadpool import PoolUser as PoolUser
-from asynqueue.threads.jobs import _DirectJob
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -29,9 +22,12 @@ P = ParamSpec("P")
 class ThreadLooper:
     """A thread that makes one call after another, without a queue's order, retries or timeouts.
 
-    It starts with the first call and ends with `stop`, or with the reactor. With RAW, an iterator is a result like any
-    other, unless a call says otherwise. Everything here is for the reactor's thread. REACTOR is the installed one if it
-    is not given.
+    The thread starts with the first call. It ends with `stop`, or with the reactor. All methods are for the reactor's
+    thread.
+
+    Args:
+        raw: With True, an iterator is a result like any other, unless the call has its own ``raw``.
+        reactor: The reactor to use. None is the installed one.
 
     >>> looper = ThreadLooper()
     >>> d = looper.call(sum, range(10), doNext=True)                        # doctest: +SKIP
@@ -40,7 +36,7 @@ class ThreadLooper:
     def __init__(self, raw: bool = False, *, reactor: Any = None) -> None:
         self._raw = raw
         self._reactor = reactor
-        self._thread = ThreadSlot(reactor)
+        self._slot = ThreadSlot(reactor)
         self._stopped = False
         self._trigger = ShutdownTrigger(self._reactorStops)
 
@@ -59,13 +55,22 @@ class ThreadLooper:
     def call(
         self, f: Callable[..., Any], /, *args: Any, doNext: bool = False, raw: bool | None = None, **kw: Any
     ) -> Deferred[Any]:
-        """A Deferred of what ``f(*args, **kw)`` gives in the thread, after the calls before it.
+        """Call ``f(*args, **kw)`` in the thread, after the calls before it.
 
-        DONEXT puts it before those that wait. An iterator comes as a `Deferator`, whose items the thread makes between
-        other calls; with RAW it is a result like any other. Cancelled, the call never runs; or, if it has started, its
-        thread is abandoned, and what it gives is dropped.
+        Args:
+            f: What is called.
+            args: Its arguments.
+            raw: With True, an iterator is a result like any other. None is as the looper has it.
+            doNext: With True, this call comes before those that wait.
+            kw: The keywords of `f`.
 
-        Raises `asynqueue.errors.ThreadError` after `stop`.
+        Returns:
+            A Deferred of the result. An iterator comes as a `Deferator`, whose items the thread produces between other
+            calls. Cancel the Deferred to end the call: a call that has not started never runs. One that has started
+            goes on in a thread that is abandoned, and its result is dropped.
+
+        Raises:
+            ThreadError: The looper is stopped.
         """
         return self._start(CallSpec(f, args, kw), self._raw if raw is None else raw, doNext)
 
@@ -76,20 +81,30 @@ class ThreadLooper:
     @overload
     def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
     def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """As `call`, but every argument is F's own."""
+        """Call ``f(*args, **kw)`` like `call`. All arguments and keywords are passed to `f`.
+
+        Returns:
+            A Deferred of the result, as for `call`.
+
+        Raises:
+            ThreadError: The looper is stopped.
+        """
         return self._start(CallSpec(f, args, kw), self._raw, False)
 
     def stop(self) -> Deferred[None]:
-        """Take no more calls, and end the thread when it has made those before; fires when it is gone.
+        """Accept no more calls, and end the thread after the calls before. May be called again.
 
-        What still iterates ends with `asynqueue.errors.WorkerLost`. May be called again.
+        Iterations that have not ended fail with `asynqueue.errors.WorkerLost`.
+
+        Returns:
+            A Deferred that fires when the thread has exited.
         """
         self._stopped = True
-        return self._thread.leave().addCallback(self._forgetReactor)
+        return self._slot.leave().addCallback(self._forgetReactor)
 
     @property
     def stopped(self) -> bool:
-        """True once it takes no more calls."""
+        """True when no more calls are accepted."""
         return self._stopped
 
     def _start(self, spec: CallSpec[Any], raw: bool, urgent: bool) -> Deferred[Any]:
@@ -97,16 +112,16 @@ class ThreadLooper:
             raise ThreadError(f"the ThreadLooper is stopped: {spec} was not run")
         reactor = installedReactor(self._reactor)
         self._trigger.add(reactor)
-        return _DirectJob(spec, raw, self._thread, reactor).start(urgent)
+        return DirectJob(spec, raw, self._slot, reactor).start(urgent)
 
     def _forgetReactor(self, _: None) -> None:
         self._trigger.remove()
 
     def _reactorStops(self) -> None:
-        """Nothing can be waited for any more."""
+        """Abandon the thread: the reactor will call nothing any more."""
         self._stopped = True
-        for job in self._thread.crash():
-            job.ended(Lost("the reactor has stopped"))
+        for job in self._slot.crash():
+            job.deliver(Lost("the reactor has stopped"))
 
 
 _shared: ThreadLooper | None = None
@@ -119,11 +134,19 @@ def deferToThread(f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs)
 @overload
 def deferToThread(f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
 def deferToThread(f: Callable[..., Any] | None = None, /, *args: Any, **kw: Any) -> Deferred[Any]:
-    """A Deferred of what ``f(*args, **kw)`` gives, called in a thread that all such calls share, one after another.
+    """Call ``f(*args, **kw)`` in a thread that all such calls share, one after another.
 
-    An iterator comes as a `Deferator`. To cancel it is as for `ThreadLooper.call`. The thread starts with the first
-    call and ends with the reactor, or when this is called with no arguments: then the Deferred fires when it is gone,
-    and the next call starts another. For the reactor's thread.
+    The thread starts with the first call and ends with the reactor. Without arguments, this function ends the thread;
+    the next call starts another. Call it in the reactor's thread.
+
+    Args:
+        f: What is called. None ends the thread.
+        args: Its arguments.
+        kw: Its keywords.
+
+    Returns:
+        A Deferred of the result. An iterator comes as a `Deferator`. Cancel it as for `ThreadLooper.call`. Without
+        arguments, the Deferred fires when the thread has exited.
 
     >>> d = deferToThread(open, "/etc/hostname")                             # doctest: +SKIP
     """

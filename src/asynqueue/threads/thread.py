@@ -1,66 +1,68 @@
-"""Threads of our own, each with its jobs.
+"""One thread of our own, and the jobs that it does one after another.
 
-A `WorkerThread` is a thread that does one job after another and puts what comes of them where the reactor collects
-it, as many at a time as have come. A job that must end cannot be ended in Python; its lane is *abandoned*: the thread
-goes on until the job ends by itself, then exits, and what the job gave is dropped. An `ThreadSlot` is a lane, always:
-it has a fresh one in the place of one that was abandoned.
+How to think about it:
 
-What is for the reactor's thread and what for the lane's own is said; only `deque`, `SimpleQueue` and what is written
-once are touched from both.
+- A *job* is called in the thread. It posts callbacks to the reactor's thread; callbacks that are posted at about the
+  same time are called in one turn of the reactor.
+- Most jobs are calls (`CallJob`). A call that has not started can be taken back.
+- Python cannot end a running call. Its thread is therefore *abandoned*: the thread goes on until the call ends by
+  itself, then it exits. What the call returns is dropped. `asynqueue.threads.slot` starts a fresh thread then.
+
+The reactor's thread and this one share `deque` objects, a `SimpleQueue`, and attributes that are written once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from asynqueue.threads.slot import ThreadSlot
-
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import closeIterator, isIterator, takeSlice
+from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, describe
 from asynqueue.errors import WorkerLost
-from asynqueue.interfaces import ItemSink
-from asynqueue.reactor import watchdog as closings
 from asynqueue.reactor.failures import ERROR, failureOf
+from asynqueue.reactor.watchdog import CloseWatchdog
+from asynqueue.threads.items import ThreadItemSource
+
+Job: TypeAlias = Callable[["WorkerThread"], None]
+"""Is called in a thread, with the `WorkerThread` that it belongs to."""
 
 _log = Logger(namespace="asynqueue")
 _numbers = count(1)
 
 
 class WorkerThread:
-    """A thread that does one job after another, and tells the reactor's thread what came of each."""
+    """A thread that does one job after another.
+
+    ONSTUCK is called with this object when the thread does not come back from closing its iterators; ONCOLLECTED after
+    the callbacks that the thread has posted were called.
+    """
 
     def __init__(
-        self, reactor: Any, onStuck: Callable[[WorkerThread], None], onHeard: Callable[[], None] | None = None
+        self, reactor: Any, onStuck: Callable[[WorkerThread], None], onCollected: Callable[[], None] | None = None
     ) -> None:
         self.gone: Deferred[None] = Deferred()
-        self.hearing: bool = False
-        self.heard: int = 0  # how often it has told anything
-        self.closings: closings.CloseWatchdog = closings.CloseWatchdog(self, reactor)
-        self._onHeard = onHeard
-        self.sources: dict[ThreadItemSource, None] = {}  # those that somebody listens to; for the reactor's thread
-        self.iterating: dict[ThreadItemSource, None] = {}  # those that have not ended; for the thread
+        self.collecting: bool = False
+        self.heard: int = 0  # how often callbacks were collected
+        self.closings: CloseWatchdog = CloseWatchdog(self, reactor)
+        self._onCollected = onCollected
+        self.sources: dict[ThreadItemSource, None] = {}  # those that have a sink; for the reactor's thread
+        self.iterating: dict[ThreadItemSource, None] = {}  # those that have not ended; for this thread
         self._reactor = reactor
         self._onStuck = onStuck
         self.abandoned: bool = False
         self._urgent: deque[Job] = deque()
         self._jobs: deque[Job | None] = deque()
-        self._due: SimpleQueue[None] = SimpleQueue()  # has at least as many as there are jobs
-        self._told: deque[Callable[[], None]] = deque()
-        self._telling = False
+        self._due: SimpleQueue[None] = SimpleQueue()  # has at least as many entries as there are jobs
+        self._posted: deque[Callable[[], None]] = deque()
+        self._collectionDue = False
         name = f"asynqueue-thread-{next(_numbers)}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -68,7 +70,7 @@ class WorkerThread:
     # For the reactor's thread.
 
     def do(self, job: Job, urgent: bool = False) -> None:
-        """Do JOB after those before it; if it is URGENT, after those alone that are, too."""
+        """Do JOB after the jobs before it. An URGENT job comes after the other urgent jobs only."""
         if urgent:
             self._urgent.append(job)
         else:
@@ -76,49 +78,49 @@ class WorkerThread:
         self._due.put(None)
 
     def takeBack(self) -> list[CallJob]:
-        """The calls that have not started, and now never will here. It is not told to leave any more."""
-        taken: list[CallJob] = []
+        """Return the calls that have not started. They will not start here. A `leave` before this is forgotten."""
+        calls: list[CallJob] = []
         others: list[Job] = []
         for jobs in (self._urgent, self._jobs):
-            for job in _emptied(jobs):
+            for job in _drained(jobs):
                 if isinstance(job, CallJob):
-                    taken.append(job)
-                elif job is not None:  # whoever told it to leave tells it again
+                    calls.append(job)
+                elif job is not None:  # the owner calls `leave` again
                     others.append(job)
         for other in others:
             self.do(other)
-        return taken
+        return calls
 
     def collect(self) -> None:
-        """Hear what the thread has told."""
-        self._telling = False
+        """Call the callbacks that the thread has posted."""
+        self._collectionDue = False
         self.heard += 1
-        outer, self.hearing = self.hearing, True
+        outer, self.collecting = self.collecting, True
         try:
-            while self._told and not self.abandoned:
-                self._told.popleft()()
+            while self._posted and not self.abandoned:
+                self._posted.popleft()()
         finally:
-            self.hearing = outer
-            if self._onHeard is not None:
-                self._onHeard()
+            self.collecting = outer
+            if self._onCollected is not None:
+                self._onCollected()
 
     @property
     def iterations(self) -> int:
-        """How many iterators somebody listens to."""
+        """The number of iterators that have a sink."""
         return len(self.sources)
 
     def free(self) -> None:
-        """It is silent, and should not be."""
+        """Notify the owner that the thread does not come back from closing its iterators."""
         self._onStuck(self)
 
     def leave(self) -> Deferred[None]:
-        """End the thread when it has done its jobs; fires when it is gone."""
+        """End the thread after its jobs. Return a Deferred that fires when the thread has exited."""
         self._jobs.append(None)
         self._due.put(None)
         return self.gone
 
     def abandon(self, job: CallJob | None) -> None:
-        """Let the thread end when JOB does, which it has been doing, and hear nothing more of it."""
+        """Ignore the thread from now on. It exits when JOB, which is running, ends."""
         self.abandoned = True
         self.closings.end()
         self._thread.name += " (abandoned)" if job is None else f" (abandoned in {describe(job.call.f)})"
@@ -126,17 +128,17 @@ class WorkerThread:
         for source in list(self.sources):
             source.over(WorkerLost("the iteration ended early: its thread was abandoned"))
 
-    # For the thread.
+    # For this thread.
 
-    def tell(self, what: Callable[[], None]) -> None:
-        """Call WHAT in the reactor's thread; what is told at about the same time is heard in one turn."""
-        self._told.append(what)
-        if not self._telling:
-            self._telling = True
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have the reactor's thread call CALLBACK."""
+        self._posted.append(callback)
+        if not self._collectionDue:
+            self._collectionDue = True
             self._reactor.callFromThread(self.collect)
 
-    def report(self, error: BaseException) -> None:
-        """Have ERROR logged, which nobody asks for."""
+    def logError(self, error: BaseException) -> None:
+        """Log ERROR, which no caller can receive."""
         text = "an iterator raised an error while it was closed, for another reason"
         self._reactor.callFromThread(_log.failure, text, failureOf(error), ERROR)
 
@@ -145,14 +147,14 @@ class WorkerThread:
             job = self._next()
             if job is None:
                 break
-            job.do(self)
-            del job  # or what it was passed would live until the next one comes
+            job(self)
+            del job  # else the arguments of the job would live until the next one comes
         for source in list(self.iterating):
             source.end(WorkerLost("the iteration ended early: its thread has ended"))
         self._reactor.callFromThread(self._join)
 
     def _next(self) -> Job | None:
-        """Wait for the next job; None for the end."""
+        """Wait for the next job, and return it; None for the end."""
         while not self.abandoned:
             self._due.get()
             for jobs in (self._urgent, self._jobs):
@@ -167,165 +169,48 @@ class WorkerThread:
         self.gone.callback(None)
 
 
-class Job:
-    """Something to be done in a lane's thread."""
+class CallJob:
+    """The job of making one call. ONENDED is called with this object before the outcome is delivered.
 
-    def do(self, lane: WorkerThread) -> None:
-        """Do it, there."""
-        raise TypeError("a job says what to do")
-
-
-class CallJob(Job):
-    """A call. MOVABLE is one that goes to another thread when its own is abandoned before its turn has come."""
+    A MOVABLE one goes to a fresh thread when its own is abandoned before it has started.
+    """
 
     movable = False
 
-    def __init__(self, call: CallSpec[Any], raw: bool, owner: ThreadSlot) -> None:
+    def __init__(self, call: CallSpec[Any], raw: bool, onEnded: Callable[[CallJob], None]) -> None:
         self.call = call
         self._raw = raw
-        self._owner = owner
+        self._onEnded = onEnded
 
-    def do(self, lane: WorkerThread) -> None:
-        """Make the call."""
+    def __call__(self, thread: WorkerThread) -> None:
+        """Make the call in THREAD."""
         call = self.call
         started = perf_counter()
         outcome: RunOutcome
         try:
             result: Any = call.f(*call.args, **call.kw)
-        except BaseException as error:  # SystemExit too: it is the call that ends, not the thread
+        except BaseException as error:  # SystemExit too: the call ends, and not the thread
             outcome = Raised(error, perf_counter() - started)
         else:
             seconds = perf_counter() - started
             if not self._raw and isIterator(result):
-                outcome = Iterating(ThreadItemSource(lane, result), seconds)
+                outcome = Iterating(ThreadItemSource(thread, result), seconds)
             else:
                 outcome = Returned(result, seconds)
-        lane.tell(lambda: self.end(outcome))
+        thread.post(lambda: self.end(outcome))
 
     def end(self, outcome: RunOutcome) -> None:
-        """The call has ended with OUTCOME."""
-        self._owner.ended(self)
-        self.ended(outcome)
+        """End the call with OUTCOME."""
+        self._onEnded(self)
+        self.deliver(outcome)
 
-    def ended(self, outcome: RunOutcome) -> None:
-        """Tell whoever asked for the call."""
-        raise TypeError("a call says whom to tell")
-
-
-class ThreadItemSource(Job):
-    """The items of an iterator that runs in a lane's thread, a slice at a time.
-
-    It is the job of going on with the iterator as well: what was granted is there for it to see.
-    """
-
-    def __init__(self, lane: WorkerThread, iterator: Iterator[Any]) -> None:
-        self._lane = lane
-        self._iterator = iterator
-        self._next = partial(next, iterator)
-        self._flow = Outflow()
-        self._sink: ItemSink | None = None
-        self._missed: BaseException | None = None  # what it ended with when nobody listened yet
-        lane.iterating[self] = None
-
-    # For the reactor's thread.
-
-    def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
-        self._sink = sink
-        if self._missed is None:
-            self._lane.sources[self] = None
-
-    def grant(self, items: int) -> None:
-        """Produce ITEMS more."""
-        if self._lane.abandoned:
-            self.over(WorkerLost("the iteration ended early: its thread was abandoned"))
-        elif self._missed is not None:
-            self.over(self._missed)
-        else:
-            self._lane.do(_Grant(self, items))
-
-    def close(self) -> None:
-        """End the iterator in its thread, and say so."""
-        if self._missed is not None:
-            self.over(self._missed)
-            return
-        self._lane.do(_Close(self))
-        if self in self._lane.sources:
-            self._lane.closings.told(self)
-
-    def over(self, error: BaseException | None) -> None:
-        """Nothing more comes."""
-        self._lane.sources.pop(self, None)
-        self._lane.closings.ended(self)
-        if self._sink is not None:
-            self._sink.over(error)
-        else:
-            self._missed = error
-
-    def _arrived(self, items: Sequence[Any]) -> None:
-        if self._sink is not None:
-            self._sink.arrived(items)
-
-    # For the thread.
-
-    def granted(self, items: int) -> None:
-        """ITEMS more are wanted: go on."""
-        idle = not self._flow.ready
-        self._flow.granted(items)
-        if idle and not self._flow.ended:
-            self._lane.do(self)
-
-    def do(self, lane: WorkerThread) -> None:
-        """Produce items for as long as a slice lasts; then other jobs have their turn."""
-        items, over, error = takeSlice(self._next, self._flow, perf_counter)
-        if over:
-            self._end(items, error)
-            return
-        if items:
-            self._flow.sent(len(items))
-            lane.tell(lambda: self._arrived(items))
-        if self._flow.ready:
-            lane.do(self)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Close the iterator, which ends with ERROR if there is one."""
-        if not self._flow.ended:
-            self._end([], error)
-
-    def _end(self, items: list[Any], error: BaseException | None) -> None:
-        self._flow.end()
-        self._lane.iterating.pop(self, None)
-        try:
-            closeIterator(self._iterator)
-        except BaseException as raised:
-            if error is None:
-                error = raised
-            else:
-                self._lane.report(raised)
-        if items:
-            self._lane.tell(lambda: self._arrived(items))
-        self._lane.tell(lambda: self.over(error))
+    def deliver(self, outcome: RunOutcome) -> None:
+        """Deliver OUTCOME to the caller."""
+        raise NotImplementedError
 
 
-class _Grant(Job):
-    def __init__(self, source: ThreadItemSource, items: int) -> None:
-        self._source = source
-        self._items = items
-
-    def do(self, lane: WorkerThread) -> None:
-        self._source.granted(self._items)
-
-
-class _Close(Job):
-    def __init__(self, source: ThreadItemSource) -> None:
-        self._source = source
-
-    def do(self, lane: WorkerThread) -> None:
-        self._source.end()
-
-
-def _emptied(jobs: deque[Any]) -> Iterator[Any]:
-    """What is taken out of JOBS, from which a thread takes as well. (A deque of one kind or another: hence Any.)"""
+def _drained(jobs: deque[Any]) -> Iterator[Any]:
+    """Remove and yield all JOBS, which a thread removes as well. (There are two kinds of deque: hence Any.)"""
     while True:
         try:
             job = jobs.popleft()

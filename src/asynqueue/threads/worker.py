@@ -1,11 +1,11 @@
 """Work in threads: one dedicated thread a worker, or a thread alone.
 
-A `ThreadQueue` has workers, each with a thread of its own; a `ThreadLooper` is such a thread without a queue, and
-`deferToThread` one that is there for whoever calls. A call cannot be ended from outside in Python. So when one is to
-end, its thread is *abandoned*, and a fresh one takes its place at once. `asynqueue.threads.thread` is about the
-threads.
+- Each worker of a `ThreadQueue` has a thread of its own.
+- A `ThreadLooper` is such a thread without a queue.
+- `deferToThread` uses one thread that all its callers share.
 
-The bridges of `asynqueue.bridges` are here by name.
+Python cannot end a running call. When a call has to end, its thread is *abandoned*, and a fresh one takes its place at
+once. `asynqueue.threads.thread` is about the threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asynqueue.interfaces import Report, Resignator
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.threads.jobs import _DirectJob, _TaskJob, _TicketJob
+from asynqueue.threads.jobs import DirectJob, TaskJob, TicketJob
 from asynqueue.threads.slot import ThreadSlot
 
 __all__ = ["ThreadQueue", "ThreadWorker"]
@@ -33,9 +33,15 @@ P = ParamSpec("P")
 
 
 class ThreadQueue(TaskQueue):
-    """A queue with WORKERS threads of its own.
+    """A `asynqueue.base.TaskQueue` with threads of its own.
 
-    RAW and the other keywords are those of `ThreadWorker` and `asynqueue.base.TaskQueue`.
+    Args:
+        raw: With True, an iterator is a result like any other, unless the call has its own ``raw``.
+        workers: The number of threads, 1 or more.
+        kw: The keywords of `asynqueue.base.TaskQueue`.
+
+    Raises:
+        ValueError: `workers` is not an integer of 1 or more.
     """
 
     def __init__(self, raw: bool = False, workers: int = 1, **kw: Unpack[QueueOptions]) -> None:
@@ -52,12 +58,22 @@ class ThreadQueue(TaskQueue):
     @overload
     def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
     def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """A Deferred of what F gives, called in the queue's thread, past the queue: next after what the thread has.
+        """Call ``f(*args, **kw)`` in a thread of the queue, past the queue: next after the calls that the thread has.
 
-        Of several threads, the one with the fewest unfinished calls has it. Every argument is F's own. An iterator
-        comes as a `Deferator`, unless the queue is raw. To cancel it is as for a call in the queue. Shutting down
-        waits for the call, though not for its iterator. Raises `asynqueue.errors.QueueRunError` on a queue that has
-        been shut down or has no thread.
+        The thread with the fewest unfinished calls makes the call. Shutting down waits for the call, and not for its
+        iterator.
+
+        Args:
+            f: What is called.
+            args: Its arguments.
+            kw: Its keywords: none of them is for the queue.
+
+        Returns:
+            A Deferred of the result. An iterator comes as a `Deferator`, unless the queue is raw. Cancel it like a
+            call of the queue.
+
+        Raises:
+            QueueRunError: The queue is shut down, or has no thread.
 
         >>> d = queue.deferToThread(connection.interrupt)                   # doctest: +SKIP
         """
@@ -70,12 +86,15 @@ class ThreadQueue(TaskQueue):
 
 
 class ThreadWorker:
-    """Runs calls in one thread of its own, one after another.
+    """A worker that runs calls in one thread of its own, one after another.
 
-    It is qualified for the series ``thread`` and ``local``, and those in SERIES. With RAW, an iterator is a result
-    like any other. A call that is cancelled or whose time runs out while it is running goes on to its end in a
-    thread that is abandoned, and named so; a fresh thread has the next call. REACTOR is the installed one if it is not
-    given.
+    A running call that is cancelled or times out goes on to its end in a thread that is abandoned, and has that in its
+    name. A fresh thread makes the next call.
+
+    Args:
+        series: The series for which the worker is qualified, beside ``thread`` and ``local``.
+        raw: With True, an iterator is a result like any other, unless the call has its own ``raw``.
+        reactor: The reactor to use. None is the installed one.
 
     >>> queue = TaskQueue(ThreadWorker(series=["files"]))                        # doctest: +SKIP
     >>> d = queue.call(path.read_text, series="files")                           # doctest: +SKIP
@@ -88,38 +107,38 @@ class ThreadWorker:
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._reactor = reactor
-        self._thread = ThreadSlot(reactor, self._refreshed, self._tell)
+        self._slot = ThreadSlot(reactor, self._refreshed, self._reportOutcomes)
         self._resign: Resignator | None = None
         self._report: Report | None = None
-        self._given: dict[int, _TicketJob] = {}  # by ticket
-        self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
+        self._given: dict[int, TicketJob] = {}  # by ticket
+        self._outcomes: list[tuple[int, RunOutcome]] = []  # those to be reported
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when a thread has been abandoned for a fresh one."""
+        """Call RESIGN when the thread has been replaced by a fresh one."""
         self._resign = resign
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Make the call of TASK in the thread, which is started for the first one."""
-        job = _TaskJob(task, self._raw if task.raw is None else task.raw, self._thread)
-        self._thread.start(job)
+        """Run TASK in the thread. The first task starts it."""
+        job = TaskJob(task, self._raw if task.raw is None else task.raw, self._slot)
+        self._slot.start(job)
         return job.deferred
 
     def setReport(self, report: Report) -> None:
-        """REPORT is called with the outcomes of what was given under tickets."""
+        """Call REPORT with the outcomes of the tasks that `give` gets."""
         self._report = report
 
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
-        """Make the calls of RUNS as `run` does, and report the outcome of each under its ticket."""
+        """Run the tasks of RUNS as `run` does, and report the outcome of each under its ticket."""
         for ticket, task in runs:
             raw = self._raw if task.raw is None else task.raw
-            job = _TicketJob(task, raw, self._thread, ticket, self._ended)
-            self._thread.start(job)
+            job = TicketJob(task, raw, self._slot, ticket, self._ended)
+            self._slot.start(job)
             self._given[ticket] = job
 
     def interrupt(self, ticket: int) -> None:
-        """Let go of what was given under TICKET, for which the thread may have to be abandoned."""
+        """Cancel the task of TICKET. If it has started, its thread is abandoned."""
         if ticket in self._given:
-            self._thread.interrupt(self._given[ticket])
+            self._slot.interrupt(self._given[ticket])
 
     @overload
     def deferToThread(
@@ -128,42 +147,46 @@ class ThreadWorker:
     @overload
     def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
     def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """A Deferred of what F gives, called in the thread after what it has been given already."""
-        return _DirectJob(CallSpec(f, args, kw), self._raw, self._thread, self._reactor).start()
+        """Call ``f(*args, **kw)`` in the thread, after the calls that it has.
+
+        Returns:
+            A Deferred of the result. An iterator comes as a `Deferator`, unless the worker is raw.
+        """
+        return DirectJob(CallSpec(f, args, kw), self._raw, self._slot, self._reactor).start()
 
     def recall(self) -> None:
-        """Give back what has not started."""
-        self._thread.recall()
+        """End the tasks that have not started as `Recalled`."""
+        self._slot.recall()
 
     def stop(self) -> Deferred[None]:
-        """Let the thread end when it has done what it was given; fires when it is gone."""
-        return self._thread.leave()
+        """End the thread after its calls. Return a Deferred that fires when it has exited."""
+        return self._slot.leave()
 
     def crash(self) -> Sequence[Task]:
-        """Abandon the thread; the tasks without an outcome."""
+        """Abandon the thread. Return the tasks without an outcome."""
         tasks: list[Task] = []
-        for job in self._thread.crash():
-            if isinstance(job, (_TaskJob, _TicketJob)):
+        for job in self._slot.crash():
+            if isinstance(job, (TaskJob, TicketJob)):
                 tasks.append(job.task)
             else:
-                job.ended(Lost("its thread was abandoned"))
+                job.deliver(Lost("its thread was abandoned"))
         self._given.clear()
         return tasks
 
     @property
     def unfinished(self) -> int:
-        """The number of calls it has been given and has not finished."""
-        return self._thread.unfinished
+        """The number of calls without an outcome."""
+        return self._slot.unfinished
 
     def _ended(self, ticket: int, outcome: RunOutcome) -> None:
-        """What was given under TICKET has ended."""
+        """Report OUTCOME for TICKET: now, or after the other callbacks of the thread."""
         self._given.pop(ticket, None)
         self._outcomes.append((ticket, outcome))
-        if not self._thread.hearing:
-            self._tell()
+        if not self._slot.collecting:
+            self._reportOutcomes()
 
-    def _tell(self) -> None:
-        """Report what is to be reported."""
+    def _reportOutcomes(self) -> None:
+        """Report the outcomes that wait, in one call."""
         while self._outcomes and self._report is not None:
             outcomes, self._outcomes = self._outcomes, []
             self._report(outcomes)

@@ -120,8 +120,8 @@ class TestALooper:
         looper = ThreadLooper()
         first, second = looper.call(gate.passThrough), looper.call(Steps(3).items)
         gate.open()
-        lane: Any = looper._thread._lane  # we look into it
-        while len(lane._told) < 2:  # the reactor has no turn
+        thread: Any = looper._slot._thread  # we look into it
+        while len(thread._posted) < 2:  # the reactor has no turn
             assert not first.called
         second.cancel()
         assert isinstance(await failureOf(second), CancelledError)

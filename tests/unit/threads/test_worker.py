@@ -535,7 +535,7 @@ class TestLettingGoOfAWorker:
             await until(gate.reached.is_set)
             left = queue.detachWorker(worker)
             gate.open()
-            while not worker._thread._lane._told:  # the reactor has no turn
+            while not worker._slot._thread._posted:  # the reactor has no turn
                 time.sleep(0.001)
             crashed = queue.detachWorker(worker, crash=True)
             assert (await left, await crashed) == ([], [])
