@@ -1,10 +1,10 @@
-"""Has `twist` offer ``asynqueue-wire``. Twisted reads this; `asynqueue.wire.twist` does the work."""
+"""The `twist` command ``asynqueue-wire``. Twisted reads this file; the command is in `asynqueue.wire.command`."""
 
 from twisted.application.service import ServiceMaker
 
 wire = ServiceMaker(
     "AsynQueue wire server",
-    "asynqueue.wire.twist",
+    "asynqueue.wire.command",
     "Serve a universe's methods to AsynQueue's wire workers",
     "asynqueue-wire",
 )

@@ -1,4 +1,8 @@
-"""``python -m asynqueue.wire``: serves a universe from a command line."""
+"""Serve a universe from a command line: ``python -m asynqueue.wire``, and ``twist asynqueue-wire``.
+
+The first is a program of its own. The second runs a server as a service under Twisted's own runner, which imports
+`Options` and `makeService` from here.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,22 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import attrs
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.python import usage
+from twisted.python.failure import Failure
 
 from asynqueue.core.protocol.admission import Limits
 from asynqueue.errors import AsynQueueError
+from asynqueue.reactor.lookup import installedReactor
+from asynqueue.transport.lifeline import dieWithPipe
 from asynqueue.wire.keys import KEY, KEY_FILE
 from asynqueue.wire.protocol import SILENCE
+from asynqueue.wire.server import WireServer
+
+__all__ = ["Options", "main", "makeService"]
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))
 
@@ -21,30 +36,27 @@ _DESCRIPTION = "Serve the public methods of UNIVERSE at DESCRIPTION, until inter
 
 _EPILOG = f"""\
 DESCRIPTION is a server endpoint as Twisted describes them:
-  unix:/run/sums.sock                   a socket that is this user's alone
-  tcp:7654:interface=127.0.0.1          for this machine, and for wires that are safe otherwise
+  unix:/run/sums.sock                   a socket that only this user can connect to
+  tcp:7654:interface=127.0.0.1          for this machine, and for connections that are secured otherwise
   tls:7654:certificate=server.pem:privateKey=server.key:trustRoots=ca.pem
-                                        for the world; clients prove themselves by certificates
+                                        for any network; clients authenticate by certificates
 UNIVERSE is the full name of a subclass of WireWorkerUniverse, as package.module.Class.
 
-A key that client and server have to prove comes from --key-file, or from the environment: {KEY} has it,
-or {KEY_FILE} the name of its file. It never comes from the command line, which others can see.
+The key by which client and server authenticate comes from --key-file, or from the environment: {KEY} has it,
+or {KEY_FILE} the name of its file. It never comes from the command line, which other users can see.
 Make one with:  (umask 077 && head -c 32 /dev/urandom | base64 > wire.key)
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Serve as ARGUMENTS say, those of this process if there are none."""
+    """Serve until interrupted, by ARGUMENTS; None are those of this process."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.niceness:
         os.nice(options.niceness)
     if options.with_parent:
-        from asynqueue.transport.lifeline import dieWithPipe
-
         dieWithPipe(sys.stdin.fileno())
-    from twisted.internet.task import react
-    from twisted.logger import globalLogBeginner, textFileLogObserver
+    from twisted.internet.task import react  # here, since it installs a reactor
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     try:
@@ -55,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def limit(text: str) -> tuple[str, float]:
-    """The limit that TEXT, NAME=NUMBER, names, and what it is to be. Raises `ArgumentTypeError`."""
+    """Return the name and the value of the limit TEXT, which is NAME=NUMBER. Raise `ArgumentTypeError` if it is bad."""
     name, _, number = text.partition("=")
     if name not in _LIMITS:
         raise ArgumentTypeError(f"there is no limit {name!r}, but {', '.join(_LIMITS)}")
@@ -75,13 +87,13 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("description", metavar="DESCRIPTION", help="where to listen")
     parser.add_argument("universe", metavar="UNIVERSE", help="what to serve")
-    parser.add_argument("--key-file", metavar="FILE", help="the key, in a file that nobody else can read")
+    parser.add_argument("--key-file", metavar="FILE", help="the key, in a file that no other user can read")
     parser.add_argument(
         "--silence",
         type=float,
         default=SILENCE,
         metavar="SECONDS",
-        help="give up a client that says nothing for so long (default: %(default)g)",
+        help="disconnect a client that sends nothing for so long (default: %(default)g)",
     )
     parser.add_argument(
         "--limit",
@@ -95,13 +107,11 @@ def _parser() -> ArgumentParser:
         "--niceness", type=int, default=0, metavar="N", help="run with a niceness that is N higher (default: 0)"
     )
     parser.add_argument("--with-parent", action="store_true", help="exit when standard input, a pipe, is hung up")
-    parser.add_argument("--ready", type=int, help=SUPPRESS)  # a descriptor in which to write when it listens
+    parser.add_argument("--ready", type=int, help=SUPPRESS)  # the descriptor to write to when the server listens
     return parser
 
 
-async def _listen(reactor: Any, options: Namespace) -> Any:
-    from asynqueue.wire.server import WireServer
-
+async def _listen(reactor: Any, options: Namespace) -> WireServer:
     server = WireServer(
         options.description,
         options.universe,
@@ -110,17 +120,14 @@ async def _listen(reactor: Any, options: Namespace) -> Any:
         silence=options.silence,
         reactor=reactor,
     )
-    await server.start()
-    return server
+    return await server.start()
 
 
-def _serve(reactor: Any, options: Namespace) -> Any:
-    """A Deferred that fails if it cannot listen, and else never fires."""
-    from twisted.internet.defer import Deferred
-
+def _serve(reactor: Any, options: Namespace) -> Deferred[None]:
+    """Start the server. Return a Deferred that fails if it cannot listen, and otherwise never fires."""
     forever: Deferred[None] = Deferred()
 
-    def listens(server: Any) -> None:
+    def listens(server: WireServer) -> None:
         reactor.addSystemEventTrigger("before", "shutdown", server.stop)
         place = _described(server.address, options.description)
         print(f"serving {options.universe} at {place}", flush=True)
@@ -128,8 +135,8 @@ def _serve(reactor: Any, options: Namespace) -> Any:
             os.write(options.ready, b"\n")
             os.close(options.ready)
 
-    def failed(reason: Any) -> None:
-        reason.trap(AsynQueueError, ValueError, OSError, _cannotListen())
+    def failed(reason: Failure) -> None:
+        reason.trap(AsynQueueError, ValueError, OSError, CannotListenError)
         print(f"python -m asynqueue.wire: {reason.getErrorMessage()}", file=sys.stderr)
         forever.errback(SystemExit(1))
 
@@ -138,9 +145,9 @@ def _serve(reactor: Any, options: Namespace) -> Any:
 
 
 def _described(address: Any, description: str) -> str:
-    """ADDRESS, of whatever type it is, as a client on this machine would begin to describe it.
+    """Return the beginning of a client description for the server at ADDRESS, which listens by DESCRIPTION.
 
-    The server listens there by its DESCRIPTION.
+    (Addresses have several types and no common interface: hence Any.)
     """
     if hasattr(address, "port"):
         kind = "tls" if description.startswith(("tls:", "ssl:")) else "tcp"
@@ -149,7 +156,79 @@ def _described(address: Any, description: str) -> str:
     return f"unix:{name if isinstance(name, str) else name.decode(errors='replace')}"
 
 
-def _cannotListen() -> type[Exception]:
-    from twisted.internet.error import CannotListenError
+class Options(usage.Options):
+    """The options and arguments of ``twist asynqueue-wire``."""
 
-    return CannotListenError
+    synopsis = "[--key-file=FILE] [--silence=SECONDS] [--limit=NAME=NUMBER ...] DESCRIPTION UNIVERSE"
+    longdesc = (
+        "Serves the public methods of UNIVERSE, the full name of a WireWorkerUniverse subclass, at DESCRIPTION, "
+        "a server endpoint. `python -m asynqueue.wire --help` says more of both."
+    )
+    optParameters: list[list[Any]] = [  # noqa: RUF012  # Twisted's form: names, a default, a text, a type
+        ["key-file", "k", None, "the key, in a file that no other user can read"],
+        ["silence", None, SILENCE, "disconnect a client that sends nothing for so many seconds", float],
+    ]
+
+    def opt_limit(self, text: str) -> None:
+        """A limit on what clients may do, as NAME=NUMBER, as often as need be."""
+        try:
+            name, number = limit(text)
+        except ArgumentTypeError as error:
+            raise usage.UsageError(str(error)) from error
+        self.setdefault("limits", {})[name] = number
+
+    def parseArgs(  # type: ignore[override]  # each command has its own arguments
+        self, description: str, universe: str
+    ) -> None:
+        """Take the two arguments."""
+        self["description"] = description
+        self["universe"] = universe
+
+    def postOptions(self) -> None:
+        """Make the server. Raise `UsageError` if an option is wrong."""
+        try:
+            limits = attrs.evolve(Limits(), **self.get("limits", {}))
+            self["server"] = WireServer(
+                self["description"], self["universe"], key=self["key-file"], limits=limits, silence=self["silence"]
+            )
+        except (AsynQueueError, ValueError) as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def makeService(options: usage.Options) -> IService:
+    """Return the service that OPTIONS describe. If it cannot listen, the program ends."""
+    service: IService = _Served(options["server"])
+    return service
+
+
+class _Served(Service):
+    """Runs SERVER. The program exists for it alone, so it ends if the server cannot listen."""
+
+    _log = Logger(namespace="asynqueue")
+
+    def __init__(self, server: WireServer) -> None:
+        self._server = server
+        self._started = False
+
+    def startService(self) -> None:
+        """Listen. Raise SystemExit if that fails at once."""
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted does not type its services
+        failures: list[Failure] = []
+        try:
+            listening = self._server.start()
+        except (AsynQueueError, ValueError) as error:
+            raise SystemExit(f"twist asynqueue-wire: {error}") from error
+        listening.addErrback(lambda reason: self._failed(reason) if self._started else failures.append(reason))
+        if failures:
+            raise SystemExit(f"twist asynqueue-wire: {failures[0].getErrorMessage()}")
+        self._started = True
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the server."""
+        super().stopService()  # type: ignore[no-untyped-call]  # as above
+        return self._server.stop()
+
+    def _failed(self, reason: Failure) -> None:
+        reactor: Any = installedReactor(None)  # the type of a clock cannot stop
+        self._log.failure("a wire server cannot listen", reason)
+        reactor.stop()
