@@ -224,6 +224,16 @@ def dieAtOnce(*_: object) -> None:
     sys.exit(3)
 
 
+def dieOnceReady(path: Path, stream: Any, *_: object) -> None:
+    """Mark PATH and exit once ready, in the place of `asynqueue.process.child.main.main`."""
+    from asynqueue.core.protocol.framing import encode
+    from asynqueue.core.protocol.messages import Ready
+
+    mark(path)
+    stream.sendall(encode(Ready(os.getpid())))
+    sys.exit(3)
+
+
 def serveWhen(path: Path, *args: Any) -> None:
     """As `asynqueue.process.child.main.main`, but no sooner than the file PATH is there."""
     from asynqueue.process.child import main as universe

@@ -45,6 +45,8 @@ from asynqueue.transport.sharedmemory import SharedMemoryChannel, pair
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
+_NOT_REPORTED = 255  # the exit status that `multiprocessing` makes up when the fork server has died
+
 _numbers = count(1)
 _living: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
 
@@ -76,6 +78,7 @@ class WorkerProcess:
         self._reactor = reactor
         self._owner = owner
         self._useReactor = useReactor
+        self._isForked = context.get_start_method() == "forkserver"
         self._exitcode: int | None = None
         self._exited = False
         self._hungUp = False
@@ -140,6 +143,11 @@ class WorkerProcess:
     def exitcode(self) -> int | None:
         """None until it has exited; then its exit status, or minus the number of the signal that killed it."""
         return self._exitcode
+
+    @property
+    def lostForkServer(self) -> bool:
+        """True if it counts as exited because the fork server that reports its exit has died."""
+        return self._isForked and self._exitcode == _NOT_REPORTED
 
     def goodbye(self) -> None:
         """Have it exit when it has done what it was asked for; it has a grace for that from then on."""

@@ -1,16 +1,15 @@
 """The worker that runs calls in a process of its own.
 
-A process that dies, or has to be killed to end a call, is replaced at once; its worker then resigns as one that
-returns, and runs the saved updates again. `asynqueue.process.childprocess` has the process itself.
+A process that dies, or is killed to end a call, is replaced under the name of the worker. The worker then resigns
+returning, and its queue runs the saved updates again. `asynqueue.core.scheduling.restarts` decides how soon the next
+process starts, and when the worker resigns for good. `asynqueue.process.childprocess` has the process itself.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import count
 from multiprocessing.context import BaseContext
 from time import perf_counter
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from twisted.logger import Logger
 
 from asynqueue.core.records import Iterating, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.recycling import Condition, RecycleLimits, RecyclePolicy
+from asynqueue.core.scheduling.restarts import RestartPolicy
 from asynqueue.core.scheduling.statistics import CallTimes, callLog
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import ProcessError
@@ -29,19 +29,6 @@ from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.lookup import installedReactor
 
 __all__ = ["ProcessWorker"]
-
-START_ATTEMPTS = 3
-"""How many processes in a row may die before they speak, other than killed from outside; then a worker gives up.
-Its first process is tried to start as often."""
-
-START_PAUSE = 0.01
-"""Seconds between one first process that could not be started and the next."""
-
-RESTART_ATTEMPTS = 10
-"""How often it is tried to start a process in the place of one that has died, before a worker gives up."""
-
-RESTART_PAUSE = 0.1
-"""Seconds between two such attempts: a fork server may take its time to die, and be replaced."""
 
 T = TypeVar("T")
 
@@ -107,7 +94,8 @@ class ProcessWorker:
         self._successor: WorkerProcess | None = None  # what is to take over, if that was started
         self._succeeded = False  # it was, or could not be
         self._stopping = False
-        self._failedStarts = 0
+        self._restarts = RestartPolicy()
+        self._dead: WorkerProcess | None = None  # the last process, until its exit status is known
         self._restarting: DelayedCall | None = None
         self._resign: Resignator | None = None
         self._resize: Resizer | None = None
@@ -119,7 +107,8 @@ class ProcessWorker:
     def process(self) -> WorkerProcess:
         """The process, which has a `pid` and `is_alive()`; started, if it was not."""
         if self._process is None:
-            self._process = self._start(START_ATTEMPTS if self._restarting is None else 1)
+            self._process = self._start()
+            self._restarts.started()
         return self._process
 
     def memUsage(self) -> int | None:
@@ -131,14 +120,21 @@ class ProcessWorker:
         return list(self._times or ())
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when the process has been replaced, or cannot be. One that was stopped starts afresh."""
+        """Start the process, and call RESIGN when it was replaced or cannot be. A worker that was stopped starts anew.
+
+        Raises `ProcessError` if this program may not start a process. If the fork server is not there, the worker
+        tries again.
+        """
         if self._stopping:
             self._process = self._successor = None
             self._succeeded = self._stopping = False
-            self._failedStarts = 0
+            self._restarts = RestartPolicy()
             self._wear = RecyclePolicy(self._limits)
         self._resign = resign
-        self._await(self.process)
+        try:
+            self._await(self.process)
+        except _ForkServerLost as error:
+            self._retry(self._restarts.failed(outside=True), str(error))
 
     def setResizer(self, resize: Resizer) -> None:
         """RESIZE is called when there is a process that can start calls, and when there is none yet."""
@@ -207,44 +203,77 @@ class ProcessWorker:
             self._report(outcomes)
 
     def replace(self, process: WorkerProcess) -> None:
-        """PROCESS is about to die: have another. (For the process itself.)"""
+        """Start another process, since PROCESS is killed to end a call. (For the process itself.)"""
+        if self._loses(process):
+            self._restart()
+
+    def lost(self, process: WorkerProcess) -> None:
+        """Start another process when it is time for that: PROCESS has died. (For the process itself.)"""
+        if not self._loses(process):
+            return
+        if process.link.received > 1:  # The first message says that it is ready, and the next ones are answers.
+            self._restarts.proved()
+            self._restart()
+        elif process.link.started():
+            self._retry(self._restarts.ended(self._now(), inCall=True), "")
+        else:
+            self._dead = process
+            self._suspend()
+            if process.exitcode is not None:
+                self.exited(process)
+
+    def exited(self, process: WorkerProcess) -> None:
+        """Decide on the next process, if PROCESS has died unproved: its exit status is known. (For the process
+        itself.)"""
+        if process is not self._dead:
+            return
+        self._dead = None
+        when = "as soon as" if process.link.ready else "before"
+        why = f"process {process.pid} died {when} it was ready, with exit status {process.exitcode}"
+        outside = process.exitcode == -signal.SIGKILL or process.lostForkServer
+        self._retry(self._restarts.ended(self._now(), outside), why)
+
+    def _loses(self, process: WorkerProcess) -> bool:
+        """Take PROCESS out of service. Return whether it has to be replaced."""
         if process is self._successor:
             self._successor = None
         if process is not self._process or self._stopping:
-            return
+            return False
         self._process = None
-        self._restart(1)
+        return True
 
-    def lost(self, process: WorkerProcess) -> None:
-        """PROCESS has died. (For the process itself.)"""
-        self.replace(process)
-
-    def exited(self, process: WorkerProcess) -> None:
-        """PROCESS has exited. (For the process itself.)"""
-        if process.link.ready or self._stopping:
-            self._failedStarts = 0
-        elif process.exitcode != -signal.SIGKILL:
-            self._failedStarts += 1
-            if self._failedStarts == START_ATTEMPTS:
-                self._giveUp(f"{START_ATTEMPTS} processes in a row died before they were ready")
-
-    def _restart(self, attempt: int) -> None:
-        """Have another process, for which this is so many an ATTEMPT; until there is one, nothing is given to us."""
+    def _restart(self) -> None:
+        """Start another process; until there is one, the worker is given nothing."""
         self._restarting = None
         try:
-            if self._process is None:  # else there was need of one meanwhile
+            if self._process is None:  # else a call has needed one meanwhile
                 self._takeOver()
         except ProcessError as error:
-            if attempt == RESTART_ATTEMPTS:
-                self._giveUp(str(error))
-                return
-            if self._resize is not None:
-                self._resize(None)
-            if not self._stopping and self._process is None:
-                clock = installedReactor(self._reactor)
-                self._restarting = clock.callLater(RESTART_PAUSE, self._restart, attempt + 1)
+            self._suspend()
+            self._retry(self._restarts.failed(isinstance(error, _ForkServerLost)), str(error))
         else:
             self._return()
+
+    def _retry(self, pause: float | None, why: str) -> None:
+        """Start another process after PAUSE seconds. With None, resign: WHY says what happened last."""
+        if self._stopping:
+            return
+        if pause is None:
+            self._resignFor(f"{self._restarts.failures} times in a row, no process came to work; at last: {why}")
+        elif pause:
+            self._suspend()
+            if self._restarting is None:
+                self._restarting = installedReactor(self._reactor).callLater(pause, self._restart)
+        else:
+            self._restart()
+
+    def _suspend(self) -> None:
+        """Be given nothing until there is a process that can start calls."""
+        if self._resize is not None:
+            self._resize(None)
+
+    def _now(self) -> float:
+        return installedReactor(self._reactor).seconds()
 
     def _stop(self) -> None:
         self._stopping = True
@@ -293,44 +322,49 @@ class ProcessWorker:
         self._successor = None
         self._succeeded = False
         self._wear = RecyclePolicy(self._limits)
+        self._restarts.started()
 
     def _await(self, process: WorkerProcess) -> None:
-        """Take calls when PROCESS can start them: what waits for a process to come up keeps its time, and its place."""
-        if self._resize is not None:
-            if not process.link.ready:
-                self._resize(None)
-            process.link.whenReady(lambda: self._ready(process))
+        """Be given calls when PROCESS can start them. Until then they wait in the queue, where no time runs out."""
+        if not process.link.ready:
+            self._suspend()
+        process.link.whenReady(lambda: self._ready(process))
 
     def _ready(self, process: WorkerProcess) -> None:
-        if self._resize is not None and process is self._process:
-            self._resize(self.window)
+        if process is self._process:
+            self._restarts.ready(self._now())
+            if self._resize is not None:
+                self._resize(self.window)
 
     def _return(self) -> None:
-        """Tell the queue that there is a fresh process."""
+        """Notify the queue that there is a fresh process."""
         self._await(self.process)
         if self._resign is not None:
             self._resign(returning=True)
 
-    def _giveUp(self, why: str) -> None:
-        self._log.error("a process worker gives up: {why}", why=why)
+    def _resignFor(self, why: str) -> None:
+        self._log.error("a process worker resigns: {why}", why=why)
         self.crash()
         if self._resign is not None:
-            self._resign()
+            self._resign(error=ProcessError(why))
 
-    def _start(self, attempts: int = 1) -> WorkerProcess:
+    def _start(self) -> WorkerProcess:
+        """Return a new process. Raises `ProcessError`, and `_ForkServerLost` if another attempt may succeed soon."""
         if self._stopping:
             raise ProcessError("this worker was stopped")
-        for attempt in count(1):
-            try:
-                process = WorkerProcess(self._context, installedReactor(self._reactor), self, self._useReactor)
-                break
-            except (OSError, EOFError) as error:
-                if attempt == attempts:
-                    raise ProcessError(f"no process could be started: {error!r}") from error
-                time.sleep(START_PAUSE)  # a fork server that was killed is noticed, and replaced, when it is buried
+        try:
+            process = WorkerProcess(self._context, installedReactor(self._reactor), self, self._useReactor)
+        except (EOFError, ConnectionError) as error:  # `multiprocessing` replaces a fork server once it has exited.
+            raise _ForkServerLost(f"no process could be started: {error!r}") from error
+        except OSError as error:
+            raise ProcessError(f"no process could be started: {error!r}") from error
         self._processes[process] = None
         process.gone.addCallback(lambda _: self._processes.pop(process))
         return process
+
+
+class _ForkServerLost(ProcessError):
+    """No process could be started because the fork server is not there at the moment."""
 
 
 def _allOf(deferreds: list[Deferred[None]]) -> Deferred[None]:

@@ -17,8 +17,8 @@ class Closer(Protocol):
     """Who closes iterators."""
 
     @property
-    def heard(self) -> int:
-        """How often it has said anything."""
+    def received(self) -> int:
+        """How many times something was received from it."""
         raise NotImplementedError
 
     @property
@@ -41,7 +41,7 @@ class CloseWatchdog:
 
     def told(self, iterator: Hashable) -> None:
         """ITERATOR was told to close."""
-        self._closing.closeSent(iterator, self._closer.heard)
+        self._closing.closeSent(iterator, self._closer.received)
         self._wait()
 
     def ended(self, iterator: Hashable) -> None:
@@ -63,5 +63,5 @@ class CloseWatchdog:
     def _look(self) -> None:
         self._timer = None
         self._wait()
-        if self._closing.graceExpired(self._closer.heard, self._closer.iterations):
+        if self._closing.graceExpired(self._closer.received, self._closer.iterations):
             self._closer.free()

@@ -50,7 +50,7 @@ class WorkerThread:
     ) -> None:
         self.gone: Deferred[None] = Deferred()
         self.collecting: bool = False
-        self.heard: int = 0  # how often callbacks were collected
+        self.received: int = 0  # how often callbacks were collected
         self.closings: CloseWatchdog = CloseWatchdog(self, reactor)
         self._onCollected = onCollected
         self.sources: dict[ThreadItemSource, None] = {}  # those that have a sink; for the reactor's thread
@@ -94,7 +94,7 @@ class WorkerThread:
     def collect(self) -> None:
         """Call the callbacks that the thread has posted."""
         self._collectionDue = False
-        self.heard += 1
+        self.received += 1
         outer, self.collecting = self.collecting, True
         try:
             while self._posted and not self.abandoned:

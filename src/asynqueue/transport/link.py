@@ -134,7 +134,7 @@ class Link(Protocol):
         self._said: list[bytes] = []
         self._heard: deque[m.Message] = deque()  # what came and was not acted on yet
         self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
-        self.heard: int = 0  # how often something came
+        self.received: int = 0  # how often data has come
         self._since = 0.0  # when something came last, or was sent to a far side that had nothing to answer
         self._waited = 0.0  # how long calls that were then not wanted had waited to start since something came
         self._hearing = False
@@ -236,16 +236,21 @@ class Link(Protocol):
 
     def look(self) -> bool:
         """Hear what has come, if anything has. False if it has not."""
-        heard = self.heard
+        received = self.received
         transport: Any = self.transport  # as above
         if self.open and transport is not None:
             transport.doRead()
-        return self.heard != heard
+        return self.received != received
 
     def drainInput(self) -> None:
         """Hear now what has come and was not heard yet: a far side that is made to end may have said a lot."""
         while self.look():
             pass
+
+    def started(self) -> list[int]:
+        """Return the numbers of the calls that have started and have no outcome. No other call starts from now on."""
+        self._permitted = self.takeBack()
+        return self._startedBut(self._permitted)
 
     def whenReady(self, then: Callable[[], None]) -> None:
         """Call THEN, once, when the far side has spoken: now, if it has."""
@@ -276,7 +281,7 @@ class Link(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Hear what came."""
         outer, self._hearing = self._hearing, True
-        self.heard += 1
+        self.received += 1
         self._since = perf_counter()
         self._waited = 0.0
         try:

@@ -7,6 +7,7 @@ import copyreg
 import importlib
 import multiprocessing
 import os
+import re
 import select
 import signal
 import subprocess
@@ -22,16 +23,17 @@ from types import MethodType
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from asynqueue import TaskQueue, errors
 from asynqueue.core.records import CallSpec, Recalled, Returned, Task
+from asynqueue.core.scheduling import restarts, window
 from asynqueue.core.scheduling import statistics as calltimes
-from asynqueue.core.scheduling import window
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
 from asynqueue.process import ProcessQueue, ProcessWorker
 from asynqueue.process import childprocess as workerprocess
-from asynqueue.process import worker as processworker
 from asynqueue.process.child import main as universe
 from asynqueue.queue import driver as engine
 from asynqueue.reactor import watchdog as closings
@@ -801,6 +803,56 @@ class TestDeath:
         assert len(queue) == 0
 
     @inLoop
+    async def test_right_after_ready_makes_the_worker_resign_after_pauses(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(universe, "main", partial(kit.dieOnceReady, tmp_path / "started"))
+        monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.01)
+        began = time.perf_counter()
+        queue = ProcessQueue(1)
+        calls = [queue.call(kit.echo, n) for n in range(10)]
+        failures = [await failureOf(call) for call in calls]
+        assert {type(error) for error in failures} == {QueueRunError}
+        assert "no worker process could be kept running" in str(failures[0])
+        assert marks(tmp_path / "started") == {"started": restarts.ATTEMPTS}
+        assert time.perf_counter() - began > 0.01 * (2 ** (restarts.ATTEMPTS - 1) - 1)
+        await queue.shutdown()
+
+    @inLoop
+    async def test_right_after_ready_is_named_by_the_error_of_the_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(universe, "main", partial(kit.dieOnceReady, Path("/dev/null")))
+        monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.001)
+        resigned: Deferred[BaseException | None] = Deferred()
+
+        def resign(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
+            if not returning:
+                resigned.callback(error)
+
+        worker = ProcessWorker()
+        worker.setResignator(resign)
+        error = await resigned
+        assert isinstance(error, ProcessError)
+        pattern = r"6 times in a row, no process came to work; at last: process \d+ died as soon as it was ready, .* 3$"
+        assert re.match(pattern, str(error))
+        await worker.stop()
+
+    @inLoop
+    async def test_of_the_fork_server_again_and_again_costs_no_worker(self, tmp_path: Path) -> None:
+        from multiprocessing import forkserver
+
+        server: Any = forkserver
+        async with ProcessQueue(2) as queue:
+            calls: list[Deferred[int]] = []
+            for n in range(12):
+                calls += [queue.call(kit.echo, n, retries=20) for n in range(20)]
+                await deferLater(reactor, 0.4 if n % 2 else 0.05)
+                if server._forkserver._forkserver_pid is not None:
+                    os.kill(server._forkserver._forkserver_pid, signal.SIGKILL)
+            assert await gatherResults(calls) == 12 * list(range(20))
+            assert len(queue) == 2
+            assert await gatherResults([queue.call(kit.echo, n) for n in range(100)]) == list(range(100))
+
+    @inLoop
     async def test_a_queue_whose_processes_cannot_be_started_says_so_and_leaves_none(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -834,7 +886,7 @@ class TestDeath:
         async with ProcessQueue(1) as queue:
             await queue.update(mark, "/dev/null")
             pid = await queue.call(os.getpid)
-            monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
+            monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.001)
             failToBegin(monkeypatch, failed)
             os.kill(pid, signal.SIGKILL)
             assert len({*await gatherResults([queue.call(os.getpid) for _ in range(20)])} - {pid}) == 1
@@ -850,7 +902,7 @@ class TestDeath:
             await queue.update(tally.see, 1)
             update = queue.update(kit.waitAfterMark, tmp_path / "begun", tmp_path / "go")
             await until(lambda: marks(tmp_path / "begun"))
-            monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
+            monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.001)
             failToBegin(monkeypatch, failed)
             os.kill(only(queue).process.pid, signal.SIGKILL)
             mark(tmp_path / "go")
@@ -863,7 +915,8 @@ class TestDeath:
         async with ProcessQueue(1) as queue:
             pid = await queue.call(os.getpid)
             worker = only(queue)
-            monkeypatch.setattr(processworker, "RESTART_PAUSE", 3600)
+            monkeypatch.setattr(restarts, "FIRST_PAUSE", 3600)
+            monkeypatch.setattr(restarts, "LONGEST_PAUSE", 3600)
             failToBegin(monkeypatch, [EOFError()])
             os.kill(pid, signal.SIGKILL)
             await until(lambda: worker._restarting is not None)
@@ -882,7 +935,8 @@ class TestDeath:
 
         queue = ProcessQueue(1)
         pid = await queue.call(os.getpid)
-        monkeypatch.setattr(processworker, "RESTART_PAUSE", 3600)
+        monkeypatch.setattr(restarts, "FIRST_PAUSE", 3600)
+        monkeypatch.setattr(restarts, "LONGEST_PAUSE", 3600)
         monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
         os.kill(pid, signal.SIGKILL)
         await until(lambda: only(queue)._restarting is not None)
@@ -897,7 +951,7 @@ class TestDeath:
 
         queue = ProcessQueue(1)
         assert await queue.call(kit.echo, 1) == 1
-        monkeypatch.setattr(processworker, "RESTART_PAUSE", 0.001)
+        monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.001)
         monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
         os.kill(only(queue).process.pid, signal.SIGKILL)
         error = await failureOf(queue.call(kit.echo, 2))
