@@ -1,18 +1,18 @@
-"""Work on other machines: the methods of a `WireWorkerUniverse`, served by a `WireServer`, called by a `WireWorker`.
+"""Work on other machines: a `WireWorker` calls the methods of a `WireWorkerUniverse`, which a `WireServer` serves.
 
-A wire is a connection of any kind that Twisted's endpoints describe. Both ends prove who they are before either
-believes the other: by a key that both have, or by certificates. `docs/security.md` says what that is worth.
+A wire is a connection of any kind that Twisted's endpoints describe. Client and server authenticate first: by a key
+that both have, or by certificates. `docs/security.md` describes what that protects from.
 
     class Sums(WireWorkerUniverse):             # sums.py, on both machines
         def total(self, numbers):
             return sum(numbers)
 
-    python -m asynqueue.wire tcp:7654 sums.Sums --key-file wire.key               # there
+    python -m asynqueue.wire tcp:7654 sums.Sums --key-file wire.key               # on the server
 
-    queue = WireQueue("tcp:there:7654", Sums, key="wire.key")                     # here
+    queue = WireQueue("tcp:server:7654", Sums, key="wire.key")                    # on the client
     d = queue.call(Sums.total, [1, 2, 3])
 
-Each name is imported from its module when it is first asked for: a server needs nothing of a client.
+Each name is imported from its module at its first use, so a server does not import what only clients need.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _HOME = {
 }
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # else a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import NAME from the module where it lives, and keep it."""
+        """Import NAME from its module, and keep it."""
         home = _HOME.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

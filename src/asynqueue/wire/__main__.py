@@ -1,4 +1,4 @@
-"""``python -m asynqueue.wire``."""
+"""``python -m asynqueue.wire``: serve a universe from the command line."""
 
 from asynqueue.wire.command import main
 

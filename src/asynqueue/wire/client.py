@@ -306,7 +306,7 @@ class ClientConnection(WireProtocol, Link):
         """Log that the server is silent, and end the connection."""
         hint = "" if self._thread else "; a method that blocks belongs in a thread there, by thread=True"
         self.reason = f"{self._server} was silent for {self._silence:g} seconds{hint}"
-        self._log.error("the connection is given up: {why}", why=self.reason)
+        self._log.error("a wire worker disconnects: {why}", why=self.reason)
         self.hangUp()
 
     def _whyNotEstablished(self, reason: Failure) -> AuthenticationError | WorkerLost:

@@ -162,7 +162,7 @@ class Options(usage.Options):
     synopsis = "[--key-file=FILE] [--silence=SECONDS] [--limit=NAME=NUMBER ...] DESCRIPTION UNIVERSE"
     longdesc = (
         "Serves the public methods of UNIVERSE, the full name of a WireWorkerUniverse subclass, at DESCRIPTION, "
-        "a server endpoint. `python -m asynqueue.wire --help` says more of both."
+        "a server endpoint. `python -m asynqueue.wire --help` describes both."
     )
     optParameters: list[list[Any]] = [  # noqa: RUF012  # Twisted's form: names, a default, a text, a type
         ["key-file", "k", None, "the key, in a file that no other user can read"],

@@ -58,7 +58,7 @@ class ServerConnection(WireProtocol):
         self._calls: dict[int, m.Call] = {}  # those that have not started
         self._iterations: dict[int, ServedIteration] = {}
         self._over = False  # nothing is received any more
-        self._leaving = False  # the client has said goodbye
+        self._leaving = False  # the client has sent `Goodbye`
         self._recalling = False
         self._receiving = False
         self._proceeding = False
@@ -75,7 +75,7 @@ class ServerConnection(WireProtocol):
         self.peer = _describe(transport)
         self.host = getattr(transport.getPeer(), "host", "")
         self._runner = CallRunner(self._reactor, self._universe, self._methods, self.peer, self._ended)
-        self._server.came(self)
+        self._server.connected(self)
 
     def newHandshake(self) -> ServerHandshake:
         """Return a handshake. The transport has the client's certificate from the first bytes on."""
@@ -86,7 +86,7 @@ class ServerConnection(WireProtocol):
     def authenticated(self) -> None:
         """Send the terms, or refuse a client that is one too many."""
         self._stopTimer()
-        if self._server.proved(self):
+        if self._server.authenticated(self):
             limits = self._limits
             self.send(m.Terms(limits.calls, limits.messages, limits.running))
             self.send(m.Ready(os.getpid()))
@@ -148,7 +148,7 @@ class ServerConnection(WireProtocol):
         for iteration in list(self._iterations.values()):
             iteration.close()
         self._runner.stop()
-        self._server.went(self)
+        self._server.disconnected(self)
 
     def _logUnauthenticated(self, reason: Failure) -> None:
         why = trustFailure(reason)

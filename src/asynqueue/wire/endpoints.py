@@ -1,10 +1,9 @@
-"""Where servers listen and clients connect: Twisted's endpoint descriptions, with two things that those do not have.
+"""Endpoints of servers and clients: Twisted's descriptions, and two features that those lack.
 
-``tls:PORT:certificate=FILE:privateKey=FILE:trustRoots=FILE-OR-DIRECTORY[:interface=ADDRESS]`` is the other end of
-Twisted's client description ``tls:HOST:PORT:certificate=FILE:privateKey=FILE:trustRoots=DIRECTORY``. With trustRoots,
-each client has to show a certificate that one of those authorities has signed, and that is its proof.
-
-A ``unix:`` socket is its user's alone, whatever the umask is, from the moment when it is there.
+- ``tls:PORT:certificate=FILE:privateKey=FILE:trustRoots=FILE-OR-DIRECTORY[:interface=ADDRESS]`` is a server for
+  Twisted's client description ``tls:HOST:PORT:certificate=FILE:privateKey=FILE:trustRoots=DIRECTORY``. With trustRoots,
+  each client authenticates by a certificate that one of those authorities has signed.
+- A ``unix:`` socket can be used by its user only, whatever the umask is, from the moment when it exists.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from zope.interface import implementer
 
 @attrs.frozen
 class Place:
-    """A server ENDPOINT. CERTIFIED: whoever connects there has a certificate that was found good."""
+    """A server ENDPOINT. CERTIFIED: all its clients have certificates that TLS has verified."""
 
     endpoint: IStreamServerEndpoint
     certified: bool = False
 
 
 def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
-    """Where a server with that DESCRIPTION listens. Raises `ValueError` for what is no description."""
+    """Return the endpoint of a server with that DESCRIPTION. Raise `ValueError` if it is not a description."""
     if not isinstance(description, str):
         return Place(description)
     _checkPort(description, "server", 0)
@@ -42,7 +41,7 @@ def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
         except OSError as error:
             raise ValueError(f"{description!r}: {error.filename} cannot be read: {error.strerror}") from error
     if description in ("unix:", "unix:address="):
-        raise ValueError(f"{description!r} names no socket: say unix:/where/it/is")
+        raise ValueError(f"{description!r} names no socket: give its path, as in unix:/path/of/the/socket")
     try:
         if description.startswith("unix:") and not re.search(r"(?<!\\):mode=", description):
             return Place(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
@@ -52,24 +51,24 @@ def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
 
 
 def target(reactor: Any, description: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
-    """Where a client with that DESCRIPTION connects. Raises `ValueError` for what is no description."""
+    """Return the endpoint of a client with that DESCRIPTION. Raise `ValueError` if it is not a description."""
     if not isinstance(description, str):
         return description
     _checkPort(description, "client", 1)
     try:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
-    except Exception as error:  # it may come of a plugin, or of what a certificate's file has
+    except Exception as error:  # a plugin or a certificate's file may raise any
         raise ValueError(f"{description!r} is no description of a client endpoint: {error}") from error
     return endpoint
 
 
 def _words(description: str) -> list[str]:
-    """What DESCRIPTION says after its kind."""
+    """Return the fields of DESCRIPTION after its kind."""
     return [re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description)[1:]]
 
 
 def _checkPort(description: str, side: str, place: int) -> None:
-    """Raise `ValueError` if the port in DESCRIPTION, of SIDE, by name or in that PLACE of what has none, is no port."""
+    """Raise `ValueError` if a port in DESCRIPTION is bad: the field ``port``, or that PLACE of the unnamed fields."""
     if not description.startswith(("tcp:", "ssl:", "tls:")):
         return
     words = _words(description)
@@ -85,13 +84,13 @@ def _checkPort(description: str, side: str, place: int) -> None:
 
 @implementer(IStreamServerEndpoint)
 class _PrivateEndpoint:
-    """Listens at a UNIX socket that nobody else can connect to, not even before its mode is set."""
+    """The endpoint of a UNIX socket that no other user can connect to, not even before its mode is set."""
 
     def __init__(self, endpoint: IStreamServerEndpoint) -> None:
         self._endpoint = endpoint
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen."""
+        """Listen, with a umask that excludes other users."""
         umask = os.umask(0o177)
         try:
             listening: Deferred[IListeningPort] = self._endpoint.listen(protocolFactory)
@@ -135,7 +134,7 @@ def _tls(reactor: Any, description: str) -> Place:
         raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
     )
     try:
-        context.getContext()  # which is made once, and found wrong by the first client if not here
+        context.getContext()  # it is made once: without this, the first client would find it wrong
     except SSL.Error as error:
         raise ValueError(
             f"{description!r}: the private key in {options['privateKey']} is not that of the certificate in "
@@ -146,7 +145,7 @@ def _tls(reactor: Any, description: str) -> Place:
 
 
 def _certificates(path: Path) -> list[bytes]:
-    """The certificates in the file PATH, or in the ``.pem`` files of that directory."""
+    """Return the certificates in the file PATH, or in the ``.pem`` files of that directory."""
     files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
     found = [
         certificate
@@ -160,18 +159,18 @@ def _certificates(path: Path) -> list[bytes]:
     return found
 
 
-# How a connection tells that one side did not trust the other: a network loses connections, TLS refuses them.
+# TLS reports a lack of trust as the reason for which the connection ends. The errors of a lost network are others.
 
 
 def trustFailure(reason: Failure) -> str | None:
-    """Why one side did not trust the other, if that is the REASON for which a connection ended; else None."""
+    """Return why one side did not trust the other, if the connection ended for that REASON; else None."""
     error = reason.value
     if error is None or isinstance(error, ConnectionClosed | OSError):
         return None
     mismatches = getattr(error, "errors", None)  # of service_identity
     if mismatches:
         return f"the server's certificate is not for this host: {', '.join(map(str, mismatches))}"
-    queue = error.args[0] if error.args else None  # of OpenSSL: a library, a function and a reason for each error
+    queue = error.args[0] if error.args else None  # OpenSSL has a library, a function and a reason for each error
     if isinstance(queue, list) and queue:
-        return f"TLS says {', '.join(str(each[-1]) for each in queue)}"
-    return f"TLS says {error}"
+        return f"TLS reports: {', '.join(str(each[-1]) for each in queue)}"
+    return f"TLS reports: {error}"

@@ -1,7 +1,7 @@
-"""The key that both ends of a wire have, and nobody else.
+"""The secret key that client and server of a wire share.
 
-It comes from a file that only its owner can read, or from the environment; never from a command line, which everybody
-can see. `docs/security.md` says how to make one.
+It comes from a file that only its owner can read, or from the environment. It never comes from a command line, which
+all users can see. `docs/security.md` says how to make one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,28 @@ from pathlib import Path
 from asynqueue.errors import AuthenticationError
 
 KEY = "ASYNQUEUE_WIRE_KEY"
-"""The environment variable that has the key."""
+"""The environment variable with the key."""
 
 KEY_FILE = "ASYNQUEUE_WIRE_KEY_FILE"
-"""The environment variable that has the name of the key's file."""
+"""The environment variable with the name of the key's file."""
 
 LEAST = 16
 """The fewest bytes in a key."""
 
 
 def key(given: bytes | str | os.PathLike[str] | None) -> bytes | None:
-    """The key GIVEN as bytes, or in a file of that name; with None, what the environment has, if anything.
+    """Return the key.
 
-    Raises `asynqueue.errors.AuthenticationError` for a file that cannot be read or that others can read, and
-    `ValueError` for a key that is too short.
+    Args:
+        given: The key as bytes, or the name of its file. None takes it from the environment: `KEY`, else the file that
+            `KEY_FILE` names.
+
+    Returns:
+        The key, `LEAST` bytes or more. None if the environment has none.
+
+    Raises:
+        AuthenticationError: The file cannot be read, or other users have access to it.
+        ValueError: The key is too short.
     """
     if isinstance(given, bytes):
         return _checked(given, "the key")
@@ -55,7 +63,7 @@ def _read(path: Path) -> bytes:
 
 
 def _openedAtOnce(path: str, flags: int) -> int:
-    """The file PATH, opened without waiting: a FIFO would have us wait for somebody to write to it."""
+    """Open the file PATH without blocking: opening a FIFO would block until another process opens it to write."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -1,4 +1,4 @@
-"""Servers on this machine: interpreters of their own, that are gone when their parent is."""
+"""Servers on this machine, each in an interpreter of its own that exits with its parent."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from asynqueue.reactor.waiters import Waiters
 from asynqueue.wire import keys
 
 STOP_GRACE = 5.0
-"""Seconds that a server has to exit after it was told to; then it is killed."""
+"""Seconds that a server has to exit after SIGTERM. Then it is killed."""
 
 READY = 3
-"""The descriptor in which a server says that it listens."""
+"""The descriptor to which a server writes when it listens."""
 
 
 class ServerManager:
-    """Starts servers of the universe with the full name UNIVERSENAME, each in an interpreter of its own.
+    """A manager of servers on this machine, each in an interpreter of its own.
 
-    They import what this program can, share its KEY, which is made for them if none is given, let their clients do what
-    LIMITS says, and exit with this program, even if it is killed; so do the files that are made for them::
+    The servers have this program's import path and the manager's key. They exit with this program, even if it is
+    killed, and the files that are made for them are then removed::
 
         manager = ServerManager("sums.Sums")
         socket = manager.newSocket()
@@ -48,6 +48,16 @@ class ServerManager:
         queue = WireQueue(socket, Sums, key=manager.key)
         ...
         await manager.shutdown()
+
+    Args:
+        universeName: The full name of the class to serve, ``package.module.Class``, unless `spawn` has one.
+        key: The key as bytes (16 or more), or the name of its file. None: from the environment, or else a new one.
+        limits: The limits for clients. None is `asynqueue.wire.Limits` with its defaults.
+        reactor: The reactor to use. None is the installed one.
+
+    Raises:
+        ValueError: The key is too short.
+        AuthenticationError: The key cannot be read, or other users can read it.
     """
 
     def __init__(
@@ -71,16 +81,24 @@ class ServerManager:
     def spawn(
         self, description: str, stdio: bool = False, niceness: int = 0, universeName: str | None = None
     ) -> Deferred[int]:
-        """Start a server that listens at DESCRIPTION; fires with its process's ID when it does.
+        """Start a server.
 
-        With STDIO, what it prints and logs goes where this program's goes; else it is logged. It runs with a niceness
-        that is NICENESS (0 to 19) higher. UNIVERSENAME is the manager's, unless it is given.
+        Args:
+            description: The Twisted server endpoint to listen at.
+            stdio: With True, the server's output goes where this program's goes. With False, it is logged.
+            niceness: How much higher the niceness of the server is, 0 to 19.
+            universeName: The full name of the class to serve. None is the manager's.
 
-        Fails with `asynqueue.errors.ProcessError`, which says what it printed, if it does not come to listen.
+        Returns:
+            A Deferred that fires with the process ID when the server listens. If it does not come to listen, the
+            Deferred fails with `asynqueue.errors.ProcessError`, which has the server's output.
+
+        Raises:
+            ValueError: There is no name of a universe, or `niceness` is out of its range.
         """
         universe = universeName or self.universeName
         if universe is None:
-            raise ValueError("which universe is it to serve? Give the full name of its class, package.module.Class")
+            raise ValueError("no universe to serve: give universeName, as package.module.Class")
         if type(niceness) is not int or not 0 <= niceness <= 19:
             raise ValueError(f"niceness must be an integer from 0 to 19, got {niceness!r}")
         reactor: Any = installedReactor(self._reactor)
@@ -100,22 +118,32 @@ class ServerManager:
         return server.ready
 
     def newSocket(self) -> str:
-        """The description of a UNIX socket that is not there yet, where nobody else can get: for `spawn`, and for a
-        `WireWorker`."""
+        """Return the description of a new UNIX socket that only this user can use: for `spawn` and a `WireWorker`."""
         return f"unix:{self._place() / str(next(self._sockets))}"
 
     def done(self, pid: int | None = None) -> Deferred[None]:
-        """Have the server with that process ID exit, or all of them; fires when they have."""
+        """End servers.
+
+        Args:
+            pid: The process ID of one server. None ends all of them.
+
+        Returns:
+            A Deferred that fires when they have exited.
+        """
         servers = list(self._servers.values()) if pid is None else [self._servers[pid]] if pid in self._servers else []
         return gatherResults([server.end() for server in servers]).addCallback(lambda _: None)
 
     def shutdown(self) -> Deferred[None]:
-        """Have all servers exit, and leave nothing behind; fires when that is done."""
+        """End all servers, and remove the files that were made for them.
+
+        Returns:
+            A Deferred that fires when that is done.
+        """
         return self.done().addCallback(lambda _: self._clear())
 
     def _place(self) -> Path:
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="asynqueue-"))  # which is this user's alone
+            self._directory = Path(tempfile.mkdtemp(prefix="asynqueue-"))  # no other user has access to it
             self._guard = _guard(self._directory)
         return self._directory
 
@@ -136,18 +164,18 @@ class ServerManager:
             self._directory = None
         if self._guard is not None:
             guard, self._guard = self._guard, None
-            guard.communicate()  # it has nothing to do but to end
+            guard.communicate()  # closes its standard input, and waits
 
 
 def _guard(directory: Path) -> subprocess.Popen[bytes]:
-    """A process that removes DIRECTORY when this one has died, however that came; the servers have then died, too."""
+    """Start a process that removes DIRECTORY when this process has ended, in whatever way. Return it."""
     return subprocess.Popen(
         ["/bin/sh", "-c", 'read -r _; exec rm -rf -- "$0"', str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        start_new_session=True,  # what is sent to all processes of a terminal is not for this one
+        start_new_session=True,  # signals to all processes of a terminal must not end this one
     )
 
 
@@ -164,10 +192,10 @@ class _Server(ProcessProtocol):
         self._ended = False
         self._ending = Waiters[None]()
         self._grace: IDelayedCall | None = None
-        self._printed = b""  # the last line, and before it is ready all that there is
+        self._printed = b""  # the last incomplete line; until the server is ready, all output
 
     def end(self) -> Deferred[None]:
-        """Have it exit; fires when it has."""
+        """End the process. Return a Deferred that fires when it has exited."""
         ended = self._ending.add()
         if self._grace is None:
             self._signal("TERM")
@@ -175,12 +203,12 @@ class _Server(ProcessProtocol):
         return ended
 
     def connectionMade(self) -> None:
-        """It has begun."""
+        """Note the process ID."""
         transport: Any = self.transport
         self.pid = transport.pid
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """It says that it listens, or prints something."""
+        """Receive the sign that the server listens, or log its output."""
         if childFD == READY:
             if not self.ready.called:
                 self._printed = b""
@@ -194,14 +222,14 @@ class _Server(ProcessProtocol):
             self._log.info("server {pid}: {line}", pid=self.pid, line=line.decode(errors="replace"))
 
     def processEnded(self, reason: Failure) -> None:
-        """It has exited, and all that it printed is here."""
+        """Fire the Deferreds: the process has exited, and all its output was received."""
         self._ended = True
         if self._grace is not None and self._grace.active():
             self._grace.cancel()
         self._onExited(self)
         if not self.ready.called:
-            said = self._printed.decode(errors="replace").strip() or reason.getErrorMessage()
-            self.ready.errback(ProcessError(f"a wire server could not be started: {said}"))
+            why = self._printed.decode(errors="replace").strip() or reason.getErrorMessage()
+            self.ready.errback(ProcessError(f"a wire server could not be started: {why}"))
         self._ending.fire(None)
 
     def _kill(self) -> None:

@@ -85,7 +85,7 @@ class WireProtocol(Protocol):
         raise NotImplementedError
 
     def timedOut(self, why: str) -> None:
-        """End the connection: the peer did not authenticate in time, as WHY says after its name."""
+        """End the connection: the peer did not authenticate in time. WHY is a text that follows its name."""
         raise NotImplementedError
 
     def messagesReceived(self, data: bytes) -> None:

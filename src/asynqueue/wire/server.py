@@ -1,4 +1,4 @@
-"""Serves a universe to whoever may call it."""
+"""A server, which has the methods of a universe called by its clients."""
 
 from __future__ import annotations
 
@@ -24,16 +24,25 @@ from asynqueue.wire.universe import WireWorkerUniverse, bound, load, methods
 
 
 class WireServer:
-    """Listens at DESCRIPTION, a Twisted server endpoint, and has the methods of a universe called by its clients.
+    """A server that listens at an endpoint, and runs the calls of its clients.
 
-    UNIVERSEORNAME is an object of a `WireWorkerUniverse` subclass, that class, or its full name
-    (``"package.module.Class"``). All clients share the one object.
+    Clients and server authenticate by the key, or by certificates at a ``tls:`` endpoint with ``trustRoots`` (see
+    `asynqueue.wire.endpoints`). Each refusal is logged, with the client and the reason.
 
-    A client proves that it has KEY (bytes, or the name of a file; else the environment says, see
-    `asynqueue.wire.keys.key`), and so does the server. Without a key, at a ``tls:`` description with trustRoots (see
-    `asynqueue.wire.endpoints`), certificates are the proof. Without either, it does not start. LIMITS says what
-    clients may do. A client that is silent for SILENCE seconds is given up. Whatever is refused is logged, with the
-    client and the reason.
+    Args:
+        description: The Twisted server endpoint to listen at.
+        universeOrName: An object of a `WireWorkerUniverse` subclass, that class, or its full name
+            (``"package.module.Class"``). All clients share the one object.
+        key: The key as bytes (16 or more), or the name of its file. None: from the environment, see
+            `asynqueue.wire.keys.key`.
+        limits: The limits for clients. None is `Limits` with its defaults.
+        silence: The seconds without a message after which a client is disconnected, above 0.
+        reactor: The reactor to use. None is the installed one.
+
+    Raises:
+        ValueError: There is no such universe, the key is too short, or `silence` is out of its range.
+        ImplementationError: `universeOrName` is not a universe.
+        AuthenticationError: The key cannot be read, or other users can read it.
 
     >>> server = WireServer("unix:/run/sums.sock", Sums, key="wire.key")          # doctest: +SKIP
     >>> d = server.start()                                                        # doctest: +SKIP
@@ -59,7 +68,7 @@ class WireServer:
         self._silence = checked(silence)
         self._reactor = reactor
         self._methods = {name: bound(each, self.universe) for name, each in methods(type(self.universe)).items()}
-        self._strangers: dict[ServerConnection, str] = {}  # and where from, in the order in which they came
+        self._strangers: dict[ServerConnection, str] = {}  # not authenticated yet, with their addresses, in order
         self._clients: dict[ServerConnection, None] = {}
         self._port: IListeningPort | None = None
         self._stopping = Waiters[None]()
@@ -67,24 +76,28 @@ class WireServer:
 
     @property
     def service(self) -> IService:
-        """The server as a service of `twisted.application`, which is started and stopped with its parent."""
+        """The server as a service of `twisted.application`, to be started and stopped with its parent service."""
         if self._service is None:
             self._service = _Service(self)
         return self._service
 
     @property
     def address(self) -> IAddress:
-        """Where it listens. Raises RuntimeError if it does not."""
+        """The address at which the server listens. Raises RuntimeError if it does not listen."""
         if self._port is None:
             raise RuntimeError("the server does not listen: start it first")
         return self._port.getHost()
 
     def start(self) -> Deferred[Self]:
-        """Listen; fires with the server when it does, or fails as the endpoint does.
+        """Listen.
 
-        Raises `ValueError` for a description that is none, certificates that are not good included; for a server to
-        which no client could prove itself, `asynqueue.errors.AuthenticationError`; and RuntimeError if it listens
-        already.
+        Returns:
+            A Deferred that fires with the server when it listens, or fails as the endpoint does.
+
+        Raises:
+            ValueError: The description is not that of a server endpoint, or its certificates are bad.
+            AuthenticationError: The server has neither a key nor trustRoots, so no client could authenticate.
+            RuntimeError: The server listens already.
         """
         if self._port is not None:
             raise RuntimeError("the server listens already")
@@ -93,16 +106,19 @@ class WireServer:
         self.certified = where.certified
         if self.key is None and not self.certified:
             raise AuthenticationError(
-                f"a wire server at {self._description} would serve nobody: it has neither a key nor trustRoots, by "
-                "which clients prove themselves. Give key=, the name of a file, or ASYNQUEUE_WIRE_KEY_FILE in the "
+                f"a wire server at {self._description} could accept no client: it has neither a key nor trustRoots, by "
+                "which clients authenticate. Give key=, the name of a file, or ASYNQUEUE_WIRE_KEY_FILE in the "
                 "environment; or tls: with trustRoots"
             )
         return where.endpoint.listen(_Factory(self)).addCallback(self._listens)
 
     def stop(self) -> Deferred[None]:
-        """Listen no more and let every client go; fires when that is done.
+        """Stop listening, and disconnect every client. Running calls are cancelled.
 
-        What runs is cancelled; the clients' queues do with it what they do when a worker is lost.
+        The clients' queues treat those calls as calls of a lost worker.
+
+        Returns:
+            A Deferred that fires when all clients are disconnected.
         """
         port, self._port = self._port, None
         listening: Deferred[Any] = succeed(None)
@@ -111,40 +127,40 @@ class WireServer:
         gone = self._stopping.add()
         for client in [*self._strangers, *self._clients]:
             client.abort()
-        self._tellIfGone()
+        self._fireIfStopped()
         return gatherResults([listening, gone]).addCallback(lambda _: None)
 
-    # For the clients, and whoever makes them.
+    # For the connections, and their factory.
 
     def newClient(self) -> ServerConnection:
-        """A client that is about to come."""
+        """Return a connection for a client that connects."""
         return ServerConnection(self, self._reactor, self.universe, self._methods, self._limits, self._silence)
 
-    def came(self, client: ServerConnection) -> None:
-        """CLIENT, a stranger, has come. If it is one too many, one has to go."""
+    def connected(self, client: ServerConnection) -> None:
+        """Register CLIENT, a stranger. If there are too many strangers, refuse one."""
         self._strangers[client] = client.host
         if len(self._strangers) > self._limits.strangers:
             first = evictionCandidate(self._strangers)
             del self._strangers[first]
             first.refuse("too many have not proved themselves, and it is the first from where most are")
 
-    def proved(self, client: ServerConnection) -> bool:
-        """CLIENT has proved itself. False if there are too many already."""
+    def authenticated(self, client: ServerConnection) -> bool:
+        """Register CLIENT, which has authenticated. Return False if there are too many clients."""
         self._strangers.pop(client, None)
         self._clients[client] = None
         return len(self._clients) <= self._limits.connections
 
-    def went(self, client: ServerConnection) -> None:
-        """CLIENT is gone."""
+    def disconnected(self, client: ServerConnection) -> None:
+        """Forget CLIENT, which is disconnected."""
         self._strangers.pop(client, None)
         self._clients.pop(client, None)
-        self._tellIfGone()
+        self._fireIfStopped()
 
     def _listens(self, port: IListeningPort) -> Self:
         self._port = port
         return self
 
-    def _tellIfGone(self) -> None:
+    def _fireIfStopped(self) -> None:
         if not self._strangers and not self._clients:
             self._stopping.fire(None)
 
@@ -160,18 +176,18 @@ class _Factory(Factory):
 
 
 class _Service(Service):
-    """Runs SERVER."""
+    """Starts and stops SERVER."""
 
     def __init__(self, server: WireServer) -> None:
         self._server = server
 
     def startService(self) -> None:
-        """Listen. What keeps it from that is logged."""
+        """Listen. A failure is logged."""
         super().startService()  # type: ignore[no-untyped-call]  # Twisted does not type its services
         self._server.start().addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
-        """Stop."""
+        """Stop the server."""
         super().stopService()  # type: ignore[no-untyped-call]  # as above
         return self._server.stop()
 

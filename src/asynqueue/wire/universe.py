@@ -1,9 +1,13 @@
-"""What a client may call on a server: the public methods of a universe, by their names.
+"""The public methods of a universe: a client can call them on a server, by their names.
 
-A method is reachable if the class that defines it is one of the user's own, a subclass of `WireWorkerUniverse`, and
-its name has no underscore in front. A method is what ``def`` or ``async def`` makes, be it static, of the class, or
-with `functools.cache` or ``lru_cache``. Nothing else is reachable: no other callable, no attribute, no property, no
-class, nothing that was inherited from anywhere else, and nothing that an instance has and its class has not.
+A method can be called if
+
+- its class is a subclass of `WireWorkerUniverse`, and not that class itself;
+- its name does not begin with an underscore;
+- it is made by ``def`` or ``async def``. It may be static, a class method, or have `functools.cache` or ``lru_cache``.
+
+Nothing else can be called: no other callable, attribute, property or class, nothing that is inherited from other
+classes, and nothing that only an instance has.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from asynqueue.core.protocol.messages import Payload
 from asynqueue.core.protocol.payload import ChunkedPayload
 from asynqueue.errors import ImplementationError
 
-_FUNCTIONS = (FunctionType, type(lru_cache(len)))  # the second is what a method is that remembers its results
+_FUNCTIONS = (FunctionType, type(lru_cache(len)))  # the second is the type of a cached method
 _HEAD = Struct("<BH")
 _THREAD = 1
 
@@ -30,23 +34,30 @@ _known: WeakKeyDictionary[type, Mapping[str, Any]] = WeakKeyDictionary()  # as `
 
 
 class WireWorkerUniverse:
-    """Subclass it: its public methods are what a client of a `WireServer` may call.
+    """The base class of universes: the clients of a `WireServer` can call the public methods of a subclass.
 
     >>> class Sums(WireWorkerUniverse):
     ...     def total(self, numbers: list[int]) -> int:
     ...         return sum(numbers)
 
-    A method may return a Deferred or a coroutine, which is waited for, or an iterator, which streams. So does an
-    asynchronous iterator, of an ``async def`` with a ``yield`` say, which runs in the server's main loop. A method that
-    blocks is to be called by a `WireWorker` with ``thread=True``, or the whole server waits for it. All clients of a
-    server have one object; what `TaskQueue.update` calls on it, it is told by each client again after each
-    reconnection.
+    A method may return
+
+    - a Deferred or a coroutine: the server waits for its result;
+    - an iterator or an asynchronous iterator: its items are streamed. It runs in the server's main loop.
+
+    A method that blocks delays the whole server. Call it by a `WireWorker` with ``thread=True``.
+
+    All clients of a server share one object. Each client repeats its updates (see `TaskQueue.update`) on that object
+    after each reconnection.
     """
 
 
 @attrs.frozen
 class Method:
-    """Stands for the method NAME of a universe, for a client that does not have the class.
+    """The name of a method, for a client that does not have the class of the universe.
+
+    Args:
+        name: The name of a public method.
 
     >>> d = queue.call(Method("total"), [1, 2, 3])          # doctest: +SKIP
     """
@@ -54,12 +65,12 @@ class Method:
     name: str
 
     def __call__(self, *args: Any, **kw: Any) -> NoReturn:
-        """A name cannot be called here: it is for a `WireWorker`."""
+        """Raise `asynqueue.errors.ImplementationError`: only a `WireWorker` can call the method."""
         raise ImplementationError(f"the method {self.name!r} is one of a WireServer, and only a WireWorker calls it")
 
 
 def methods(universe: type) -> Mapping[str, Any]:
-    """What may be called of a UNIVERSE, by name: functions, and static and class methods. (Hence Any.)"""
+    """Return the methods of UNIVERSE that can be called, by name: functions, static and class methods. (Hence Any.)"""
     known = _known.get(universe)
     if known is None:
         known = _known[universe] = _methods(universe)
@@ -71,7 +82,7 @@ def _methods(universe: type) -> Mapping[str, Any]:
     for cls in reversed(universe.__mro__):
         own = cls is not WireWorkerUniverse and issubclass(cls, WireWorkerUniverse)
         for name, value in vars(cls).items():
-            found.pop(name, None)  # what is overridden is not there, whatever it is overridden with
+            found.pop(name, None)  # a subclass may override a method with something else
             function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
             if own and isinstance(function, _FUNCTIONS) and not name.startswith("_"):
                 found[name] = value
@@ -79,9 +90,9 @@ def _methods(universe: type) -> Mapping[str, Any]:
 
 
 def nameOf(f: object, universe: type | None) -> str:
-    """The name under which F is called: a `Method`, or a method of UNIVERSE, bound or not.
+    """Return the name of F, which is a `Method`, or a method of UNIVERSE, bound or not.
 
-    Raises `asynqueue.errors.ImplementationError` if it is no method that can be called.
+    Raises `asynqueue.errors.ImplementationError` if F is not a method that can be called.
     """
     name = f.name if isinstance(f, Method) else getattr(f, "__name__", None)
     if universe is None and isinstance(f, Method):
@@ -98,10 +109,9 @@ def nameOf(f: object, universe: type | None) -> str:
 
 
 def load(universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str) -> WireWorkerUniverse:
-    """The universe itself, an object of the class, or one of the class with that full name.
+    """Return the universe that is given, or a new object of the class that is given, by its full name for example.
 
-    Raises `ValueError` for a name of which there is none, and `asynqueue.errors.ImplementationError` for what is no
-    universe.
+    Raises `ValueError` if there is no such class, and `asynqueue.errors.ImplementationError` if it is not a universe.
     """
     found: object = universeOrName
     if isinstance(universeOrName, str):
@@ -121,7 +131,7 @@ def load(universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str) ->
 
 
 def pack(name: str, thread: bool, arguments: bytes | ChunkedPayload) -> bytes | ChunkedPayload:
-    """A call of the method NAME, to be run in a THREAD or not, with pickled ARGUMENTS."""
+    """Return a call of the method NAME as bytes, to run in a THREAD or not, with ARGUMENTS, which are pickled."""
     encoded = name.encode()
     head = _HEAD.pack(_THREAD if thread else 0, len(encoded)) + encoded
     if isinstance(arguments, ChunkedPayload):
@@ -131,7 +141,7 @@ def pack(name: str, thread: bool, arguments: bytes | ChunkedPayload) -> bytes | 
 
 
 def unpack(payload: Payload) -> tuple[str, bool, Payload]:
-    """The contrary of `pack`. Raises `ValueError` for what is none."""
+    """Return the method name, whether to run in a thread, and the arguments. Raise `ValueError` for a bad PAYLOAD."""
     if len(payload) < _HEAD.size:
         raise ValueError("a call without a head")
     arguments: Payload
@@ -144,10 +154,14 @@ def unpack(payload: Payload) -> tuple[str, bool, Payload]:
         encoded, arguments = bytes(payload[_HEAD.size : end]), payload[end:]
     if len(encoded) < length or flags > _THREAD:
         raise ValueError("a call with a bad head")
-    return encoded.decode(errors="backslashreplace"), flags == _THREAD, arguments  # what is no UTF-8 no method has
+    return (
+        encoded.decode(errors="backslashreplace"),
+        flags == _THREAD,
+        arguments,
+    )  # no method has a name that is not UTF-8
 
 
 def bound(descriptor: Any, universe: WireWorkerUniverse) -> Callable[..., Any]:
-    """What `methods` has, as a callable. (A user's method takes and gives anything: hence Any.)"""
+    """Return DESCRIPTOR, one of `methods`, as a callable. (A user's method takes and returns anything: hence Any.)"""
     method: Callable[..., Any] = descriptor.__get__(universe, type(universe))
     return method

@@ -1,4 +1,4 @@
-"""Work on another machine: a worker that has it done by a server, over one connection."""
+"""A worker whose calls run on a server, on another machine for instance, over one connection."""
 
 from __future__ import annotations
 
@@ -32,51 +32,64 @@ from asynqueue.wire.protocol import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse
 
 AHEAD = 63
-"""How many calls a server may be sent beyond those that it runs."""
+"""The most calls that are sent to a server beyond those that it runs."""
 
 PATIENCE = 10.0
-"""Seconds that a server has to prove itself."""
+"""Seconds that a server has to authenticate."""
 
 STOP_GRACE = 5.0
-"""Seconds that a connection has to end after it was told to."""
+"""Seconds that a connection has to end. Then it is aborted."""
 
 RECONNECT: Callable[[int], float] = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6)
-"""Seconds before the next attempt to connect, by how many have failed in a row: up to half a minute, with a jitter."""
+"""Seconds before the next attempt to connect, by the number of failures in a row: 0.1 to 30, with a jitter."""
 
 _HINT = "does a wire server listen there, for TLS or without as the description says, and does it trust this client?"
 
 
 class WireWorker:
-    """Has methods of a universe called on the `WireServer` at DESCRIPTION, a Twisted client endpoint.
+    """A worker that has the methods of a universe called on a `WireServer`.
 
-    UNIVERSE is the `WireWorkerUniverse` subclass that is served there, or an object of it; or None, and then every
-    call is of a `Method`. What is called is a method of it, of which the name alone goes over the wire::
+    A task calls a method of the universe. Only the name of the method is sent::
 
-        queue.call(Sums.total, [1, 2])          # of the class; self is the server's
+        queue.call(Sums.total, [1, 2])          # of the class; self is the server's object
         queue.call(sums.total, [1, 2])          # of an object, which stays here
         queue.call(Method("total"), [1, 2])     # by name
 
-    It is qualified for the series ``wire`` and ``remote``, and those in SERIES. With RAW, an iterator is a result
-    like any other (and will not cross the wire). With THREAD, the methods run in threads over there, and may block.
-    N_CONCURRENT of them run at once, or as many as the server allows. What it does not take yet waits here; a call that
-    is larger than all it takes fails with `asynqueue.errors.SerializationError`.
+    *Connecting.* The server and the worker authenticate by the key, or by certificates with ``tls:``. Before that the
+    worker is away: it is assigned nothing, and accepts nothing from the server. `TaskQueue.attachWorker` fires when the
+    server has authenticated and has run the saved updates. Calls that are made before that wait in the queue.
 
-    `TaskQueue.attachWorker` fires when the server has proved itself and has run the saved updates. A
-    `WireQueue` is there at once, and what is called before that waits.
+    *Limits.* The server has limits for its clients. Calls that are too many at a time wait here. A call that is larger
+    than the server ever accepts fails with `asynqueue.errors.SerializationError`.
 
-    The server proves that it has KEY (bytes, or the name of a file; else the environment says, see
-    `asynqueue.wire.keys.key`), and so does this worker. With a ``tls:`` description, and without a key, certificates
-    are the proof. Until then nothing of the server's is believed; the worker counts as away and is given nothing.
+    *A lost connection.* The worker is away. Its calls are lost, or run on other workers, by the rules of the queue.
 
-    When the connection is lost, so it is again, and calls are lost or go elsewhere by the queue's rules. A server that
-    is silent for SILENCE seconds counts as lost. With RECONNECT true it is connected to again, at first soon, then
-    each half minute; RECONNECT may be a function from the number of failures in a row to the seconds to wait. With
-    RECONNECT false, the worker resigns the first time that there is no connection. It resigns in any case when the
-    server cannot be trusted, or does not trust it, or, never yet trusted, has ended ten connections in a row without a
-    word: then `TaskQueue.attachWorker` fails with `asynqueue.errors.AuthenticationError`.
+    *Resigning.* The worker resigns, and `TaskQueue.attachWorker` fails with `asynqueue.errors.AuthenticationError`, if
 
-    Of answers that are not complete it holds no more than MESSAGES bytes, 1 GiB unless told: what would be more fails
-    with `asynqueue.errors.SerializationError`. REACTOR is the installed one if it is not given.
+    - one side does not trust the other;
+    - a server that was never trusted has ended ten connections in a row without a reason.
+
+    Args:
+        universe: The `WireWorkerUniverse` subclass that is served, or an object of it. With None, every call is of a
+            `Method`.
+        description: The Twisted client endpoint of the server: ``tcp:host:7654``, ``tls:...`` or ``unix:/path``.
+        series: The series for which the worker is qualified, beside ``wire`` and ``remote``.
+        raw: With True, an iterator is a result like any other, and fails, because it cannot be sent.
+        thread: With True, the methods run in threads on the server, and may block.
+        N_concurrent: The calls that run at once on the server, 1 or more. The server may allow fewer.
+        key: The key as bytes (16 or more), or the name of its file. None: from the environment, see
+            `asynqueue.wire.keys.key`.
+        reconnect: With True, a lost connection is made again, after 0.1 seconds at first and 30 at last. A function
+            returns the seconds to wait, for the number of failures in a row. With False, the worker resigns as soon as
+            there is no connection.
+        silence: The seconds without a message after which the server counts as lost, above 0.
+        messages: The most bytes of incomplete answers that are held, 1 or more. An answer that exceeds it fails with
+            `asynqueue.errors.SerializationError`.
+        reactor: The reactor to use. None is the installed one.
+
+    Raises:
+        ValueError: An argument is out of its range, or `description` is no description of a client endpoint.
+        AuthenticationError: The key cannot be read, or other users can read it.
     """
 
     cQualified: tuple[str, ...] = ("wire", "remote")
@@ -120,35 +133,37 @@ class WireWorker:
         self._resize: Resizer | None = None
         self._stopping = False
         self._gone: Deferred[None] | None = None
-        self._idle: Deferred[None] | None = None  # the same, while there is something to wait for
+        self._idle: Deferred[None] | None = None  # the same Deferred, while calls are pending
         self._report: Report | None = None
         self._next: IDelayedCall | None = None
-        self._doubt = ConnectPolicy()
+        self._connectPolicy = ConnectPolicy()
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when there is no connection, and when there is one again.
+        """Connect. Call RESIGN when there is no connection, and when there is one again.
 
-        Raises `asynqueue.errors.WorkerError` if it was stopped: its connection is over.
+        Raises `asynqueue.errors.WorkerError` if the worker was stopped.
         """
         if self._stopping:
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = resign
         resign(away=True)
-        attempts = _Attempts(self._endpoint, self._newLink, partial(self._soon, self._joined), self._unconnected)
+        attempts = _Attempts(
+            self._endpoint, self._newLink, partial(self._inNextTurn, self._connected), self._unconnected
+        )
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
         self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
         self._service.startService()
 
     def setResizer(self, resize: Resizer) -> None:
-        """RESIZE is called when the server is giving calls back, and when it has."""
+        """Call RESIZE when the server begins to give calls back, and when it has done so."""
         self._resize = resize
 
     def setReport(self, report: Report) -> None:
-        """REPORT is called with the outcomes of what is given."""
+        """Call REPORT with the outcomes of the tasks that `give` gets."""
         self._report = report
 
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
-        """Have the server make the calls of RUNS."""
+        """Have the server run the tasks of RUNS, and report the outcome of each under its ticket."""
         if self._link is not None:
             self._link.give(runs, self._raw)
         elif self._report is not None:
@@ -156,18 +171,18 @@ class WireWorker:
             self._report([(ticket, lost) for ticket, _ in runs])
 
     def interrupt(self, ticket: int) -> None:
-        """Have the server let go of a call."""
+        """Cancel the task of TICKET."""
         if self._link is not None:
             self._link.letGo(ticket)
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Have the server make the call of TASK."""
+        """Have the server run TASK."""
         if self._link is None:
             return succeed(Lost(f"there is no connection to {self.description}"))
         return self._link.call(task, self._raw if task.raw is None else task.raw)
 
     def recall(self) -> None:
-        """Give back what the server has not started: soon, or at once if the connection is lost."""
+        """End the calls that the server has not started as `Recalled`: soon, or at once if the connection is lost."""
         if self._link is not None:
             if self._link.open:
                 self._link.recall()
@@ -175,7 +190,7 @@ class WireWorker:
                 self._link.conclude(self._link.reason)
 
     def stop(self) -> Deferred[None]:
-        """End the connection when all that was given has ended; fires when it has."""
+        """End the connection after its calls. Return a Deferred that fires when it has ended."""
         self._stopping = True
         stopped: Deferred[None] = Deferred()
         if self._gone is None:
@@ -186,11 +201,11 @@ class WireWorker:
             else:
                 self._idle = self._gone
                 self._link.whenIdle(self._isIdle)
-        self._gone.addBoth(_tell, stopped)
+        self._gone.addBoth(_fire, stopped)
         return stopped
 
     def crash(self) -> Sequence[Task]:
-        """End the connection now; the tasks without an outcome."""
+        """End the connection now. Return the tasks without an outcome."""
         self._stopping = True
         link = self._link
         if link is None:
@@ -216,74 +231,80 @@ class WireWorker:
         if link is not None and link.open:
             grace: IDelayedCall = reactor.callLater(STOP_GRACE, link.hangUp)
             stopped.addBoth(_cancel, grace)
-        else:  # what was connecting has something to do in the next turn
+        else:  # the endpoint has callbacks in the next turn
             stopped.addCallback(lambda _: deferToDelay(0, reactor=reactor))
         return stopped
 
-    # How a connection comes and goes.
+    # The life of a connection.
 
     def _newLink(self) -> ClientConnection:
         link = ClientConnection(
             self._reactor, self.description, self._universe, self._key, self._certified, self.window.running,
             self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
-            self._messages, self._recalls,
+            self._messages, self._recalling,
         )  # fmt: skip
         return link
 
-    def _recalls(self, recalling: bool) -> None:
-        """Be given nothing while the server gives back what it has: it would start before that."""
+    def _recalling(self, recalling: bool) -> None:
+        """Accept no calls while the server gives calls back: it would start new ones first."""
         if self._resize is not None:
             self._resize(None if recalling else self.window)
 
-    def _soon(self, what: Callable[[Any], None], arg: object) -> None:
-        """Do WHAT in a turn of its own: the service, which it may lead to stop, is in the middle of connecting."""
-        self._next = self._reactor.callLater(0, what, arg)
+    def _inNextTurn(self, f: Callable[[Any], None], arg: object) -> None:
+        """Call F in the next turn: it may stop the service, which is connecting in this turn."""
+        self._next = self._reactor.callLater(0, f, arg)
 
-    def _joined(self, link: ClientConnection) -> None:
+    def _connected(self, link: ClientConnection) -> None:
         self._next = None
-        self._doubt.authenticated()
+        self._connectPolicy.authenticated()
         if link.open and not self._stopping and self._resign is not None:
             self._link = link
             self._resign(returning=True)
 
     def _unconnected(self, error: BaseException) -> None:
-        """An attempt to connect has failed with ERROR."""
+        """An attempt to connect has failed with ERROR: wait for the next one, or resign."""
         if self._stopping:
             return
         if isinstance(error, AuthenticationError):
-            self._soon(self._giveUp, error)
+            self._inNextTurn(self._resignWith, error)
         elif not self._reconnect:
-            self._soon(self._giveUp, WorkerLost(f"{self.description} cannot be reached: {error}"))
-        elif not self._doubt.failed(isinstance(error, ClosedEarly)):
-            self._soon(self._giveUp, AuthenticationError(f"{error}, {ATTEMPTS} times in a row; {_HINT}"))
+            self._inNextTurn(self._resignWith, WorkerLost(f"{self.description} cannot be reached: {error}"))
+        elif not self._connectPolicy.failed(isinstance(error, ClosedEarly)):
+            self._inNextTurn(self._resignWith, AuthenticationError(f"{error}, {ATTEMPTS} times in a row; {_HINT}"))
         else:
             self._log.warn("{server} cannot be reached: {error}", server=self.description, error=error)
 
     def _lost(self, link: ClientConnection) -> None:
-        """LINK, which had been made, is lost."""
+        """LINK, which was established, is lost: be away, or resign."""
         if self._resign is not None and not self._stopping:
-            self._log.warn("a wire worker is away: {why}", why=link.reason)
+            self._log.warn("a wire worker is disconnected: {why}", why=link.reason)
             if self._reconnect:
                 self._resign(away=True)
             else:
-                self._giveUp(WorkerLost(link.reason))
+                self._resignWith(WorkerLost(link.reason))
         link.conclude(link.reason)
         if self._link is link:
             self._link = None
         self._isIdle()
 
-    def _giveUp(self, error: BaseException) -> None:
+    def _resignWith(self, error: BaseException) -> None:
         self._next = None
-        self._log.error("a wire worker gives up: {why}", why=error)
+        self._log.error("a wire worker resigns: {why}", why=error)
         if self._resign is not None and not self._stopping:
             self._resign(error=error)
 
 
 class WireQueue(TaskQueue):
-    """A queue whose workers are on the servers at DESCRIPTIONS, one description or several: a `WireWorker` each.
+    """A `asynqueue.base.TaskQueue` with one `WireWorker` for each of several servers.
 
-    UNIVERSE, SERIES, RAW, THREAD, N_CONCURRENT, KEY, RECONNECT, SILENCE and MESSAGES are those of `WireWorker`, the
-    other keywords those of `asynqueue.base.TaskQueue`.
+    Args:
+        descriptions: The client endpoint of a server, or an iterable of them, at least one.
+        universe: As for `WireWorker`, and so are `series`, `raw`, `thread`, `N_concurrent`, `key`, `reconnect`,
+            `silence` and `messages`.
+        kw: The keywords of `asynqueue.base.TaskQueue`.
+
+    Raises:
+        ValueError: There is no description, or an argument is wrong as for `WireWorker`.
 
     >>> queue = WireQueue("tcp:10.0.0.5:7654", Sums, key="wire.key")              # doctest: +SKIP
     >>> d = queue.call(Sums.total, [1, 2, 3])                                     # doctest: +SKIP
@@ -318,7 +339,7 @@ class WireQueue(TaskQueue):
         super().__init__(*each, **kw)
 
     def workerLeft(self) -> None:
-        """With its last worker gone by itself, nothing would ever run: say so to all that wait."""
+        """Fail the calls that wait when the last worker has resigned: they would never run."""
         if not len(self):
             self.strand("no wire server could be reached, or none is trusted")
 
@@ -335,37 +356,37 @@ class _LinkFactory(Factory):
 
 @implementer(IStreamClientEndpoint)
 class _Attempts:
-    """Connects as ENDPOINT does, with a link that NEWLINK makes, and is done when the server has proved itself.
+    """An endpoint that connects by ENDPOINT, with a link that NEWLINK makes, and waits until the link is established.
 
-    ONPROVED is called with the link then, ONFAILED with the error when it failed. The protocol that is asked for is
-    the shadow of the link: it has the transport, and is told when the connection is lost.
+    ONESTABLISHED is called with the link then, or ONFAILED with the error. The protocol of the caller's factory becomes
+    the observer of the link: it has the transport, and is notified when the connection is lost.
     """
 
     def __init__(
         self,
         endpoint: IStreamClientEndpoint,
         newLink: Callable[[], ClientConnection],
-        onProved: Callable[[ClientConnection], None],
+        onEstablished: Callable[[ClientConnection], None],
         onFailed: Callable[[BaseException], None],
     ) -> None:
         self._endpoint = endpoint
         self._newLink = newLink
-        self._onProved = onProved
+        self._onEstablished = onEstablished
         self._onFailed = onFailed
 
-    def connect(self, protocolFactory: Any) -> Any:  # as the interface, which has no types, says
-        """Connect."""
+    def connect(self, protocolFactory: Any) -> Any:  # the interface has no types
+        """Connect, and wait until the link is established."""
         link = self._newLink()
         connected = self._endpoint.connect(_LinkFactory(link))
         connected.addCallback(lambda _: link.established)
-        return connected.addCallbacks(self._present, self._failed, (link, protocolFactory))
+        return connected.addCallbacks(self._established, self._failed, (link, protocolFactory))
 
-    def _present(self, _: None, link: ClientConnection, protocolFactory: Any) -> Protocol:
-        shadow: Protocol = protocolFactory.buildProtocol(None)
-        link.observer = shadow
-        shadow.makeConnection(link.transport)
-        self._onProved(link)
-        return shadow
+    def _established(self, _: None, link: ClientConnection, protocolFactory: Any) -> Protocol:
+        observer: Protocol = protocolFactory.buildProtocol(None)
+        link.observer = observer
+        observer.makeConnection(link.transport)
+        self._onEstablished(link)
+        return observer
 
     def _failed(self, reason: Failure) -> Failure:
         if reason.value is not None:
@@ -373,8 +394,8 @@ class _Attempts:
         return reason
 
 
-def _tell(result: object, whom: Deferred[None]) -> object:
-    whom.callback(None)
+def _fire(result: object, stopped: Deferred[None]) -> object:
+    stopped.callback(None)
     return result
 
 

@@ -1,8 +1,10 @@
-"""What waits to be sent on a connection, on either side of a wire.
+"""The messages that wait to be sent on a wire connection.
 
-Frames are made and handed to the transport a chunk at a time, the next when the last has gone: so what waits is held
-once, however slowly the peer reads, and what is said later takes its turn between the frames of what was said before.
-It is known when what the transport had has left for the network: `clear`.
+The writer passes frames to the transport one chunk at a time, and the next chunk when the last one has left. So
+
+- waiting messages are held once, however slowly the peer reads;
+- later messages take their turn between the frames of earlier ones;
+- the writer knows when all that the transport had has left for the network: it is `clear` then.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT
 from asynqueue.core.protocol.sendqueue import SendQueue
 
 CHUNK = 1 << 17
-"""About how many bytes are handed to the transport at a time."""
+"""About how many bytes are passed to the transport at a time."""
 
 
 @implementer(IPushProducer)
 class MessageWriter:
-    """Sends messages. ONCLEAR is called whenever what the transport had has left, be it at once: there is room."""
+    """Sends messages. ONCLEAR is called each time that all the transport had has left, even if that is at once."""
 
     def __init__(self, onClear: Callable[[], None]) -> None:
         self._onClear = onClear
         self._outgoing = SendQueue(WIRE_FRAME_LIMIT)
-        self._transport: Any = None  # no interface says all that a connection's transport can do
+        self._transport: Any = None  # no interface has all methods of a connection's transport
         self._socket: Any = None  # the transport under TLS, or the same
         self._flushing = False
         self._closing = False
@@ -38,28 +40,28 @@ class MessageWriter:
 
     @property
     def size(self) -> int:
-        """About how many bytes wait."""
+        """The number of bytes that wait, approximately."""
         return self._outgoing.size
 
     @property
     def small(self) -> int:
-        """How many bytes wait of messages that take no more than a frame."""
+        """The number of bytes that wait in messages of one frame."""
         return self._outgoing.small
 
     @property
     def large(self) -> int:
-        """How many messages wait that take more than a frame."""
+        """The number of waiting messages of several frames."""
         return self._outgoing.large
 
     def open(self, transport: Any) -> None:
-        """Send to TRANSPORT."""
+        """Send to TRANSPORT from now on."""
         self._transport = self._socket = transport
         while isinstance(self._socket, ProtocolWrapper):
             self._socket = self._socket.transport
         if hasattr(self._socket, "writeSomeData"):
             self._socket.writeSomeData = _SilentWriter(self._socket.writeSomeData)
         transport.registerProducer(self, True)
-        self._pause()  # what was written before goes first
+        self._pause()  # bytes that were written before leave first
         self._socket.startWriting()
 
     def add(self, message: m.Message) -> None:
@@ -67,15 +69,15 @@ class MessageWriter:
         self._outgoing.add(message)
 
     def withdraw(self, number: int) -> bool:
-        """Do not send what there is of call NUMBER. False if there is nothing, or its beginning has gone."""
+        """Drop the waiting message of call NUMBER. Return False if there is none, or a part of it has left."""
         return self._outgoing.withdraw(number)
 
     def unsent(self) -> set[int]:
-        """The calls of which there is something to be sent."""
+        """Return the calls that have waiting messages."""
         return self._outgoing.unsent()
 
     def flush(self) -> None:
-        """Send what can be sent now."""
+        """Send as much as the transport accepts now."""
         if self._flushing or self._transport is None:
             return
         self._flushing = True
@@ -93,36 +95,36 @@ class MessageWriter:
             return
         if self._closing:
             self._lose()
-        elif sent:  # all of it, and the transport will not say so
+        elif sent:  # everything, and the transport does not notify of that
             self._onClear()
 
     def close(self) -> None:
-        """End the connection when everything has left."""
+        """End the connection when all messages have left."""
         self._closing = True
         self.flush()
 
     def drop(self) -> None:
-        """Hold nothing more: nobody is there to be sent anything, or to ask what was not."""
+        """Drop all waiting messages: the connection is lost."""
         self._outgoing = SendQueue(WIRE_FRAME_LIMIT)
 
     def pauseProducing(self) -> None:
-        """The transport has something to pass on."""
+        """Wait: the transport has bytes that have not left. (Called by the transport.)"""
         self.clear = False
 
     def resumeProducing(self) -> None:
-        """The transport has passed everything on."""
+        """Send more: all that the transport had has left. (Called by the transport.)"""
         self.clear = True
         if not self._flushing:
             self._onClear()
             self.flush()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Send nothing more: the connection is lost. (Called by the transport.)"""
         self._transport = None
         self.clear = False
 
     def _writeNow(self, chunk: bytes) -> bytes:
-        """Write CHUNK in this very turn, nothing else being on its way; what the socket does not take."""
+        """Write CHUNK to the socket now, since nothing else waits. Return the rest that the socket does not accept."""
         if self._socket is not self._transport or not hasattr(self._socket, "writeSomeData"):
             return chunk
         start = 0
@@ -134,7 +136,7 @@ class MessageWriter:
         return chunk[start:]
 
     def _pause(self) -> None:
-        """Anything that the transport has to pass on is too much: so it says when all has gone."""
+        """Wait until all bytes have left: pause as if the transport's buffer were full, so that it resumes this."""
         self.clear = False
         if self._socket.producer is not None:
             self._socket.producerPaused = True
@@ -147,10 +149,10 @@ class MessageWriter:
 
 
 class _SilentWriter:
-    """Writes as WRITE does, but does not say that it failed.
+    """A function like WRITE that does not report a lost connection.
 
-    A write that fails tells that the peer has gone. What the peer said before it went may be still to be read, and
-    then the end, which comes in its turn. To end the connection now would be to lose it.
+    A failed write means that the peer has disconnected. Messages that it sent before may still have to be read. To end
+    the connection now would lose them; reading reports the end after them.
     """
 
     def __init__(self, write: Callable[[bytes], int | BaseException]) -> None:

@@ -420,7 +420,7 @@ class TestTrust:
         if place == "tls":
             place = Certificates(tmp_path).listen(authenticate=False)
         with pytest.raises(
-            AuthenticationError, match=f"at {re.escape(place)} would serve nobody: it has neither a key"
+            AuthenticationError, match=f"at {re.escape(place)} could accept no client: it has neither a key"
         ):
             await WireServer(place, Things).start()
         assert not Path("socket").exists()
@@ -513,7 +513,7 @@ class TestTrust:
             assert told["log_format"] == "{peer} left before it had proved itself: {why}"
         else:
             assert told["log_format"] == "refused {peer}: {why}"
-            assert told["why"].startswith("TLS says ")
+            assert told["why"].startswith("TLS reports: ")
         assert not server._clients
         await server.stop()
 
