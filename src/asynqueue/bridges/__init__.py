@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # a type checker would accept any name because of this function
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

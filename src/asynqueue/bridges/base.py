@@ -1,16 +1,19 @@
-"""What bridges between a loop that must not block and a thread that cannot help it have in common.
+"""The common part of all bridges between an event loop, which must not block, and a thread, which may.
 
-Think of a hand-over counter. One side puts items down, the other takes all that are there at once and goes through
-them; when the counter is full the writing side is asked to hold, and to go on when it has been cleared. Who has to
-hold, who is woken and how it ends is decided by `asynqueue.core.flow.boundedbuffer.BoundedBuffer`. Here it is locked,
-for it is shared; threads that it makes wait do so on a condition; and what there is to do in the loop is done by one
-method, `_attend`, which a thread can ask for with at most one `callFromThread` at a time however many items pass.
+One side writes items. The other side takes all items that have come, and works through them. When the buffer is full,
+the writing side is asked to pause until there is room. `asynqueue.core.flow.boundedbuffer.BoundedBuffer` decides which
+side pauses, which threads are woken, and how the bridge ends. This module adds the following:
 
-Every bridge ends once, and both its sides hear of it:
+- A lock, because several threads use the buffer.
+- A condition, on which threads wait.
+- `_act`, which carries out the actions of the loop. A thread requests it by `callFromThread`. At most one such request
+  is open at a time, however many items pass.
 
-- the writing side has no more: what was written is read, then the iteration ends, or raises the error given;
-- the reading side has left: what is written is dropped, or refused;
-- the reactor stops: a thread that waits is woken, with `asynqueue.errors.ThreadError`.
+A bridge ends once, and both sides learn of it:
+
+- The writing side ends: the written items are read, then the iteration ends, or raises the given error.
+- The reading side leaves: written items are dropped or refused.
+- The reactor stops: waiting threads are woken with `asynqueue.errors.ThreadError`.
 """
 
 from __future__ import annotations
@@ -43,24 +46,30 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 LIMIT = 128
-"""How many items may wait, unless told."""
+"""The default number of items that may wait."""
 
 
 class IterationGetter(PoolUser, Generic[T]):
-    """What bridges have in common: the reading side, and how it ends.
+    """The reading side of every bridge, and how it ends.
 
-    In a thread it is an iterator that blocks until there is an item. ``for item in bridge`` holds a *reader*, which
-    ``iter(bridge)`` makes; when the last reader is dropped before the end, by ``break`` or by an error, the reading
-    side has left. Hold on to one to go on with it later. Any number of threads may read: each item goes to one.
+    *In a thread* a bridge is an iterator that blocks until there is an item. ``for item in bridge`` holds a *reader*,
+    which ``iter(bridge)`` makes. When the last reader is dropped before the end, by ``break`` or an error, the reading
+    side has left. Keep a reader to continue with it later. Several threads may read, and each item goes to one of them.
 
-    In the loop, use ``async for item in bridge``, or `deferator`. To block there would be to wait for oneself, and
-    is a RuntimeError.
+    *In the loop*, use ``async for item in bridge``, or `deferator`. Blocking there raises RuntimeError, because the
+    loop would wait for itself.
 
-    At most LIMIT items (1 or more, else `ValueError`) wait, unless the writing side does not hold when asked to; the
-    thread takes them all at once when it has done with those before, so twice as many may be in memory. MAXTHREADS
-    is that of `PoolUser.setup`. THREAD is what `runInThread` uses rather than the pool, such as a
-    `asynqueue.threads.ThreadLooper`: a thread of the pool is waited for when the reactor stops, however long what it
-    calls takes; one of a looper is not. REACTOR is the installed one if it is not given.
+    Args:
+        maxThreads: As for `PoolUser.setup`.
+        limit: The number of items that may wait, 1 or more. A writing side that does not pause may exceed it. A thread
+            takes all waiting items at once, so up to twice as many may be in memory.
+        thread: Runs the blocking function of `runInThread` instead of the pool, for instance an
+            `asynqueue.threads.ThreadLooper`. When the reactor stops, it waits for threads of the pool, however long
+            their calls take. It does not wait for the thread of a looper.
+        reactor: The reactor. None is the installed one.
+
+    Raises:
+        ValueError: `limit` or `maxThreads` is below 1.
     """
 
     def __init__(
@@ -78,11 +87,11 @@ class IterationGetter(PoolUser, Generic[T]):
         self._lock = threading.Lock()
         self._arrival = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._hand: deque[T] = deque()  # what was taken from the flow by the thread, and is the next
+        self._taken: deque[T] = deque()  # the items that the thread has taken from the buffer
         self._readers: set[int] = set()
-        self._hasLeft = False  # seen by the thread at once, by the loop in its next turn
-        self._poked = False
-        self._attending = False
+        self._hasLeft = False  # the thread sees this at once, the loop in its next turn
+        self._loopWoken = False
+        self._acting = False
         self._source: _LoopSource[T] | None = None
         self._done = Waiters[bool]()
         self._finished = False
@@ -93,34 +102,50 @@ class IterationGetter(PoolUser, Generic[T]):
     # The reading side.
 
     def __iter__(self) -> Iterator[T]:
-        """A reader: for threads."""
+        """Return a reader, for threads."""
         return _Reader(self)
 
     def __next__(self) -> T:
-        """The next item, without a reader: for threads."""
+        """Return the next item without a reader, for threads."""
         while True:
             try:
-                return self._hand.popleft()
+                return self._taken.popleft()
             except IndexError:
                 self._refill()
 
     def __aiter__(self) -> Deferator[T]:
-        """The items in the loop, as they come. Only once."""
+        """Return the items for the loop. Only once per bridge."""
         return self.deferator()
 
     def deferator(self) -> Deferator[T]:
-        """A `Deferator` of the items, for the loop. Raises RuntimeError when there is one already."""
+        """Return the items for the loop.
+
+        Returns:
+            A `Deferator`.
+
+        Raises:
+            RuntimeError: The bridge has a `Deferator` already.
+        """
         if self._source is not None:
-            raise RuntimeError("this bridge is being read in the loop already")
+            raise RuntimeError("this bridge is being read in the loop already: use that Deferator")
         self._source = _LoopSource(self)
         return Deferator(self._source, reactor=self.reactor)
 
     def runInThread(self, f: Callable[Concatenate[Iterator[T], P], R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
-        """A Deferred of what F returns or raises, called in a thread with a reader and what follows.
+        """Call a blocking function in a thread, with a reader as its first argument.
 
-        When F is over, or is not waited for any more, the reading side has left.
+        When the function returns, or its Deferred is cancelled, the reading side has left.
 
-        >>> d = consumerator.runInThread(png.Writer(640, 480).write_rows)        # doctest: +SKIP
+        Args:
+            f: The function. Its first parameter is an iterator over the items.
+            args: More positional arguments.
+            kw: Keyword arguments.
+
+        Returns:
+            A Deferred of the result of `f`.
+
+        Example:
+            >>> d = consumerator.runInThread(png.Writer(640, 480).write_rows)        # doctest: +SKIP
         """
 
         def run() -> R:
@@ -131,61 +156,71 @@ class IterationGetter(PoolUser, Generic[T]):
 
         if self._thread is None:
             return self._callInPool(self.reactor, run)
-        # In a list, for a thread of a queue or a looper would go on with an iterator by itself.
-        return self._thread.deferToThread(lambda: [run()]).addCallbacks(itemgetter(0), self._unheard)
+        # The list prevents that a looper or a queue iterates over a result that is an iterator.
+        return self._thread.deferToThread(lambda: [run()]).addCallbacks(itemgetter(0), self._threadEnded)
 
     def leave(self) -> None:
-        """The reading side wants no more: what waits is dropped and the writing side told at once. For any thread."""
+        """End the reading side: drop the waiting items and notify the writing side at once. For any thread."""
         self._hasLeft = True
         with self._lock:
-            self._hand.clear()
+            self._taken.clear()
             self._flow.closeReader()
-            attend = self._tell()
+            attend = self._notify()
         if attend:
-            self._attend()
+            self._act()
 
     def abort(self, error: BaseException) -> None:
-        """It is over: what waits is dropped, and the reading side hears of ERROR. For any thread."""
+        """End both sides: drop the waiting items. For any thread.
+
+        Args:
+            error: The error that the reading side gets.
+        """
         with self._lock:
-            self._hand.clear()
+            self._taken.clear()
             self._flow.abort(error)
-            attend = self._tell()
+            attend = self._notify()
         if attend:
-            self._attend()
+            self._act()
 
     def deferUntilDone(self) -> Deferred[bool]:
-        """Fires when the bridge is done with: True when all that was written was read, False when it ended early."""
+        """Wait until the bridge has ended.
+
+        Returns:
+            A Deferred of True if all written items were read, and of False if the bridge ended early.
+        """
         if self._finished:
             return succeed(self._flow.complete)
         return self._done.add()
 
-    def _unheard(self, reason: Failure) -> Failure:
-        """Nothing more is heard of the thread."""
+    def _threadEnded(self, reason: Failure) -> Failure:
+        """End the reading side, because the thread failed or is not waited for."""
         self.leave()
         return reason
 
-    # How the two sides hear of one another.
+    # How the two sides notify each other.
 
     def _refill(self) -> None:
-        """Wait until there are items in the hand, or raise what there is instead."""
+        """Wait until there are items in `_taken`, or raise the end of the iteration."""
         with self._lock:
-            while not self._hand:
+            while not self._taken:
                 answer = End(None) if self._hasLeft else self._flow.take()
                 if isinstance(answer, Items):
-                    self._hand.extend(answer.items)
+                    self._taken.extend(answer.items)
                 elif isinstance(answer, Wait):
                     if isLoopThread() and getattr(self.reactor, "running", False):
-                        raise RuntimeError("to iterate would block the reactor's thread: there, use `async for`")
+                        raise RuntimeError("iterating would block the reactor's thread: use `async for` there")
                     self._arrival.wait()
                     continue
-                if self._tell():
-                    self._poke()
+                if self._notify():
+                    self._wakeLoop()
                 if isinstance(answer, End):
                     raise answer.error or StopIteration
 
-    def _tell(self) -> bool:
-        """With the lock held: wake the threads that are due, and the loop. Gives True in the loop itself, which then
-        has to `_attend` with the lock released."""
+    def _notify(self) -> bool:
+        """Wake the threads that should be woken, and the loop. The lock must be held.
+
+        Return True in the loop's own thread, which then has to call `_act` without the lock.
+        """
         flow = self._flow
         loop = flow.pending is not None
         if flow.shouldWakeReaders():
@@ -194,66 +229,66 @@ class IterationGetter(PoolUser, Generic[T]):
         if flow.shouldWakeWriters():
             self._room.notify_all()
         if loop and not isLoopThread():
-            self._poke()
+            self._wakeLoop()
             loop = False
         return loop
 
-    def _poke(self) -> None:
-        """With the lock held: have the loop attend, in a turn of its own."""
-        if not self._poked:
-            self._poked = True
-            self.reactor.callFromThread(self._comePoked)
+    def _wakeLoop(self) -> None:
+        """Make the loop call `_act` in a turn of its own. The lock must be held."""
+        if not self._loopWoken:
+            self._loopWoken = True
+            self.reactor.callFromThread(self._loopWakes)
 
-    def _comePoked(self) -> None:
+    def _loopWakes(self) -> None:
         with self._lock:
-            self._poked = False
-        self._attend()
+            self._loopWoken = False
+        self._act()
 
-    def _attend(self) -> None:
-        """In the loop: do what there is to do there, for as long as a slice lasts."""
-        if self._attending:
-            # In the midst of being told to resume, the producer writes: what ends that cannot wait. All else has to,
-            # or one resumption would be inside another.
-            self._attendOnce((Action.PAUSE, Action.STOP))
+    def _act(self) -> None:
+        """Carry out the loop's pending actions, for at most a slice of time. In the loop's thread."""
+        if self._acting:
+            # The producer writes while it is being resumed. It must be paused or stopped now. Other actions wait,
+            # because otherwise one resumption would run inside another.
+            self._actOnce((Action.PAUSE, Action.STOP))
             return
-        self._attending = True
+        self._acting = True
         deadline = perf_counter() + SLICE
         try:
-            while self._attendOnce(tuple(Action)) or (self._source is not None and self._source.give()):
+            while self._actOnce(tuple(Action)) or (self._source is not None and self._source.give()):
                 if perf_counter() > deadline:
                     with self._lock:
-                        self._poke()
+                        self._wakeLoop()
                     break
         finally:
-            self._attending = False
+            self._acting = False
 
-    def _attendOnce(self, heeded: Container[Action]) -> bool:
-        """Do what is due, if it is one of those HEEDED. False when there is nothing to do."""
+    def _actOnce(self, allowed: Container[Action]) -> bool:
+        """Carry out the pending action, if it is one of ALLOWED. Return False if there is none."""
         with self._lock:
-            due = self._flow.pending
-            if due is None or due not in heeded:
+            action = self._flow.pending
+            if action is None or action not in allowed:
                 return False
-            self._flow.done(due)
-        if due is Action.FINISHED:
+            self._flow.done(action)
+        if action is Action.FINISHED:
             self._finish()
             return True
         try:
-            self._direct(due)
-        except Exception as error:  # of the user's producer: it ends, and the thread hears why
+            self._perform(action)
+        except Exception as error:  # from the user's producer: it ends the writing side, and the thread gets the error
             self._end(error)
         return True
 
-    def _direct(self, due: Action) -> None:
-        """In the loop: have the producer do what is DUE."""
+    def _perform(self, action: Action) -> None:
+        """Make the producer do ACTION. In the loop's thread."""
         raise NotImplementedError
 
     def _end(self, error: BaseException | None) -> None:
-        """The writing side has no more."""
+        """End the writing side."""
         with self._lock:
             self._flow.end(error)
-            attend = self._tell()
+            attend = self._notify()
         if attend:
-            self._attend()
+            self._act()
 
     def _finish(self) -> None:
         self._finished = True
@@ -283,13 +318,13 @@ def _reactorStops(whom: weakref.ref[IterationGetter[Any]]) -> None:
 
 
 class _Reader(Generic[T]):
-    """Iterates for whoever holds it. When the last one of its bridge is dropped, the reading side has left."""
+    """Iterates over a bridge. When the last reader of a bridge is dropped, the reading side has left."""
 
-    __slots__ = ("_bridge", "_hand")
+    __slots__ = ("_bridge", "_taken")
 
     def __init__(self, bridge: IterationGetter[T]) -> None:
         self._bridge = bridge
-        self._hand = bridge._hand
+        self._taken = bridge._taken
         bridge._readers.add(id(self))
 
     def __iter__(self) -> Iterator[T]:
@@ -298,17 +333,17 @@ class _Reader(Generic[T]):
     def __next__(self) -> T:
         while True:
             try:
-                return self._hand.popleft()
+                return self._taken.popleft()
             except IndexError:
                 self._bridge._refill()
 
     def __del__(self) -> None:
-        # In any thread, in the middle of anything: so nothing here takes a lock.
+        # The garbage collector may call this in any thread at any moment, so this must not take a lock.
         bridge = self._bridge
         bridge._readers.discard(id(self))
         if not bridge._readers and bridge._flow.phase is not Phase.OVER:
             bridge._hasLeft = True
-            bridge._hand.clear()
+            bridge._taken.clear()
             bridge.reactor.callFromThread(bridge.leave)
 
 
@@ -321,29 +356,29 @@ class _LoopSource(Generic[T]):
         self._credit = 0
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
+        """Send granted items to SINK."""
         self._sink = sink
 
     def grant(self, items: int) -> None:
-        """ITEMS more are wanted: begin in the reactor's next turn, unless we are at it."""
+        """Grant ITEMS more. They are sent in the reactor's next turn, or by the action in progress."""
         self._credit += items
-        if not self._bridge._attending:
+        if not self._bridge._acting:
             with self._bridge._lock:
-                self._bridge._poke()
+                self._bridge._wakeLoop()
 
     def close(self) -> None:
-        """No more are wanted."""
+        """End: no more items are wanted."""
         self._over(None)
         self._bridge.leave()
 
     def give(self) -> bool:
-        """Give what is granted and is here. False when there is nothing to give."""
+        """Send the granted items that have come. Return False if there is nothing to send."""
         bridge = self._bridge
         if self._sink is None or not self._credit:
             return False
         with bridge._lock:
             answer = bridge._flow.take(self._credit)
-            bridge._tell()
+            bridge._notify()
         if isinstance(answer, Items):
             self._credit -= len(answer.items)
             self._sink.arrived(answer.items)

@@ -1,13 +1,7 @@
-"""Bridges between a loop that must not block and a thread that cannot help it.
+"""Bridges from a Twisted producer, or from a file-like writer, to a thread or the loop.
 
-A `Consumerator` is written by a Twisted producer, a `Filerator` as if it were a file. Either is read as an iterator
-in a thread, or in the loop with ``async for``. `asynqueue.bridges.base` has what they have in common: how much may
-wait, and how both sides hear of the end.
-
-An `OrderedItemProducer` is a `Consumerator` and the calls whose results go into it, in the order in which they were
-made. Which goes in next is decided by `asynqueue.core.flow.reorder.Reorder`; how many may wait, by the `Consumerator`,
-whose producer it is. What is left is to know how it ends, and there are three ways: `stop`, and everything made has
-gone in; a call has failed; the blocking side is over. Calls that nobody needs any more are cancelled.
+A Twisted producer writes to a `Consumerator`. Code that expects a file writes to a `Filerator`. Either is read as an
+iterator in a thread, or in the loop with ``async for``. `asynqueue.bridges.base` has their common part.
 """
 
 from __future__ import annotations
@@ -35,18 +29,24 @@ P = ParamSpec("P")
 
 @implementer(IConsumer)
 class Consumerator(IterationGetter[T]):
-    """An `IConsumer` to Twisted, a blocking iterator to a thread.
+    """An `IConsumer` for Twisted, and a blocking iterator for a thread.
 
-    >>> consumerator = Consumerator()                                        # doctest: +SKIP
-    >>> d = consumerator.runInThread(png.Writer(640, 480).write_rows)        # doctest: +SKIP
-    >>> producer.beginProducing(consumerator)                                # doctest: +SKIP
+    The producer ends the iteration with `unregisterProducer`, or with an error through `fail`. When the reading side
+    has left, the producer is stopped. If a method of the producer raises an error, the iteration ends with that error.
 
-    PRODUCER, if it is given, is registered as a streaming one (`IPushProducer`); any producer can be registered
-    later. The producer ends the iteration by `unregisterProducer`, and with an error by `fail`. When the reading side
-    has left, the producer is told to stop. One that raises when told anything ends the iteration with what it raised.
+    Reading, `stop` and `fail` are for any thread. Everything else is for the reactor's thread.
 
-    The other arguments are those of `IterationGetter`. But for reading, `stop` and `fail`, everything is for the
-    reactor's thread.
+    Args:
+        producer: An `IPushProducer`, which is registered as streaming. Any producer can be registered later instead.
+        maxThreads: As for `PoolUser.setup`.
+        limit: As for `IterationGetter`.
+        thread: As for `IterationGetter`.
+        reactor: The reactor. None is the installed one.
+
+    Example:
+        >>> consumerator = Consumerator()                                        # doctest: +SKIP
+        >>> d = consumerator.runInThread(png.Writer(640, 480).write_rows)        # doctest: +SKIP
+        >>> producer.beginProducing(consumerator)                                # doctest: +SKIP
     """
 
     def __init__(
@@ -64,43 +64,52 @@ class Consumerator(IterationGetter[T]):
             self.registerProducer(producer, True)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have PRODUCER write: until it is paused when STREAMING, or else once each time it is resumed.
+        """Register the producer of the items. If the iteration has ended, the producer is stopped.
 
-        Raises RuntimeError when there is one already, TypeError for what is none. When the iteration has ended,
-        PRODUCER is told to stop.
+        Args:
+            producer: An `IPushProducer` if `streaming`, else an `IPullProducer`.
+            streaming: A streaming producer writes until it is paused. Any other writes once each time it is resumed.
+
+        Raises:
+            RuntimeError: A producer is registered already.
+            TypeError: `producer` does not provide the interface.
         """
         if self._producer is not None:
             raise RuntimeError("this consumer has a producer already")
-        told = (
+        needed = (
             ("resumeProducing", "stopProducing", "pauseProducing")
             if streaming
             else ("resumeProducing", "stopProducing")
         )
-        if not all(hasattr(producer, name) for name in told):
+        if not all(hasattr(producer, name) for name in needed):
             kind = "IPushProducer" if streaming else "IPullProducer"
             raise TypeError(f"producer must provide {kind}, got {producer!r}")
         self._producer = producer
         with self._lock:
             self._flow.attach(bool(streaming))
-        self._attend()
+        self._act()
 
     def unregisterProducer(self) -> None:
-        """There is nothing more to write: the thread reads what was written, and then its iteration ends."""
-        self._letGo()
+        """End the writing side: the written items are read, then the iteration ends."""
+        self._dropProducer()
         self._end(None)
 
-    def write(self, data: T) -> None:  # type: ignore[override]  # IConsumer speaks of bytes; ours are items of any type
-        """DATA is the next item. When the iteration has ended it is dropped."""
+    def write(self, data: T) -> None:  # type: ignore[override]  # IConsumer has bytes, a bridge items of any type
+        """Write an item. After the end it is dropped.
+
+        Args:
+            data: The item, of any type.
+        """
         with self._lock:
-            attend = self._flow.put(data) and self._tell()
+            attend = self._flow.put(data) and self._notify()
         if attend:
-            self._attend()
+            self._act()
 
     def stop(self) -> None:
-        """End it: the producer is told to stop.
+        """End the iteration and stop the producer.
 
-        In the reactor's thread this speaks for the writing side, so what was written is still read. In any other one
-        it speaks for the reading side, as `leave` does, so that is dropped.
+        In the reactor's thread, this ends the writing side, so written items are still read. In another thread it ends
+        the reading side, as `leave`, so they are dropped.
         """
         if isLoopThread():
             self._end(None)
@@ -108,39 +117,48 @@ class Consumerator(IterationGetter[T]):
             self.leave()
 
     def fail(self, error: BaseException) -> None:
-        """As `unregisterProducer`, but the iteration does not end: it raises ERROR, after what was written."""
-        self._letGo()
+        """End the writing side with an error: the iteration raises it after the written items.
+
+        Args:
+            error: The error.
+        """
+        self._dropProducer()
         self._end(error)
 
-    def _direct(self, due: Action) -> None:
+    def _perform(self, action: Action) -> None:
         producer = self._producer
-        if due is Action.PAUSE:
+        if action is Action.PAUSE:
             producer.pauseProducing()
-        elif due is Action.RESUME:
+        elif action is Action.RESUME:
             producer.resumeProducing()
         else:
             self._producer = None
             producer.stopProducing()
 
-    def _letGo(self) -> None:
+    def _dropProducer(self) -> None:
         self._producer = None
         with self._lock:
             self._flow.detach()
 
 
 class Filerator(IterationGetter[T]):
-    """A file to write to on one side, an iterator over what was written on the other.
+    """A file for one side, and an iterator over the written items for the other.
 
-    >>> filerator = Filerator()                                              # doctest: +SKIP
-    >>> d = PoolUser.deferToThreadInPool(logging.StreamHandler(filerator).emit, record)    # doctest: +SKIP
-    >>> async for line in filerator:                                         # doctest: +SKIP
-    ...     print(line)
+    Both sides may be used in any thread. A write in another thread than the reactor's waits until there is room. In the
+    reactor's thread it does not wait, so wait for `ready` there. ``with filerator:`` closes it at the end. If the block
+    raises an error, the reading side gets that error after the items.
 
-    Both sides may be used in any thread, in the reactor's too. A write in any other thread waits until there is room.
-    In the reactor's it does not; wait for `ready` there. ``with filerator:`` closes it, and where it is left by an
-    error, the reading side gets that after the items.
+    Args:
+        maxThreads: As for `PoolUser.setup`.
+        limit: As for `IterationGetter`.
+        thread: As for `IterationGetter`.
+        reactor: The reactor. None is the installed one.
 
-    The arguments are those of `IterationGetter`.
+    Example:
+        >>> filerator = Filerator()                                              # doctest: +SKIP
+        >>> d = PoolUser.deferToThreadInPool(logging.StreamHandler(filerator).emit, record)    # doctest: +SKIP
+        >>> async for line in filerator:                                         # doctest: +SKIP
+        ...     print(line)
     """
 
     def __init__(
@@ -158,14 +176,18 @@ class Filerator(IterationGetter[T]):
 
     @property
     def closed(self) -> bool:
-        """True once `close` was called."""
+        """True after `close`."""
         return self._closed
 
     def write(self, data: T) -> None:
-        """DATA is the next item, whatever it is.
+        """Write an item.
 
-        Raises `ValueError` after `close`, and `BrokenPipeError` when nobody reads any more, also in the midst of
-        waiting for room.
+        Args:
+            data: The item, of any type.
+
+        Raises:
+            ValueError: The file is closed.
+            BrokenPipeError: The reading side has left, possibly while this waited for room.
         """
         mayWait = not isLoopThread()
         with self._lock:
@@ -173,22 +195,39 @@ class Filerator(IterationGetter[T]):
             while mayWait and self._flow.awaitRoom():
                 self._room.wait()
                 self._check()
-            attend = self._flow.put(data) and self._tell()
+            attend = self._flow.put(data) and self._notify()
         if attend:
-            self._attend()
+            self._act()
 
     def writelines(self, lines: Iterable[T]) -> None:
-        """Write each of LINES."""
+        """Write several items.
+
+        Args:
+            lines: The items.
+
+        Raises:
+            ValueError: The file is closed.
+            BrokenPipeError: The reading side has left.
+        """
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing: what is written is there to be read at once. Raises `ValueError` after `close`, as a file does."""
+        """Do nothing: written items can be read at once.
+
+        Raises:
+            ValueError: The file is closed.
+            BrokenPipeError: The reading side has left.
+        """
         with self._lock:
             self._check()
 
     def ready(self) -> Deferred[None]:
-        """Fires when there is room for more, or nobody reads any more. For the reactor's thread."""
+        """Wait until there is room for more items, or the reading side has left. For the reactor's thread.
+
+        Returns:
+            A Deferred of None.
+        """
         with self._lock:
             if not self._flow.full:
                 return succeed(None)
@@ -196,11 +235,11 @@ class Filerator(IterationGetter[T]):
                 self._waitsForRoom = True
                 self._flow.attach(streaming=False)
         ready = self._ready.add()
-        self._attend()
+        self._act()
         return ready
 
     def close(self) -> None:
-        """There is nothing more to write: what was written is read, and then the iteration ends."""
+        """End the writing side: the written items are read, then the iteration ends."""
         self._closed = True
         self._end(None)
 
@@ -217,10 +256,10 @@ class Filerator(IterationGetter[T]):
         if self._closed:
             raise ValueError("write to a closed Filerator")
         if self._hasLeft or self._flow.phase is Phase.OVER:
-            raise BrokenPipeError("nobody reads this Filerator any more")
+            raise BrokenPipeError("the reading side of this Filerator has left")
 
-    def _direct(self, due: Action) -> None:
-        # Whatever it is, there is no use in waiting: there is room, or an end.
+    def _perform(self, action: Action) -> None:
+        # Every action means that there is room or an end, so waiting is over.
         with self._lock:
             self._flow.detach()
         self._waitsForRoom = False

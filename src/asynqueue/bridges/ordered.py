@@ -1,4 +1,10 @@
-"""Items in call order for a blocking function."""
+"""Feed a blocking function with the results of calls, in the order of the calls.
+
+- `asynqueue.core.flow.reorder.Reorder` decides which result comes next.
+- A `Consumerator`, whose producer this is, decides how many results may wait.
+- This module decides how it ends: by `stop`, when all results have been delivered, or when a call fails, or when the
+  blocking function ends. Calls whose results are no longer needed are cancelled.
+"""
 
 from __future__ import annotations
 
@@ -26,31 +32,37 @@ P = ParamSpec("P")
 
 @define(eq=False)
 class _Call(Generic[T]):
-    """A call of a producing function: what is told of it, what it runs as, and what came of it."""
+    """One call of a producing function: the Deferred of its caller, the running call, and its outcome."""
 
     index: int
     answer: Deferred[T | None] = field(factory=Deferred)
     running: Deferred[T] | None = None
     outcome: Any = None  # an item, or a Failure
 
-    def tell(self, item: T | None) -> None:
+    def notify(self, item: T | None) -> None:
         if not self.answer.called:
             self.answer.callback(item)
 
 
 @implementer(IPushProducer)
 class OrderedItemProducer(PoolUser, Generic[T]):
-    """Feeds a blocking function with items in the order they were asked for, however long each of them takes.
+    """Feeds a blocking function with items in the order in which they were requested, however long each takes.
 
-    >>> async def main():                                                    # doctest: +SKIP
-    ...     p = OrderedItemProducer()
-    ...     await p.start(png.Writer(640, 480).write_rows)
-    ...     for y in range(480):
-    ...         await p.produceItem(queue.call, computeRow, y)
-    ...     await p.stop()
+    The items go through `i`, a `Consumerator`. Everything is for the reactor's thread.
 
-    Items wait in `i`, a `Consumerator`, and LIMIT is how many; the arguments are those of `IterationGetter`. All of
-    it is for the reactor's thread.
+    Args:
+        maxThreads: As for `PoolUser.setup`.
+        limit: As for `IterationGetter`.
+        thread: As for `IterationGetter`.
+        reactor: The reactor. None is the installed one.
+
+    Example:
+        >>> async def main():                                                    # doctest: +SKIP
+        ...     p = OrderedItemProducer()
+        ...     await p.start(png.Writer(640, 480).write_rows)
+        ...     for y in range(480):
+        ...         await p.produceItem(queue.call, computeRow, y)
+        ...     await p.stop()
     """
 
     def __init__(
@@ -62,34 +74,43 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         reactor: Any = None,
     ) -> None:
         self._room = True
-        self._over = False  # nothing more is iterated
+        self._over = False  # no more items are read
         self._stopping = False
         self._started: Deferred[None] | None = None
         self._blocking = False
         self._reorder = Reorder[_Call[T]]()
         self._count = 0
-        self._calls: dict[int, _Call[T]] = {}  # those under way
-        self._early: dict[int, _Call[T]] = {}  # those that have their outcome, and it has not gone in
-        self._failed: int | None = None  # the first call that is known to have failed
-        self._waiting: list[_Call[T]] = []  # those whose item has gone in, when there was no room for another
-        self._result: Any = None  # what FB returned, or a Failure
+        self._calls: dict[int, _Call[T]] = {}  # the calls under way, by number
+        self._early: dict[int, _Call[T]] = {}  # the calls with an outcome that is not delivered yet
+        self._failed: int | None = None  # the number of the first call that has failed
+        self._waiting: list[_Call[T]] = []  # the calls whose item was delivered when there was no room for another
+        self._result: Any = None  # what the blocking function returned
         self._failure: Failure | None = None
         self._stopped = Waiters[Any]()
-        self._unheard: Deferred[None] | None = None
+        self._unreported: Deferred[None] | None = None
         self.i: Consumerator[T] = Consumerator(self, maxThreads, limit=limit, thread=thread, reactor=reactor)
 
     def start(
         self, fb: Callable[Concatenate[Iterator[T], P], object], /, *args: P.args, **kw: P.kwargs
     ) -> Deferred[None]:
-        """Call FB in a thread with an iterator over the items, and what follows.
+        """Call the blocking function in a thread.
 
-        Fires when it begins, which is when the pool has a thread for it. Raises RuntimeError when FB was started
-        before, or it is too late. The iterator ends after `stop`, and raises what a producing call has raised.
+        Args:
+            fb: The function. Its first parameter is an iterator over the items. The iterator ends after `stop`, and
+                raises the error of a producing call.
+            args: More positional arguments.
+            kw: Keyword arguments.
+
+        Returns:
+            A Deferred that fires when the function starts, which is when the pool has a thread for it.
+
+        Raises:
+            RuntimeError: A function was started before, or this was stopped.
         """
         if self._started is not None:
-            raise RuntimeError("this OrderedItemProducer has been started")
+            raise RuntimeError("this OrderedItemProducer has been started: make another for another function")
         if self._stopping or self._over:
-            raise RuntimeError("this OrderedItemProducer has been stopped")
+            raise RuntimeError("this OrderedItemProducer has been stopped: make another")
         started: Deferred[None] = Deferred()
         self._started = started
         self._blocking = True
@@ -109,13 +130,21 @@ class OrderedItemProducer(PoolUser, Generic[T]):
     @overload
     def produceItem(self, fp: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T | None]: ...
     def produceItem(self, fp: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[T | None]:
-        """Call FP now with what follows; its result is an item, or a Deferred or a coroutine of one.
+        """Call a function now, and deliver its result as the next item.
 
-        Fires with the item when all items before it have gone in, it has too, and there is room for more: who waits
-        for that never has more under way than can be taken. Who does not is not held back.
+        A caller that waits for the Deferred before the next call never has more calls under way than the buffer has
+        room for. A caller that does not wait is not held back.
 
-        If FP fails, the iteration ends with its error after the items before, and so does `stop`. This fires with
-        None then, as it does for every item that nobody will iterate; and FP is not called at all once it is over.
+        If the function fails, the iteration ends with its error after the earlier items, and so does `stop`.
+
+        Args:
+            fp: A callable. It may return a Deferred or a coroutine. After the end it is not called.
+            args: Its positional arguments.
+            kw: Its keyword arguments.
+
+        Returns:
+            A Deferred of the item. It fires when this item and all earlier ones were delivered and there is room for
+            more. It fires with None if the item will not be read.
         """
         if not self.wanted:
             return succeed(None)
@@ -123,24 +152,26 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         self._count += 1
         self._calls[call.index] = call
         call.running = make(fp, args, kw)
-        call.running.addBoth(self._made, call)
+        call.running.addBoth(self._produced, call)
         if not self._isWanted(call):
-            call.running.cancel()  # FP itself has ended it all
+            call.running.cancel()  # FP itself has ended the iteration
         return call.answer
 
     def stop(self) -> Deferred[Any]:
-        """No more items are asked for. Fires with what the blocking function returns.
+        """Request no more items, and wait for the end.
 
-        The calls that were made go on to their end, their items are iterated, and then the iterator ends. Fails with
-        what a producing call or the blocking function has raised, whichever ended it. Fires with None if there was no
-        blocking function; then nobody wants the items, and calls under way are cancelled. May be called again.
+        Running calls finish, their items are delivered, and then the iterator ends. Without a blocking function,
+        running calls are cancelled instead. May be called again.
 
-        To cancel it is to end everything now: calls under way are cancelled, the iterator raises CancelledError, and
-        the blocking function is not waited for.
+        Returns:
+            A Deferred of what the blocking function returns, or None without one. It fails with the error of a
+            producing call or of the blocking function, whichever ended it. Cancelling it ends everything at once:
+            running calls are cancelled, the iterator raises CancelledError, and the blocking function is not waited
+            for.
         """
         self._stopping = True
-        if self._unheard is not None:
-            self._unheard.addErrback(lambda _: None)
+        if self._unreported is not None:
+            self._unreported.addErrback(lambda _: None)
         stopped = self._stopped.add(self._abort)
         if self._started is None:
             self._end()
@@ -149,30 +180,30 @@ class OrderedItemProducer(PoolUser, Generic[T]):
 
     @property
     def wanted(self) -> bool:
-        """False when no item that is asked for now would be iterated."""
+        """False when an item that is requested now would not be read."""
         return not (self._over or self._stopping) and self._failed is None
 
-    # What the Consumerator tells its producer.
+    # The Consumerator calls these: this is its producer.
 
     def pauseProducing(self) -> None:
-        """There is no room."""
+        """Pause: there is no room."""
         self._room = False
 
     def resumeProducing(self) -> None:
-        """There is room."""
+        """Resume: there is room."""
         self._release()
 
     def stopProducing(self) -> None:
-        """Nobody iterates any more."""
+        """End: the reading side has left."""
         self._end()
         self._proceed()
 
-    # What happens to the calls.
+    # The calls.
 
     def _isWanted(self, call: _Call[T]) -> bool:
         return not self._over and (self._failed is None or call.index <= self._failed)
 
-    def _made(self, outcome: Any, call: _Call[T]) -> None:
+    def _produced(self, outcome: Any, call: _Call[T]) -> None:
         del self._calls[call.index]
         if self._isWanted(call):
             call.outcome = outcome
@@ -181,44 +212,44 @@ class OrderedItemProducer(PoolUser, Generic[T]):
                 self._failed = call.index
                 self._cancel(after=call.index)
             for ready in self._reorder.put(call.index, call):
-                self._goIn(ready)
+                self._deliver(ready)
         else:
-            call.tell(None)
+            call.notify(None)
         self._proceed()
 
-    def _goIn(self, call: _Call[T]) -> None:
-        """It is the turn of CALL's outcome."""
+    def _deliver(self, call: _Call[T]) -> None:
+        """Deliver the outcome of CALL, whose turn has come."""
         if self._early.pop(call.index, None) is None:
-            return  # it was told already that nobody wants it
+            return  # it was cancelled, and its caller was notified
         if isinstance(call.outcome, Failure):
             self._failure = call.outcome
             self._release()
             self.i.fail(call.outcome.value or ThreadError("an item could not be made"))
-            call.tell(None)
+            call.notify(None)
             return
         self.i.write(call.outcome)
         if self._room:
-            call.tell(call.outcome)
+            call.notify(call.outcome)
         else:
             self._waiting.append(call)
 
     def _release(self) -> None:
-        """There is room, or nobody waits for it any more."""
+        """Fire the Deferreds of the calls that wait for room."""
         self._room = True
         waiting, self._waiting = self._waiting, []
         for call in waiting:
-            call.tell(call.outcome)
+            call.notify(call.outcome)
 
     def _cancel(self, after: int) -> None:
-        """The items of the calls after that number are not wanted: those made, and those under way."""
+        """Cancel all calls with higher numbers than AFTER, running or finished."""
         for index in [index for index in self._early if index > after]:
-            self._early.pop(index).tell(None)
-        # The last first: a call that waits somewhere must not start because the one before it is gone.
+            self._early.pop(index).notify(None)
+        # The last call first: a waiting call must not start because the call before it was cancelled.
         for index, call in sorted(self._calls.items(), reverse=True):
             if index > after:
                 if call.running is not None:
                     call.running.cancel()
-                call.tell(None)
+                call.notify(None)
 
     # The end.
 
@@ -227,7 +258,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
             self._started.callback(None)
 
     def _ended(self, result: Any) -> None:
-        """The blocking function has returned, or failed."""
+        """Record the result of the blocking function."""
         self._blocking = False
         if isinstance(result, Failure):
             self._failure = self._failure or result
@@ -238,7 +269,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         self._proceed()
 
     def _end(self) -> None:
-        """Nothing more is iterated."""
+        """End the reading side."""
         if not self._over:
             self._over = True
             self.i.leave()
@@ -249,7 +280,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         """End everything now."""
         if not self._over:
             self._over = True
-            error = CancelledError("this OrderedItemProducer was made to end")
+            error = CancelledError("this OrderedItemProducer was cancelled")
             self._failure = self._failure or Failure(error)
             self.i.abort(error)
             self._release()
@@ -257,7 +288,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
             self._proceed()
 
     def _proceed(self) -> None:
-        """Go on to the end, if it has come."""
+        """Finish, if nothing is under way any more."""
         if self._calls:
             return
         if self._stopping and not self._over:
@@ -266,5 +297,5 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         if self._blocking or not self._over:
             return
         if self._failure is not None and not self._stopping:
-            self._unheard = fail(self._failure)  # it is reported if nobody ever calls stop
+            self._unreported = fail(self._failure)  # Twisted logs it if `stop` is never called
         self._stopped.fire(self._failure or self._result)

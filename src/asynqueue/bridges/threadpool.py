@@ -1,8 +1,8 @@
-"""The threads that blocking sides of bridges run in: one pool for all of them.
+"""The threads of the blocking sides of bridges: one pool for all of them.
 
-Each bridge blocks a thread for as long as it lasts, so these threads are not those of the reactor's own pool, which
-name lookups and `twisted.internet.threads` need. The pool is Twisted's; it starts when a first call is made, stops
-with the reactor or when told to, and starts again if it is needed again.
+A bridge blocks a thread for as long as it lasts. The reactor's own pool is therefore not used: name lookups and
+`twisted.internet.threads` need it. This pool starts at the first call. It stops with the reactor or by `shutdown`, and
+starts again when needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class _Pool:
-    """Twisted's pool, started, and what runs in it."""
+    """Twisted's pool, started, and the calls that run in it."""
 
     def __init__(self, reactor: Any, maxThreads: int) -> None:
         self.reactor = reactor
@@ -42,21 +42,21 @@ class _Pool:
 
     def allow(self, maxThreads: int) -> None:
         self._threads.adjustPoolsize(0, maxThreads)
-        for _ in range(self._threads.q.qsize()):  # for the calls that wait
+        for _ in range(self._threads.q.qsize()):  # one more for each waiting call
             self._threads.startAWorker()
 
     def call(self, f: Callable[P, R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
-        # A thread cannot be interrupted: who cancels hears no more of it, and shutdown still waits for it.
+        # A thread cannot be interrupted. Cancelling only ends the caller's wait, and shutdown still waits for the call.
         checkCallable(f)
         result: Deferred[R] = Deferred()
         answer: Deferred[R] = Deferred()
         self._calls.add(result)
         result.addBoth(self._ended, result, answer)
 
-        def tell(success: bool, value: Any) -> None:  # what F returned, or the Failure
+        def report(success: bool, value: Any) -> None:  # Any: the result of F, or a Failure
             self.reactor.callFromThread(result.callback if success else result.errback, value)
 
-        self._threads.callInThreadWithCallback(tell, lambda: f(*args, **kw))
+        self._threads.callInThreadWithCallback(report, lambda: f(*args, **kw))
         return answer
 
     def stop(self) -> Deferred[None]:
@@ -68,7 +68,7 @@ class _Pool:
     def _ended(self, value: Any, result: Deferred[Any], answer: Deferred[Any]) -> None:
         self._calls.discard(result)
         if not answer.called:
-            answer.callback(value)  # before it is told that all is over
+            answer.callback(value)  # before the Deferreds of `stop`
         self._stopIfIdle()
 
     def _stopIfIdle(self) -> None:
@@ -90,12 +90,13 @@ class _Pool:
 
 
 class PoolUser:
-    """Runs blocking calls in threads that it shares with every other `PoolUser`.
+    """Runs blocking calls in threads that all instances of this class share.
 
-    >>> d = PoolUser.deferToThreadInPool(open, "/etc/hostname")             # doctest: +SKIP
+    Every method can be called on the class or on an instance, with the same effect. Everything is for the reactor's
+    thread.
 
-    All of it may be asked of the class or of any instance, with the same result. Everything here is for the
-    reactor's thread.
+    Example:
+        >>> d = PoolUser.deferToThreadInPool(open, "/etc/hostname")             # doctest: +SKIP
     """
 
     maxThreads: ClassVar[int] = 10
@@ -103,9 +104,13 @@ class PoolUser:
 
     @classmethod
     def setup(cls, maxThreads: int | None = None) -> None:
-        """Allow the pool MAXTHREADS threads (1 or more, else `ValueError`) from now on; with None, as many as before.
+        """Set the size of the pool. More calls than threads wait.
 
-        Calls past that number wait for one to end.
+        Args:
+            maxThreads: The maximum number of threads, 1 or more. None keeps the number, which is 10 at first.
+
+        Raises:
+            ValueError: `maxThreads` is below 1.
         """
         if maxThreads is None:
             return
@@ -117,17 +122,26 @@ class PoolUser:
 
     @classmethod
     def deferToThreadInPool(cls, f: Callable[P, R], /, *args: P.args, **kw: P.kwargs) -> Deferred[R]:
-        """A Deferred of what F returns, called in a thread with the arguments that follow it.
+        """Call a blocking function in a thread of the pool.
 
-        It fails with what F raises. To cancel it is to hear no more of it: a thread cannot be interrupted.
+        Args:
+            f: Any callable.
+            args: Its positional arguments.
+            kw: Its keyword arguments.
+
+        Returns:
+            A Deferred of the result of `f`. Cancelling it only ends the wait, because a thread cannot be interrupted.
         """
         return cls._callInPool(installedReactor(None), f, *args, **kw)
 
     @classmethod
     def shutdown(cls) -> Deferred[None]:
-        """Let the calls that were made end, then end every thread; fires when that is done.
+        """Wait for the running calls, then end all threads. A later call starts the pool again.
 
-        Nothing is interrupted, so stop what feeds them first. A later call starts the pool again.
+        Nothing is interrupted, so first stop what feeds the calls.
+
+        Returns:
+            A Deferred that fires when all threads have ended.
         """
         return succeed(None) if PoolUser._pool is None else PoolUser._pool.stop()
 
@@ -144,6 +158,6 @@ class PoolUser:
 
 
 def isLoopThread() -> bool:
-    """Whether this thread is the reactor's: before there is a running one, the main thread."""
+    """Return whether this is the reactor's thread. Before the reactor runs, that is the main thread."""
     loop = threadable.ioThread
     return threading.get_ident() == (threading.main_thread().ident if loop is None else loop)

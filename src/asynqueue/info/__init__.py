@@ -1,4 +1,4 @@
-"""What a call was, and what became of it, as text for people."""
+"""Describe calls and their results as text for people."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # a type checker would accept any name because of this function
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

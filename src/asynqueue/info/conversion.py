@@ -1,4 +1,4 @@
-"""Objects and callables in a form that can be sent."""
+"""Convert objects and callables to a form that can be sent, and hash any object."""
 
 from __future__ import annotations
 
@@ -15,24 +15,41 @@ __all__ = ["Converter"]
 
 
 class Converter:
-    """Turns objects into what can be sent, and checks that it comes out again; None is what cannot be.
+    """Converts objects to a form that can be sent, and checks that they can be restored.
 
-    >>> Converter().strToFQN("os.path.join")
-    'posixpath.join'
-    >>> Converter().objToFQN(Converter.objToFQN), Converter().objToFQN(Converter())
-    ('asynqueue.info.conversion.Converter.objToFQN', None)
+    None means that it is impossible.
+
+    Example:
+        >>> Converter().strToFQN("os.path.join")
+        'posixpath.join'
+        >>> Converter().objToFQN(Converter.objToFQN), Converter().objToFQN(Converter())
+        ('asynqueue.info.conversion.Converter.objToFQN', None)
     """
 
     def strToFQN(self, x: str) -> str | None:
-        """The fully qualified name of what is to be imported by the name X. Imports it."""
+        """Return the fully qualified name of the object that is imported as `x`. This imports it.
+
+        Args:
+            x: A dotted name.
+
+        Returns:
+            The name, or None if it cannot be imported.
+        """
         try:
             found: object = namedAny(x)
-        except Exception:  # what importing a module raises is anything
+        except Exception:  # an import may raise anything
             return None
         return self.objToFQN(found)
 
     def objToPickle(self, x: object) -> bytes | None:
-        """X as a pickle."""
+        """Return an object as a pickle.
+
+        Args:
+            x: Any object.
+
+        Returns:
+            The bytes, or None if it cannot be pickled and unpickled.
+        """
         try:
             payload = dumps(x)
             loads(payload, "the object")
@@ -41,7 +58,14 @@ class Converter:
         return payload
 
     def objToFQN(self, x: object) -> str | None:
-        """The fully qualified name that X is imported by."""
+        """Return the fully qualified name of an object.
+
+        Args:
+            x: Any object.
+
+        Returns:
+            The name by which it can be imported, or None.
+        """
         try:
             name = x.__name__ if isinstance(x, ModuleType) else f"{attribute(x, '__module__')}.{qualname(x)}"
             found: object = namedAny(name)
@@ -50,36 +74,49 @@ class Converter:
             return None
 
     def processObject(self, x: object) -> bytes | str | None:
-        """X as a pickle, or else its fully qualified name."""
+        """Return an object as a pickle, or else as its fully qualified name.
+
+        Args:
+            x: Any object.
+
+        Returns:
+            The bytes, the name, or None if both are impossible.
+        """
         payload = self.objToPickle(x)
         return self.objToFQN(x) if payload is None else payload
 
 
-# A hash of anything.
-
-
 def hashIt(*args: object) -> int:
-    """A hash of any objects at all, the unhashable included; within this process, as `hash` is.
+    """Return a hash of any objects, also of unhashable ones. It is valid within this process, like `hash`.
 
-    Lists, tuples, dicts and sets count by what is in them: equal ones have equal hashes, whatever the order in
-    a dict or a set, and unequal ones have different hashes, but for the chance that every hash leaves. What can be
-    neither hashed nor pickled counts by its identity.
+    Lists, tuples, dicts and sets are hashed by their contents. Equal ones have equal hashes, independent of the order
+    of a dict or set. Objects that can be neither hashed nor pickled are hashed by identity.
 
-    >>> hashIt({"a": [1], "b": 2}) == hashIt({"b": 2, "a": [1]}), hashIt([1, 2]) == hashIt([2, 1])
-    (True, False)
+    Args:
+        args: Any objects.
+
+    Returns:
+        An integer.
+
+    Example:
+        >>> hashIt({"a": [1], "b": 2}) == hashIt({"b": 2, "a": [1]}), hashIt([1, 2]) == hashIt([2, 1])
+        (True, False)
     """
     return _hash(args, {}, 0)
 
 
 def _hash(x: object, known: dict[int, int], depth: int) -> int:
-    """KNOWN are the objects met, by their identities: what contains itself comes to an end, in linear time."""
+    """Hash X. KNOWN has the objects that were met, by identity.
+
+    So an object that contains itself is hashed too, in linear time.
+    """
     if not isA(x, list, tuple, dict, set, frozenset):
         return _hashOfOne(x)
     if id(x) not in known:
         known[id(x)] = 0
         try:
             known[id(x)] = _hashOfMany(x, known, depth + 1)
-        except Exception:  # a user's own kind of list may raise anything for being iterated
+        except Exception:  # a user's subclass of list may raise anything when it is iterated
             known[id(x)] = _hashOfOne(x)
     return known[id(x)]
 
@@ -97,7 +134,7 @@ def _hashOfMany(x: Any, known: dict[int, int], depth: int) -> int:
 
 def _hashOfOne(x: object) -> int:
     try:
-        if isA(x, str, bytes) and not x:  # the hash of its own is that of 0
+        if isA(x, str, bytes) and not x:  # its own hash equals that of 0
             return hash("an empty str" if isA(x, str) else "empty bytes")
         return hash(x)
     except Exception:  # a user's __hash__ may raise anything

@@ -1,4 +1,4 @@
-"""Looking on while a program is being written: calls and their results, printed."""
+"""Decorators that print calls and their results while a program is being written."""
 
 from __future__ import annotations
 
@@ -25,33 +25,47 @@ _MARK = "_asynqueueWhichThread"
 
 
 def showResult(f: Callable[P, T]) -> Callable[P, T]:
-    """Decorates F: each call is printed with its number and its result, or the error it raised.
+    """Print each call of a function with its number and its result, or the error it raised.
 
-    A Deferred or a coroutine is followed, and printed when it has its result. F's results, errors and signature
-    stay as they are.
+    If the function returns a Deferred or a coroutine, its result is printed when it has one. Results, errors and
+    signature stay the same.
 
-    >>> @showResult
-    ... def halve(x: int) -> float:
-    ...     return x / 2
-    >>> half = halve(3)
-    0...: halve(3) -> 1.5
+    Args:
+        f: The function to decorate.
+
+    Returns:
+        The decorated function.
+
+    Example:
+        >>> @showResult
+        ... def halve(x: int) -> float:
+        ...     return x / 2
+        >>> half = halve(3)
+        0...: halve(3) -> 1.5
     """
     return _showing(f)
 
 
 def whichThread(f: Callable[P, T]) -> Callable[P, T]:
-    """Decorates F for `showResult`, above it or below: what is printed names the thread of the call.
+    """Make `showResult` print the thread of each call. Put it above or below `showResult`.
 
-    >>> @showResult
-    ... @whichThread
-    ... def halve(x: int) -> float:
-    ...     return x / 2
-    >>> half = halve(3)
-    0...: halve(3) <Thread: MainThread> -> 1.5
+    Args:
+        f: The function to decorate.
+
+    Returns:
+        The decorated function.
+
+    Example:
+        >>> @showResult
+        ... @whichThread
+        ... def halve(x: int) -> float:
+        ...     return x / 2
+        >>> half = halve(3)
+        0...: halve(3) <Thread: MainThread> -> 1.5
     """
     try:
         setattr(f, _MARK, True)
-    except (AttributeError, TypeError):  # a builtin, a bound method: there is no place on it for the mark
+    except (AttributeError, TypeError):  # a builtin or a bound method, which cannot have the attribute
 
         @wraps(f)
         def marked(*args: P.args, **kw: P.kwargs) -> T:
@@ -63,7 +77,10 @@ def whichThread(f: Callable[P, T]) -> Callable[P, T]:
 
 
 def _showing(f: Callable[..., Any]) -> Callable[..., Any]:
-    """`showResult` for an F of any signature: one wrapper is a coroutine function, if F is, the other is not."""
+    """Decorate F, of any signature, for `showResult`.
+
+    The wrapper is a coroutine function if F is one.
+    """
 
     def started(args: tuple[Any, ...], kw: Mapping[str, Any]) -> str:
         thread = currentThread() if getattr(watched, _MARK, False) else None
@@ -125,9 +142,9 @@ def _showError(call: str, error: BaseException | None) -> None:
 
 
 def _print(call: str, result: str) -> None:
-    """One write, so that threads do not print into each other's lines."""
+    """Print in one write, so that threads do not print into each other's lines."""
     gap = "\n" if len(call) + len(result) > 70 else ""
     try:
         print(f"{call}{gap} -> {result}\n", end="")
-    except (OSError, ValueError):  # nobody to show it to is no reason for the call to fail
+    except (OSError, ValueError):  # without a terminal the call itself must still succeed
         pass

@@ -1,12 +1,10 @@
-"""What a call was, and what became of it, as text for people.
+"""Describe calls, their results and their errors as text for people.
 
-The text is for logs, terminals and error messages, so three things hold for it whatever the call was: it is
-made without an error, it is short, and it says what the call was when it was set, however its arguments have
-changed since. `Info` gives the text, of the call it was told of last, and of earlier ones by their IDs if it is
-to remember them. `showResult` and `whichThread` are for looking on while a program is being written.
+The text is for logs, terminals and error messages. Whatever the call was, it has three properties: making it never
+fails, it is short, and it describes the call as it was when it was set, even if its arguments have changed since.
 
-An `Info` refers to the callable and the arguments of the calls it remembers, and remembers a thousand: a queue
-may tell it of every call it ever makes. Importing this module installs no reactor.
+An `Info` describes the current call, and with `remember` also the last thousand calls by their IDs. It keeps references
+to their callables and arguments. Importing this module installs no reactor.
 """
 
 from __future__ import annotations
@@ -33,26 +31,28 @@ __all__ = ["Converter", "Info", "InfoHolder", "hashIt", "showResult", "whichThre
 T = TypeVar("T")
 
 REMEMBERED = 1000
-"""How many calls an `Info` remembers, besides those that a context is open for."""
+"""How many calls an `Info` remembers, besides those with an open context."""
 
 _IDs = count(1)
 
 
 class Info:
-    """Says what a call was, and what went wrong with it.
+    """Describes a call, and what went wrong with it.
 
-    With REMEMBER, the last thousand calls can be asked about by their IDs, until they are forgotten
-    (`forgetID`, or NOWFORGET with the last question). With WHICHTHREAD, the text names the thread in which the
-    call was set.
+    Args:
+        remember: Keep the last thousand calls, to be described by their IDs until they are forgotten. (See `forgetID`
+            and the parameter `nowForget`.)
+        whichThread: Add the name of the thread in which the call was set.
 
-    >>> info = Info(remember=True)
-    >>> first = info.setCall(divmod, (1, 0)).ID
-    >>> info.setCall(sorted, [[3, 1]], {"reverse": True}).aboutCall()
-    'sorted([3, 1], reverse=True)'
-    >>> info.aboutCall(first, nowForget=True)
-    'divmod(1, 0)'
-    >>> info.aboutCall(first)
-    ''
+    Example:
+        >>> info = Info(remember=True)
+        >>> first = info.setCall(divmod, (1, 0)).ID
+        >>> info.setCall(sorted, [[3, 1]], {"reverse": True}).aboutCall()
+        'sorted([3, 1], reverse=True)'
+        >>> info.aboutCall(first, nowForget=True)
+        'divmod(1, 0)'
+        >>> info.aboutCall(first)
+        ''
     """
 
     def __init__(self, remember: bool = False, whichThread: bool = False) -> None:
@@ -61,28 +61,37 @@ class Info:
         self._lock = threading.Lock()
         self._current: _Remembered | None = None
         self._past: dict[int, _Remembered] = {}
-        # Those that a context is open for: never pushed out by later ones.
+        # The calls with an open context, which later calls never push out.
         self._held: dict[int, _Remembered] = {}
 
     def setCall(
         self,
-        *metaArgs: Any,  # the callable and what it is called with: anything
+        *metaArgs: Any,  # Any: the callable and its arguments
         args: Sequence[Any] | None = None,
         kw: Mapping[str, Any] | None = None,
         instance: object = None,
     ) -> Self:
-        """Take this call as the current one, under a new `ID`, and return the `Info` itself.
+        """Make a call the current one, under a new `ID`.
 
-        METAARGS are the callable (or its name, a string), its arguments in a list or tuple (a single one needs
-        none unless it is one), and its keywords in a dict. ARGS, KW and INSTANCE say the same by name; without
-        METAARGS they amend the current call. INSTANCE is what a plain function is called as a method of.
+        Args:
+            metaArgs: The callable (or its name, a string), its arguments in a list or tuple, and its keywords in a
+                dict. A single argument may be given without a list, unless it is a list or tuple itself.
+            args: The positional arguments. Without `metaArgs`, they replace those of the current call.
+            kw: The keyword arguments, likewise.
+            instance: The object whose method the callable is, if it is a plain function.
 
-        No callable and no current call to amend is a `ValueError`, more than three METAARGS a `TypeError`.
+        Returns:
+            This `Info`.
 
-        >>> Info().setCall("ship.sail", 3).aboutCall()
-        'ship.sail(3)'
-        >>> Info().setCall(round).setCall(args=(2.5,)).aboutCall()
-        'round(2.5)'
+        Raises:
+            ValueError: There is neither a callable nor a current call to change.
+            TypeError: `metaArgs` has more than three items.
+
+        Example:
+            >>> Info().setCall("ship.sail", 3).aboutCall()
+            'ship.sail(3)'
+            >>> Info().setCall(round).setCall(args=(2.5,)).aboutCall()
+            'round(2.5)'
         """
         self._current = self._set(metaArgs, args, kw, instance)
         if self._remember:
@@ -91,11 +100,15 @@ class Info:
 
     @property
     def ID(self) -> int | None:
-        """The number of the current call, which no other call has; None without a call."""
+        """The unique number of the current call. None without a call."""
         return None if self._current is None else self._current.ID
 
     def forgetID(self, ID: int | None) -> None:
-        """Forget the call of that ID, and refer to its arguments no longer. An unknown ID is none to forget."""
+        """Forget a call and release its arguments.
+
+        Args:
+            ID: The ID of the call. An unknown ID is ignored.
+        """
         with self._lock:
             for calls in self._past, self._held:
                 if ID is not None:
@@ -111,16 +124,23 @@ class Info:
         kw: Mapping[str, Any] | None = None,
         instance: object = None,
     ) -> Iterator[InfoHolder]:
-        """A context for one call, given as to `setCall`: it yields an `InfoHolder`, and forgets the call at its end.
+        """Return a context for one call. It yields an `InfoHolder`, and forgets the call at its end.
 
-        The `Info` may be used for other calls meanwhile, in other contexts too.
+        Meanwhile the `Info` can be used for other calls, in other contexts too.
 
-        >>> info = Info()
-        >>> with info.context(divmod, (7, 2)) as one, info.context(divmod, (8, 2)) as other:
-        ...     print(one.aboutCall(), other.aboutCall())
-        divmod(7, 2) divmod(8, 2)
-        >>> one.aboutCall()
-        ''
+        Args:
+            metaArgs: As for `setCall`.
+            args: As for `setCall`.
+            kw: As for `setCall`.
+            instance: As for `setCall`.
+
+        Example:
+            >>> info = Info()
+            >>> with info.context(divmod, (7, 2)) as one, info.context(divmod, (8, 2)) as other:
+            ...     print(one.aboutCall(), other.aboutCall())
+            divmod(7, 2) divmod(8, 2)
+            >>> one.aboutCall()
+            ''
         """
         call = self._current = self._set(metaArgs, args, kw, instance)
         self._keep(self._held, call)
@@ -130,14 +150,21 @@ class Info:
             self.forgetID(call.ID)
 
     def getInfo(self, ID: int | None, name: str, nowForget: bool = False) -> Any:
-        """What is known by NAME about the call of that ID (None: the current one), or None.
+        """Return an item of information about a call.
 
-        NAME is one that `saveInfo` was given, or "aboutCall", "aboutException" or "aboutFailure" for the text last
-        made by the method so named, or "callDict" for a dict of what was set: "f", "fs" (its name), "args", "kw",
-        "instance", and "thread" with WHICHTHREAD. With NOWFORGET the call is forgotten then.
+        Args:
+            ID: The ID of the call. None is the current one.
+            name: A name that was given to `saveInfo`. "aboutCall", "aboutException" and "aboutFailure" are the last
+                texts of these methods. "callDict" is a dict with "f", "fs" (its name), "args", "kw", "instance", and
+                with `whichThread` also "thread".
+            nowForget: Forget the call afterwards.
 
-        >>> Info().setCall(divmod, (7, 2)).getInfo(None, "callDict")["args"]
-        (7, 2)
+        Returns:
+            The item, or None.
+
+        Example:
+            >>> Info().setCall(divmod, (7, 2)).getInfo(None, "callDict")["args"]
+            (7, 2)
         """
         call = self._find(ID)
         if call is None:
@@ -147,11 +174,20 @@ class Info:
         return call.callDict() if name == "callDict" else call.notes.get(name)
 
     def saveInfo(self, name: str, x: T, ID: int | None = None) -> T:
-        """Keep X by NAME with the call of that ID (None: the current one) while the call is known; gives X back.
+        """Save an item of information with a call, for as long as the call is known.
 
-        >>> info = Info().setCall(divmod, (7, 2))
-        >>> info.getInfo(info.ID, "seconds"), info.saveInfo("seconds", 1.5), info.getInfo(info.ID, "seconds")
-        (None, 1.5, 1.5)
+        Args:
+            name: The name of the item.
+            x: The item.
+            ID: The ID of the call. None is the current one.
+
+        Returns:
+            The item `x` itself.
+
+        Example:
+            >>> info = Info().setCall(divmod, (7, 2))
+            >>> info.getInfo(info.ID, "seconds"), info.saveInfo("seconds", 1.5), info.getInfo(info.ID, "seconds")
+            (None, 1.5, 1.5)
         """
         with self._lock:
             call = self._find(ID)
@@ -173,24 +209,33 @@ class Info:
     @overload
     def nn(self, ID: int | None, raw: Literal[True]) -> tuple[object, object]: ...
     def nn(self, ID: int | None = None, raw: bool = False) -> tuple[object, object]:
-        """Namespace and name of a call's callable, in a form that can be sent.
+        """Return the namespace and the name of a call's callable, in a form that can be sent.
 
-        A method gives its object, and its own name; anything else gives None, and itself. Objects are pickled, or
-        given by their fully qualified names if they cannot be; with RAW they are given as they are, if they could
-        be sent. A callable that was set by name gives None and its fully qualified name. What cannot be sent,
-        and no call, gives ``(None, None)``.
+        - For a method: its object and its name.
+        - For a callable that was set by name: None and its fully qualified name.
+        - For any other callable: None and the callable.
+        - If it cannot be sent, or without a call: ``(None, None)``.
 
-        >>> from fractions import Fraction
-        >>> Info().setCall(Fraction(1, 3).limit_denominator).nn(raw=True)
-        (Fraction(1, 3), 'limit_denominator')
-        >>> Info().setCall("textwrap.dedent").nn()
-        (None, 'textwrap.dedent')
+        Args:
+            ID: The ID of the call. None is the current one.
+            raw: Return the objects themselves. With False they are pickled, or else replaced by their fully qualified
+                names.
+
+        Returns:
+            The two, as above.
+
+        Example:
+            >>> from fractions import Fraction
+            >>> Info().setCall(Fraction(1, 3).limit_denominator).nn(raw=True)
+            (Fraction(1, 3), 'limit_denominator')
+            >>> Info().setCall("textwrap.dedent").nn()
+            (None, 'textwrap.dedent')
         """
         call = self._find(ID)
         if call is None:
             return None, None
         convert = Converter()
-        f: Any = call.spec.f  # whatever was to be called
+        f: Any = call.spec.f  # Any, because any object may be set as the callable
         if isA(f, str):
             return None, convert.strToFQN(f)
         if isA(f, MethodType):
@@ -202,11 +247,19 @@ class Info:
         return None, (f if raw and itself is not None else itself)
 
     def aboutCall(self, ID: int | None = None, nowForget: bool = False) -> str:
-        """The call of that ID (None: the current one) as text; "" if there is none.
+        """Describe a call.
 
-        >>> from functools import partial
-        >>> Info().setCall(partial(sorted, reverse=True), ["abc"]).aboutCall()
-        "sorted('abc', reverse=True)"
+        Args:
+            ID: The ID of the call. None is the current one.
+            nowForget: Forget the call afterwards.
+
+        Returns:
+            The text. It is empty without a call.
+
+        Example:
+            >>> from functools import partial
+            >>> Info().setCall(partial(sorted, reverse=True), ["abc"]).aboutCall()
+            "sorted('abc', reverse=True)"
         """
         call = self._find(ID)
         if call is None:
@@ -216,36 +269,54 @@ class Info:
     def aboutException(
         self, ID: int | None = None, exception: BaseException | None = None, nowForget: bool = False
     ) -> str:
-        """What EXCEPTION (None: the one being handled) was, in which call, and its traceback.
+        """Describe an exception, the call that raised it, and the traceback.
 
-        With neither, it is what was said of that call before, or "".
+        Args:
+            ID: The ID of the call. None is the current one.
+            exception: The exception. None is the one that is being handled.
+            nowForget: Forget the call afterwards.
 
-        >>> info = Info().setCall(divmod, (1, 0))
-        >>> try:
-        ...     divmod(1, 0)
-        ... except ZeroDivisionError:
-        ...     print(info.aboutException().splitlines()[0])
-        Exception 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
+        Returns:
+            The text. Without an exception it is the last text for this call, or empty.
+
+        Example:
+            >>> info = Info().setCall(divmod, (1, 0))
+            >>> try:
+            ...     divmod(1, 0)
+            ... except ZeroDivisionError:
+            ...     print(info.aboutException().splitlines()[0])
+            Exception 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
         """
         call = self._find(ID)
         if exception is None:
             exception = sys.exc_info()[1]
         if exception is None:
-            said: str | None = self.getInfo(ID, "aboutException", nowForget)
-            return said or ""
+            last: str | None = self.getInfo(ID, "aboutException", nowForget)
+            return last or ""
         text = report("Exception", exception, exception.__traceback__, None if call is None else call.text)
         return self._noted("aboutException", text, call, nowForget)
 
     def aboutFailure(self, failureObj: Failure, ID: int | None = None, nowForget: bool = False) -> str:
-        """What FAILUREOBJ was, in which call, and its traceback: the remote one too, if it comes from a worker.
+        """Describe a Failure, the call that failed, and the traceback.
 
-        As an errback it turns the failure into that text.
+        The remote traceback is included for a remote worker.
 
-        >>> from twisted.internet.defer import execute
-        >>> d = execute(divmod, 1, 0).addErrback(Info().setCall(divmod, (1, 0)).aboutFailure)
-        >>> print(d.result)
-        Failure 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
-        ----...
+        As an errback it converts the failure to that text.
+
+        Args:
+            failureObj: The Failure.
+            ID: The ID of the call. None is the current one.
+            nowForget: Forget the call afterwards.
+
+        Returns:
+            The text.
+
+        Example:
+            >>> from twisted.internet.defer import execute
+            >>> d = execute(divmod, 1, 0).addErrback(Info().setCall(divmod, (1, 0)).aboutFailure)
+            >>> print(d.result)
+            Failure 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
+            ----...
         """
         call = self._find(ID)
         text = report("Failure", failureObj.value, failureObj.getTracebackObject(), None if call is None else call.text)
@@ -259,7 +330,7 @@ class Info:
         instance: object,
     ) -> _Remembered:
         if len(metaArgs) > 3:
-            raise TypeError(f"a call is a callable, its args and its kw: 3 at most, got {len(metaArgs)}")
+            raise TypeError(f"setCall takes a callable, its args and its kw, at most 3 items, got {len(metaArgs)}")
         if metaArgs:
             given = metaArgs[1] if len(metaArgs) > 1 else ()
             spread = tuple(given) if isA(given, list, tuple) else (given,)
@@ -268,7 +339,7 @@ class Info:
             before = self._current.spec
             instance = self._current.instance if instance is None else instance
         else:
-            raise ValueError("no call to tell of: setCall needs a callable, or args, kw or instance for the one it has")
+            raise ValueError("no call to describe: give setCall a callable, or change the current call")
         spec = CallSpec(before.f, before.args if args is None else tuple(args), dict(before.kw if kw is None else kw))
         thread = currentThread() if self._whichThread else None
         return _Remembered(next(_IDs), spec, callText(spec, instance, thread), instance, thread)
@@ -295,11 +366,16 @@ class Info:
 
 
 class InfoHolder:
-    """What `Info.context` yields: the methods of INFO, about the call of that ID alone.
+    """The methods of an `Info` for one call. `Info.context` yields it.
 
-    >>> with Info().context(divmod, (1, 0)) as call:
-    ...     print(call.aboutCall())
-    divmod(1, 0)
+    Args:
+        info: The `Info`.
+        ID: The ID of the call.
+
+    Example:
+        >>> with Info().context(divmod, (1, 0)) as call:
+        ...     print(call.aboutCall())
+        divmod(1, 0)
     """
 
     def __init__(self, info: Info, ID: int) -> None:
@@ -307,11 +383,11 @@ class InfoHolder:
         self.ID = ID
 
     def getInfo(self, name: str) -> Any:
-        """What is known by NAME about the call, as `Info.getInfo` tells it."""
+        """Return an item of information, as `Info.getInfo`."""
         return self.info.getInfo(self.ID, name)
 
     def saveInfo(self, name: str, x: T) -> T:
-        """Keep X by NAME with the call, as `Info.saveInfo` does."""
+        """Save an item of information and return it, as `Info.saveInfo`."""
         return self.info.saveInfo(name, x, self.ID)
 
     @overload
@@ -319,35 +395,35 @@ class InfoHolder:
     @overload
     def nn(self, raw: Literal[True]) -> tuple[object, object]: ...
     def nn(self, raw: bool = False) -> tuple[object, object]:
-        """Namespace and name of the call's callable, or with RAW themselves, as `Info.nn` has them."""
+        """Return the namespace and the name of the callable, as `Info.nn`."""
         return self.info.nn(self.ID, True) if raw else self.info.nn(self.ID)
 
     def aboutCall(self) -> str:
-        """As `Info.aboutCall`."""
+        """Describe the call, as `Info.aboutCall`."""
         return self.info.aboutCall(self.ID)
 
     def aboutException(self, exception: BaseException | None = None) -> str:
-        """What EXCEPTION was, in that call, as `Info.aboutException` tells it."""
+        """Describe an exception, as `Info.aboutException`."""
         return self.info.aboutException(self.ID, exception)
 
     def aboutFailure(self, failureObj: Failure) -> str:
-        """What FAILUREOBJ was, in that call, as `Info.aboutFailure` tells it."""
+        """Describe a Failure, as `Info.aboutFailure`."""
         return self.info.aboutFailure(failureObj, self.ID)
 
 
 @attrs.frozen(eq=False)
 class _Remembered:
-    """One call, what it was as TEXT when it was set, and the NOTES saved with it."""
+    """One call, its TEXT when it was set, and the NOTES saved with it."""
 
     ID: int
-    spec: CallSpec[Any]  # a call of whatever result
+    spec: CallSpec[Any]  # Any, for calls of any result
     text: str
     instance: object = None
     thread: str | None = None
-    notes: Mapping[str, Any] = attrs.field(factory=dict)  # whatever a user saves
+    notes: Mapping[str, Any] = attrs.field(factory=dict)  # Any, for whatever a user saves
 
     def callDict(self) -> dict[str, Any]:
-        """What was set, in the form that AsynQueue 0.9 has it in."""
+        """Return what was set, in the form of AsynQueue 0.9."""
         f = self.spec.f
         told = {
             "f": f,

@@ -1,4 +1,4 @@
-"""Calls, values and errors as text for people: made without an error whatever they are, and short."""
+"""Describe calls, values and errors as short text. Making the text never fails."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from typing import Any
 from asynqueue.core.records import CallSpec, describe
 
 CALL_LENGTH, MESSAGE_LENGTH, TRACEBACK_LENGTH = 2_000, 1_000, 20_000
-"""The most characters of a call, of an error's message in a heading, and of a traceback; more are left out inside."""
+"""The maximum length of a call, of an error's message in a heading, and of a traceback, in characters.
+
+Longer texts are shortened in the middle.
+"""
 
 
 def callText(spec: CallSpec[Any], instance: object = None, thread: str | None = None) -> str:
-    """The call SPEC, of a method of INSTANCE, in THREAD."""
-    f: Any = spec.f  # whatever is to be called
+    """Return the call SPEC of a method of INSTANCE, in THREAD, as text."""
+    f: Any = spec.f  # Any, because any object may be set as the callable
     args, kw = spec.args, spec.kw
-    for _ in range(100):  # one made by hand may be a partial of itself
+    for _ in range(100):  # limited, because a partial may contain itself
         if not isA(f, partial):
             break
         f, args, kw = f.func, (*f.args, *args), {**f.keywords, **kw}
@@ -29,55 +32,55 @@ def callText(spec: CallSpec[Any], instance: object = None, thread: str | None = 
 
 
 def currentThread() -> str:
-    """The name of the thread that this is called in."""
+    """Return the name of the current thread."""
     return threading.current_thread().name
 
 
 def isA(x: object, *kinds: type) -> bool:
-    """`isinstance`, but that X is not asked itself: it may raise anything."""
+    """Return whether X is an instance of KINDS, without using X's own ``__class__``, which may raise anything."""
     return issubclass(type(x), kinds)
 
 
 def shown(x: object) -> str:
-    """X as an argument is shown."""
+    """Return X as text, as an argument is shown."""
     return _cut(describe(_named("x"), (x,))[len("x(") : -len(")")], CALL_LENGTH)
 
 
 def attribute(x: object, name: str) -> str | None:
-    """The text that X has as its attribute NAME, if it has one."""
+    """Return the attribute NAME of X if it is a string, else None."""
     value = getattr(x, name, None)
     return value if isinstance(value, str) else None
 
 
 def qualname(x: object) -> str | None:
-    """X's own qualified name, or a bound method's by the class that it is bound to."""
+    """Return the qualified name of X. A bound class method is named by the class that it is bound to."""
     if isinstance(x, MethodType) and isinstance(x.__self__, type):
         return f"{x.__self__.__qualname__}.{attribute(x, '__name__')}"
     return attribute(x, "__qualname__")
 
 
 def isMethodOf(x: object, f: object) -> bool:
-    """Whether F, taken from the class of X, is one of its methods."""
+    """Return whether F, taken from the class of X, is one of its methods."""
     name = attribute(f, "__name__")
     return name is not None and any(getattr_static(kind, name, None) is f for kind in type(x).__mro__)
 
 
 def report(what: str, error: BaseException | None, where: Any, call: str | None) -> str:
-    """What happened, ERROR, doing CALL: a heading and the traceback.
+    """Return a heading and the traceback for ERROR, which happened during CALL.
 
-    WHERE is a traceback, or what a Failure that was sent has for one.
+    WHERE is a traceback, or what a Failure that was sent has instead.
     """
     heading = f"{what} '{errorText(error)}'" + ("" if call is None else f" doing call '{call}'") + ":"
     try:
         lines = "".join(traceback.format_exception(None if error is None else type(error), error, where))
-    except Exception as refusal:  # a user's exception may raise anything for being looked at
-        lines = f"(no traceback: looking at it raised {type(refusal).__name__})"
+    except Exception as refusal:  # a user's exception may raise anything when it is formatted
+        lines = f"(no traceback: formatting it raised {type(refusal).__name__})"
     divider = "-" * min(len(heading), 79)
     return "\n".join((heading, divider, _cut(lines.rstrip(), TRACEBACK_LENGTH, "\n")))
 
 
 def errorText(error: BaseException | None) -> str:
-    """The kind of ERROR and its message."""
+    """Return the class of ERROR and its message."""
     try:
         message = str(error)
     except Exception as refusal:  # a user's __str__ may raise anything
@@ -87,7 +90,7 @@ def errorText(error: BaseException | None) -> str:
 
 
 def _subject(f: object, instance: object) -> object:
-    """F, or where its own name would mislead, what `describe` gives a better one for."""
+    """Return F, or a stand-in with a better name for `describe` if its own name would mislead."""
     try:
         if isinstance(f, str):
             return _named(f)
@@ -102,7 +105,7 @@ def _subject(f: object, instance: object) -> object:
             return _named(f.__qualname__.removesuffix("<lambda>") + place)
         if name is None and type(f).__repr__ is object.__repr__:
             return _named(f"<{type(f).__qualname__} object>")
-    except Exception:  # a user's class may raise anything for being looked at
+    except Exception:  # a user's class may raise anything when an attribute is read
         pass
     return f
 
@@ -112,7 +115,10 @@ def _named(name: str) -> object:
 
 
 def _cut(text: str, length: int, gap: str = " ") -> str:
-    """TEXT, or its two ends if it is longer than LENGTH: an error's origin and the error are there."""
+    """Return TEXT. If it is longer than LENGTH, return its two ends.
+
+    The ends of a traceback have the origin and the error.
+    """
     if len(text) <= length:
         return text
     half = length // 2

@@ -1,4 +1,4 @@
-"""What a program with many Deferreds keeps reaching for: counting them, locking with them, waiting for one."""
+"""Utilities for programs with many Deferreds: count them, lock with them, wait for one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # a type checker would accept any name because of this function
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

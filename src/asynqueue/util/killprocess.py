@@ -1,4 +1,4 @@
-"""The end of a process, asked for and seen to."""
+"""End a process and wait until it is gone."""
 
 from __future__ import annotations
 
@@ -20,38 +20,46 @@ __all__ = ["killProcess"]
 
 
 def killProcess(pid: int, grace: float = 5.0, *, reactor: Clock | None = None) -> Deferred[bool]:
-    """End the process PID, any process that we may signal, and wait until it is gone.
+    """End a process and wait until it is gone.
 
-    It gets SIGTERM, and SIGKILL if it is still there in GRACE seconds (0 or more). The Deferred fires with
-    whether it was alive; a zombie was not. A child of ours is reaped, so whoever else waits for it
-    (`subprocess`, `multiprocessing`) does not learn its exit status. Where the system and the reactor can
-    watch a process (Linux) nothing is polled. Cancel the Deferred to stop waiting; the signals sent are
-    sent.
+    The process gets SIGTERM, and SIGKILL if it still runs after `grace` seconds. Any process that this user may signal
+    is accepted. A child process is reaped, so `subprocess` and `multiprocessing` do not get its exit status. On Linux,
+    with a reactor that watches file descriptors, nothing is polled.
 
-    Our own pid, or one below 1, which would mean many processes, is a `ValueError`. A process of somebody
-    else's fails the Deferred with `PermissionError`.
+    Args:
+        pid: The process ID of another process, 1 or more.
+        grace: The time between SIGTERM and SIGKILL in seconds, 0 or more.
+        reactor: The reactor. None is the installed one.
+
+    Returns:
+        A Deferred of True if the process was alive, and of False if it was gone or a zombie. Cancelling it ends the
+        wait, but the signals that were sent stay sent. It fails with `PermissionError` if this user may not signal the
+        process.
+
+    Raises:
+        ValueError: `pid` is this process, or not a process ID, or `grace` is negative.
 
     Example: ``wasAlive = await killProcess(child.pid, grace=1.0)``
     """
     if type(pid) is not int or not 1 <= pid < 1 << 31 or pid == os.getpid():
-        raise ValueError(f"pid must be that of one other process, got {pid!r}")
+        raise ValueError(f"pid must be the ID of one other process, got {pid!r}")
     if not grace >= 0:
         raise ValueError(f"grace must be 0 seconds or more, got {grace!r}")
     return Deferred.fromCoroutine(_kill(pid, grace, installedReactor(reactor)))
 
 
 async def _kill(pid: int, grace: float, clock: Any) -> bool:
-    # Any: what Twisted asks of a clock, and says of readers, its zope interfaces tell to mypy alone.
+    # Any, because the reactor is used by several zope interfaces, which only mypy's plugin knows.
     pidfd = _pidfd(pid) if IReactorFDSet.providedBy(clock) else None
     try:
         if _gone(pid):
             return False
         for number, patience in (signal.SIGTERM, grace), (signal.SIGKILL, None):
             try:
-                # By its descriptor, since a number may have passed on to another process by now.
+                # The descriptor is safe: the kernel may have given the number to another process by now.
                 os.kill(pid, number) if pidfd is None else signal.pidfd_send_signal(pidfd, number)
             except ProcessLookupError:
-                pass  # it went by itself, as will be seen at once
+                pass  # it has ended by itself, which the next line notices
             if await _untilGone(pid, pidfd, patience, clock):
                 break
         _reap(pid)
@@ -62,7 +70,7 @@ async def _kill(pid: int, grace: float, clock: Any) -> bool:
 
 
 async def _untilGone(pid: int, pidfd: int | None, patience: float | None, clock: Any) -> bool:
-    """Whether the process went in PATIENCE seconds (None: however long it takes)."""
+    """Return whether the process ended within PATIENCE seconds (None is no limit)."""
     if pidfd is None:
         return bool(await Delay(0.01, timeout=patience, reactor=clock).untilEvent(_gone, pid))
     ended: Deferred[None] = Deferred()
@@ -93,14 +101,14 @@ class _WhenReadable:
             self._d.callback(None)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor lets go of every reader when it ends."""
+        """Do nothing: the reactor removes every reader when it ends."""
 
     def logPrefix(self) -> str:
         return "killProcess"
 
 
 def _pidfd(pid: int) -> int | None:
-    """A descriptor that is readable once the process has ended; None where there is none to be had."""
+    """Return a descriptor that becomes readable when the process ends, or None if the system has none."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -108,7 +116,7 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _gone(pid: int) -> bool:
-    """Whether the process has ended, reaped or not, reaping it if it is our child."""
+    """Return whether the process has ended. A child is also reaped."""
     if _reap(pid):
         return True
     try:
@@ -117,14 +125,14 @@ def _gone(pid: int) -> bool:
         return True
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The state follows the command, which is in parentheses and may hold some itself.
+            # The state follows the command, which is in parentheses and may contain parentheses.
             return stat.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
     except OSError:
         return False
 
 
 def _reap(pid: int) -> bool:
-    """Whether the process was a child of ours, had ended, and has now been waited for."""
+    """Reap the process. Return whether it was an ended child of ours."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:

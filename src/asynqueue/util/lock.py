@@ -1,7 +1,8 @@
-"""Twisted's lock, with a line for VIPs and an end.
+"""Twisted's lock with a second queue for VIPs, and with an end.
 
-A `DeferredLock` only carries out what a machine decides (`core.locking`), one command after another and never one
-inside another, so a callback may do with it whatever it likes, a hundred thousand times in one turn.
+A `DeferredLock` only carries out the decisions of a state machine (`asynqueue.core.flow.locking`). It carries out one
+command after another, never one inside another. So a callback may use the lock freely, a hundred thousand times in one
+reactor turn.
 """
 
 from __future__ import annotations
@@ -32,44 +33,56 @@ _log = Logger(namespace="asynqueue")
 
 
 class DeferredLock(TwistedLock):
-    """Twisted's `DeferredLock` with a line for VIPs, and an end.
+    """Twisted's `DeferredLock` with a second queue for VIPs, and with an end.
 
-    VIPs get the lock before others; each of the two lines is first come, first served. After `stop` it guards
-    nothing: every `acquire` is granted at once, `release` does nothing, and `locked` is false.
+    VIPs get the lock before others. Each of the two queues is first come, first served. After `stop` the lock protects
+    nothing: every `acquire` is granted at once, `release` does nothing, and `locked` is False.
 
-    >>> lock = DeferredLock()
-    >>> for name, vip in ("first", False), ("second", False), ("VIP", True):
-    ...     d = lock.acquire(vip).addCallback(lambda _, name=name: print(name))
-    first
-    >>> lock.release()
-    VIP
-    >>> lock.release()
-    second
+    Example:
+        >>> lock = DeferredLock()
+        >>> for name, vip in ("first", False), ("second", False), ("VIP", True):
+        ...     d = lock.acquire(vip).addCallback(lambda _, name=name: print(name))
+        first
+        >>> lock.release()
+        VIP
+        >>> lock.release()
+        second
     """
 
     def __init__(self) -> None:
-        # The base class's would only make a list of those who wait, which our machine keeps.
+        # The base class's __init__ only makes a list of waiting Deferreds, which the state machine has.
         self._machine: Locking[_Claim[Self]] = Locking()
         self._perform: Trampoline[Granted[_Claim[Self]]] = Trampoline(self._granted)
         self._stoppers: deque[Callable[[], object]] = deque()
         self._stopping = Waiters[None]()
 
     @property
-    def locked(self) -> bool:  # type: ignore[override]  # the base class says "do not change", we see to it
-        """Whether somebody holds the lock."""
+    def locked(self) -> bool:  # type: ignore[override]  # a read-only property for an attribute
+        """True while the lock is held."""
         return self._machine.held
 
     @property
-    def waiting(self) -> list[Deferred[Self]]:  # type: ignore[override]  # read, never changed, by users
-        """The Deferreds of those who wait, the next first."""
+    def waiting(self) -> list[Deferred[Self]]:  # type: ignore[override]  # a read-only property for an attribute
+        """The Deferreds of the waiting requests, the next first."""
         return [claim.d for claim in self._machine.waiting if claim.d is not None]
 
     def acquire(self, vip: bool = False) -> Deferred[Self]:
-        """A Deferred that fires with the lock once it is yours. Cancel it to wait no longer."""
+        """Request the lock.
+
+        Args:
+            vip: Wait in the queue for VIPs.
+
+        Returns:
+            A Deferred that fires with the lock when it is held. Cancel it to withdraw the request.
+        """
         return self._claim(vip)[1]
 
     def release(self) -> None:
-        """Let the next one have the lock. A lock that nobody holds is an `InvariantError`."""
+        """Release the lock. The next request gets it.
+
+        Raises:
+            InvariantError: The lock is not held, or is held to run its stoppers.
+        """
         try:
             granted = self._machine.release()
         except ValueError as error:
@@ -87,11 +100,19 @@ class DeferredLock(TwistedLock):
     @overload
     def acquireAndRelease(self, f: Callable[..., T], /, *args: Any, vip: bool = False, **kw: Any) -> Deferred[T]: ...
     def acquireAndRelease(self, f: Callable[..., Any], /, *args: Any, vip: bool = False, **kw: Any) -> Deferred[Any]:
-        """Call F with what follows it while the lock is held, and fire with its result.
+        """Call `f` while the lock is held.
 
-        F may return a Deferred or a coroutine; the lock is released when that has its result or failure.
-        With VIP, wait in the VIPs' line. (`run`, the base class's, is the same without VIP and checks the
-        arguments' types.)
+        `f` may return a Deferred or a coroutine. The lock is released when that has a result or a failure. (`run`, of
+        the base class, does the same without `vip`, and type checkers check the arguments.)
+
+        Args:
+            f: Any callable.
+            args: Positional arguments for `f`.
+            vip: Wait in the queue for VIPs.
+            kw: Keyword arguments for `f`.
+
+        Returns:
+            A Deferred of the result of `f`.
         """
 
         def held(_: Self) -> Deferred[Any]:
@@ -100,40 +121,50 @@ class DeferredLock(TwistedLock):
         return self.acquire(vip).addCallback(held)
 
     def context(self, vip: bool = False) -> _LockContext:
-        """A context in which the lock is yours: at its end released, or no longer waited for.
+        """Return a context that holds the lock. At its end the lock is released, or the request withdrawn.
 
-        >>> from twisted.internet.defer import ensureDeferred, inlineCallbacks
-        >>> lock = DeferredLock()
-        >>> async def careful():
-        ...     async with lock.context(vip=True):
-        ...         print("mine")
-        >>> @inlineCallbacks
-        ... def careful09():
-        ...     with lock.context() as d:
-        ...         yield d
-        ...         print("mine again")
-        >>> d = ensureDeferred(careful())
-        mine
-        >>> d = careful09()
-        mine again
+        Args:
+            vip: Wait in the queue for VIPs.
+
+        Example:
+            >>> from twisted.internet.defer import ensureDeferred, inlineCallbacks
+            >>> lock = DeferredLock()
+            >>> async def careful():
+            ...     async with lock.context(vip=True):
+            ...         print("mine")
+            >>> @inlineCallbacks
+            ... def careful09():
+            ...     with lock.context() as d:
+            ...         yield d
+            ...         print("mine again")
+            >>> d = ensureDeferred(careful())
+            mine
+            >>> d = careful09()
+            mine again
         """
         return _LockContext(self, vip)
 
     def addStopper(self, f: Callable[P, object], /, *args: P.args, **kw: P.kwargs) -> None:
-        """Have F called with what follows it when the lock is stopped; at once if it is.
+        """Add a function that is called when the lock is stopped, or at once if it was stopped before.
 
-        F may return a Deferred or a coroutine. It must not wait for this very lock, which is held meanwhile.
+        Args:
+            f: Any callable. It may return a Deferred or a coroutine. It must not wait for this lock, which is held
+                meanwhile.
+            args: Positional arguments for `f`.
+            kw: Keyword arguments for `f`.
         """
         self._stoppers.append(partial(f, *args, **kw))
         if self._machine.phase is Phase.OPEN:
             Deferred.fromCoroutine(self._runStoppers())
 
     def stop(self) -> Deferred[None]:
-        """A Deferred that fires when the lock was had for the last time, as a VIP, and the stoppers have run.
+        """Stop the lock: acquire it a last time, as a VIP, and run the stoppers.
 
-        The stoppers run one after another, in the order in which they were added. One that fails is logged
-        and keeps nobody from stopping. Whoever still waits then gets the lock at once. To stop again is to
-        wait for the same end; to cancel the Deferred is to wait no longer, and stops nothing.
+        The stoppers run one after another in the order in which they were added. A stopper that fails is logged, and
+        the next one runs. After them all waiting requests are granted at once. A second call waits for the same end.
+
+        Returns:
+            A Deferred that fires after the stoppers. Cancelling it only ends the wait.
         """
         if self._machine.phase is Phase.OPEN:
             return succeed(None)
@@ -145,18 +176,18 @@ class DeferredLock(TwistedLock):
         return d
 
     def _claim(self, vip: bool) -> tuple[_Claim[Self], Deferred[Self]]:
-        d: Deferred[Self] = Deferred(lambda _: self._giveUp(claim))
+        d: Deferred[Self] = Deferred(lambda _: self._withdraw(claim))
         claim = _Claim(d)
         for granted in self._machine.acquire(claim, vip):
-            # Nobody else has D yet, so this needs no turn.
+            # D has no callbacks yet, so this cannot re-enter and needs no trampoline.
             self._granted(granted)
         return claim, d
 
-    def _giveUp(self, claim: _Claim[Self]) -> None:
-        """Neither wait for nor hold the lock by CLAIM any more; nothing if it does not."""
+    def _withdraw(self, claim: _Claim[Self]) -> None:
+        """Withdraw CLAIM, whether it waits or holds the lock. Do nothing if it does neither."""
         self._perform(self._machine.withdraw(claim))
 
-    # Any: within __init__, where this is passed on, mypy takes Self for the class itself.
+    # Any, because mypy takes Self for the class itself in __init__, where this method is passed on.
     def _granted(self, granted: Granted[_Claim[Any]]) -> None:
         d, granted.claim.d = granted.claim.d, None
         if d is not None and not d.called:
@@ -172,14 +203,14 @@ class DeferredLock(TwistedLock):
             stopper = self._stoppers.popleft()
             try:
                 await maybeDeferred(stopper)
-            except BaseException:  # SystemExit too: it must not keep others from stopping
-                _log.failure("{stopper} failed as its lock was stopped", stopper=stopper)
+            except BaseException:  # SystemExit too, so that the other stoppers run
+                _log.failure("a stopper of a DeferredLock failed, and the others still run: {stopper}", stopper=stopper)
 
 
 class _Claim(Generic[T]):
-    """One wish to hold a lock, with its Deferred until that is granted.
+    """One request for a lock, with its Deferred until it is granted.
 
-    A holder's Deferred is the holder's alone: kept by the lock, it would not report an unhandled error.
+    After that only the holder keeps the Deferred. If the lock kept it, an unhandled error would not be reported.
     """
 
     def __init__(self, d: Deferred[T]) -> None:
@@ -196,17 +227,17 @@ class _LockContext:
 
     def __enter__(self) -> Deferred[DeferredLock]:
         if self._claim is not None:
-            raise InvariantError("this context has been entered: ask the lock for another")
+            raise InvariantError("this context has been entered before: call context() again for another")
         self._claim, d = self._lock._claim(self._vip)
         return d
 
     def __exit__(self, *exception: object) -> None:
         if self._claim is None:
             return
-        self._lock._giveUp(self._claim)
+        self._lock._withdraw(self._claim)
         d = self._claim.d
         if d is not None:
-            # It never came: whoever still waits for it learns so.
+            # The lock was never granted: code that still waits for it gets a CancelledError.
             d.cancel()
             d.addErrback(_expectCancelled)
 

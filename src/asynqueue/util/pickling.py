@@ -1,10 +1,6 @@
-"""What a program with many Deferreds keeps reaching for: counting them, locking with them, waiting for one.
+"""Convert objects to bytes and back, and run calls elsewhere.
 
-`DeferredTracker` waits for all, any or enough of the Deferreds put into it. `DeferredLock` is Twisted's with a line
-for VIPs and an end. `callAfterDeferred` and `killProcess` wait for one event. `o2p`, `p2o` and `CallRunner` are what
-carries and runs a call somewhere else.
-
-Importing this module installs no reactor. Where none is given, the installed one is asked for when it is needed.
+Importing this module installs no reactor.
 """
 
 from __future__ import annotations
@@ -29,12 +25,22 @@ T = TypeVar("T")
 
 
 def o2p(obj: object) -> bytes:
-    """OBJ as bytes: by pickle, or by cloudpickle what pickle refuses, such as a lambda, or a name of `__main__`.
+    """Return an object as bytes.
 
-    What neither can carry is a `SerializationError` that says which object and why.
+    Pickle is used, or cloudpickle for objects that pickle refuses, such as lambdas and names of ``__main__``.
 
-    >>> p2o(o2p({"a": [1, 2]}))
-    {'a': [1, 2]}
+    Args:
+        obj: Any object.
+
+    Returns:
+        The bytes, for `p2o`.
+
+    Raises:
+        SerializationError: Neither can pickle the object. The message names the object and the reason.
+
+    Example:
+        >>> p2o(o2p({"a": [1, 2]}))
+        {'a': [1, 2]}
     """
     try:
         return dumps(obj)
@@ -43,10 +49,19 @@ def o2p(obj: object) -> bytes:
 
 
 def p2o(pickled: bytes, defaultObj: Any = None) -> Any:
-    """The object of which `o2p` made PICKLED; DEFAULTOBJ for no bytes, which 0.9 made of an empty object.
+    """Return the object that `o2p` converted to bytes.
 
-    What does not come out is a `SerializationError`. Only for bytes from somebody you trust: unpickling runs
-    what they say.
+    Unpickling runs code that the bytes name. Use it only for bytes from a trusted source.
+
+    Args:
+        pickled: The bytes from `o2p`.
+        defaultObj: The result for empty bytes. (AsynQueue 0.9 made empty bytes of an empty object.)
+
+    Returns:
+        The object.
+
+    Raises:
+        SerializationError: The bytes cannot be unpickled.
     """
     return loads(pickled, "the pickled object") if pickled else defaultObj
 
@@ -55,18 +70,26 @@ CallResult: TypeAlias = tuple[Literal["r"], T] | tuple[Literal["i"], Iterator[An
 
 
 class CallRunner:
-    """Runs calls, each given as (f, args, kw), and says how each ended as (status, result).
+    """Runs calls, each given as (f, args, kw), and returns how each ended, as (status, result).
 
-        status  result
-        "r"     what f returned
-        "i"     the iterator that f returned; never with RAW, which makes an iterator a result like any other
-        "e"     the Failure of f, which raised an `Exception`; anything else it raises goes through
+    ====== ========================================================
+    status result
+    ====== ========================================================
+    "r"    The value that `f` returned.
+    "i"    The iterator that `f` returned. With `raw`: never.
+    "e"    The Failure of `f`, which raised an `Exception`.
+    ====== ========================================================
 
-    With CALLSTATS, `callTimes` gets the seconds that each call took.
+    Other exceptions, such as SystemExit, propagate.
 
-    >>> run = CallRunner()
-    >>> run((divmod, (7, 2), {}))
-    ('r', (3, 1))
+    Args:
+        raw: Treat an iterator like any other value.
+        callStats: Append the time of each call, in seconds, to the list `callTimes`.
+
+    Example:
+        >>> run = CallRunner()
+        >>> run((divmod, (7, 2), {}))
+        ('r', (3, 1))
     """
 
     def __init__(self, raw: bool = False, callStats: bool = False) -> None:
@@ -75,7 +98,11 @@ class CallRunner:
         self.callTimes: list[float] = []
 
     def __call__(self, callTuple: tuple[Callable[..., T], Sequence[Any], Mapping[str, Any]]) -> CallResult[T]:
-        """Run the call that CALLTUPLE, (f, args, kw), says. Never raises an `Exception`."""
+        """Run the call `callTuple`, which is (f, args, kw).
+
+        Returns:
+            The status and the result, as in the table above.
+        """
         f, args, kw = callTuple
         begun = perf_counter()
         try:
@@ -91,7 +118,7 @@ class CallRunner:
 
 
 def _named(obj: object) -> str:
-    """OBJ for an error's message, whatever its repr does."""
+    """Return OBJ as text for an error message, even if its repr fails."""
     try:
         text = repr(obj)
     except Exception:

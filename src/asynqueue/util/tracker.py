@@ -1,7 +1,8 @@
-"""Waiting for all, any or enough of many Deferreds.
+"""Wait for all, any or enough of many Deferreds.
 
-A `DeferredTracker` only carries out what a machine decides (`core.tracking`), one command after another and never one
-inside another, so a callback may do with it whatever it likes, a hundred thousand times in one turn.
+A `DeferredTracker` only carries out the decisions of a state machine (`asynqueue.core.flow.tracking`). It carries out
+one command after another, never one inside another. So a callback may use the tracker freely, a hundred thousand times
+in one reactor turn.
 """
 
 from __future__ import annotations
@@ -17,32 +18,34 @@ from asynqueue.errors import InvariantError
 from asynqueue.interfaces import Clock, DelayedCall
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.trampoline import Trampoline
-from asynqueue.util.callbacks import atThisPlace
+from asynqueue.util.callbacks import atChainEnd
 
 __all__ = ["DeferredTracker"]
 
-D = TypeVar("D", bound="Deferred[Any]")  # any Deferred at all: a tracker hands it back as it was
+D = TypeVar("D", bound="Deferred[Any]")  # Any, because a tracker accepts Deferreds of any result
 
 
 class DeferredTracker:
-    """Waits for all, any, or enough of the Deferreds that are put into it, and changes nothing about them.
+    """Waits for all, any or enough of the Deferreds that are put into it, and leaves them unchanged.
 
-    A Deferred is outstanding until its callback chain reaches the place where it was put. Its result, what
-    is chained to it and the report of an unhandled error remain as they were, and the tracker keeps no
-    reference to it. The wait's Deferred fires in the very turn in which its condition comes true, and may
-    be cancelled.
+    A Deferred is outstanding until its callback chain reaches the point at which it was put. Its result, its chain and
+    the report of an unhandled error stay the same. The tracker keeps no reference to it. The Deferred of a wait fires
+    in the reactor turn in which its condition becomes true, and can be cancelled.
 
-    INTERVAL and BACKOFF are accepted for the sake of programs written for AsynQueue 0.9, whose tracker
-    polled; they are not used. REACTOR is for timeouts only.
+    Args:
+        interval: Not used. AsynQueue 0.9, which polled, had this parameter.
+        backoff: Not used, as `interval`.
+        reactor: The reactor, for timeouts only. None is the installed one.
 
-    >>> tracker = DeferredTracker()
-    >>> first, second = tracker.put(Deferred()), tracker.put(Deferred())
-    >>> d = tracker.deferUntilFewer(2).addCallback(lambda met: print("room for another", met))
-    >>> d = tracker.deferToAll().addCallback(lambda met: print("all", met))
-    >>> first.callback(1)
-    room for another True
-    >>> second.callback(2)
-    all True
+    Example:
+        >>> tracker = DeferredTracker()
+        >>> first, second = tracker.put(Deferred()), tracker.put(Deferred())
+        >>> d = tracker.deferUntilFewer(2).addCallback(lambda met: print("room for another", met))
+        >>> d = tracker.deferToAll().addCallback(lambda met: print("all", met))
+        >>> first.callback(1)
+        room for another True
+        >>> second.callback(2)
+        all True
     """
 
     def __init__(
@@ -58,22 +61,34 @@ class DeferredTracker:
         self._timers: dict[Deferred[bool], DelayedCall] = {}
 
     def put(self, d: D) -> D:
-        """Track D, and return it. What is no Deferred is a `TypeError`.
+        """Track a Deferred.
 
-        Put again while it is outstanding, it still counts once, until its chain reaches the later place.
+        Args:
+            d: The Deferred. If it is put again while it is outstanding, it counts once, until its chain reaches the
+                later point.
+
+        Returns:
+            The Deferred `d` itself.
+
+        Raises:
+            TypeError: `d` is not a Deferred.
         """
         if not isinstance(d, Deferred):
             raise TypeError(f"a tracker tracks Deferreds, got {d!r}; Deferred.fromCoroutine makes one of a coroutine")
         self._machine.put(ref(d))
-        atThisPlace(d, self._passed)
+        atChainEnd(d, self._passed)
         return d
 
     def addWait(self) -> None:
-        """Count one more as outstanding, which has no Deferred of its own."""
+        """Count one more as outstanding, without a Deferred."""
         self._machine.add()
 
     def removeWait(self) -> None:
-        """What an `addWait` counted is over. Without one it is an `InvariantError`."""
+        """Count one less as outstanding, after an `addWait`.
+
+        Raises:
+            InvariantError: There was no `addWait` for it.
+        """
         try:
             ended = self._machine.remove()
         except ValueError as error:
@@ -81,32 +96,54 @@ class DeferredTracker:
         self._perform(ended)
 
     def deferToAll(self, timeout: float | None = None) -> Deferred[bool]:
-        """A Deferred that fires with True when nothing is outstanding.
+        """Wait until nothing is outstanding.
 
-        It fires with False in TIMEOUT seconds (None: never).
+        Args:
+            timeout: The time limit in seconds, 0 or more. None is no limit.
+
+        Returns:
+            A Deferred of True, or of False after the time limit.
+
+        Raises:
+            ValueError: `timeout` is negative.
         """
         return self.deferUntilFewer(1, timeout)
 
     def deferToAny(self, timeout: float | None = None) -> Deferred[bool]:
-        """A Deferred that fires with True when anything outstanding ends from now on, or when nothing is.
+        """Wait until any of the outstanding Deferreds ends. If nothing is outstanding, do not wait.
 
-        It fires with False in TIMEOUT seconds (None: never).
+        Args:
+            timeout: The time limit in seconds, 0 or more. None is no limit.
+
+        Returns:
+            A Deferred of True, or of False after the time limit.
+
+        Raises:
+            ValueError: `timeout` is negative.
         """
         return self._wait(self._machine.waitAny, timeout)
 
     def deferUntilFewer(self, N: int, timeout: float | None = None) -> Deferred[bool]:
-        """A Deferred that fires with True when fewer than N (1 or more, else `ValueError`) are outstanding.
+        """Wait until fewer than `N` are outstanding.
 
-        It fires with False in TIMEOUT seconds (None: never).
+        Args:
+            N: The number, 1 or more.
+            timeout: The time limit in seconds, 0 or more. None is no limit.
+
+        Returns:
+            A Deferred of True, or of False after the time limit.
+
+        Raises:
+            ValueError: `N` is below 1, or `timeout` is negative.
         """
         return self._wait(lambda d: self._machine.waitFewer(d, N), timeout)
 
     def quitWaiting(self) -> None:
-        """End every wait in progress; its Deferred fires with False."""
+        """End every wait. Their Deferreds fire with False."""
         self._perform(self._machine.quit())
 
     def notWaiting(self) -> bool:
-        """Whether nobody waits."""
+        """Return True if no wait is in progress."""
         return not self._machine
 
     def _wait(
@@ -116,7 +153,7 @@ class DeferredTracker:
             raise ValueError(f"timeout must be 0 seconds or more, or None, got {timeout!r}")
         d: Deferred[bool] = Deferred(self._cancelled)
         for ended in begin(d):
-            # Nobody else has D yet, so this needs no turn.
+            # D has no callbacks yet, so this cannot re-enter and needs no trampoline.
             self._ended(ended)
         if timeout is not None and not d.called:
             self._timers[d] = installedReactor(self._reactor).callLater(timeout, self._expired, d)

@@ -226,11 +226,11 @@ class TestSettingACall:
 
     @pytest.mark.parametrize("kw", [{}, {"args": (1,)}])
     def test_needs_a_callable(self, kw: Any) -> None:
-        with pytest.raises(ValueError, match="needs a callable"):
+        with pytest.raises(ValueError, match="give setCall a callable"):
             Info().setCall(**kw)
 
     def test_needs_something_to_amend(self) -> None:
-        with pytest.raises(ValueError, match="needs a callable"):
+        with pytest.raises(ValueError, match="give setCall a callable"):
             Info().setCall(len).setCall()
 
     def test_refuses_more_than_three(self) -> None:

@@ -146,5 +146,5 @@ def test_a_number_of_deferreds() -> None:
 
 @pytest.mark.parametrize("pid", ["a", 1.5, True, None, 2**70, 0, -1])
 def test_a_process_to_kill(pid: Any) -> None:
-    with pytest.raises(ValueError, match="pid must be that of one other process, got"):
+    with pytest.raises(ValueError, match="pid must be the ID of one other process, got"):
         killProcess(pid)

@@ -234,7 +234,7 @@ class TestKillProcess:
 
     @pytest.mark.parametrize("pid", [0, -1, pytest.param(os.getpid(), id="ours")])
     def test_many_processes_or_ourselves_are_refused(self, pid: int) -> None:
-        with pytest.raises(ValueError, match=f"pid must be that of one other process, got {pid}"):
+        with pytest.raises(ValueError, match=f"pid must be the ID of one other process, got {pid}"):
             killProcess(pid)
 
     def test_what_is_not_ours_to_signal_fails(self, sleeper: Child, monkeypatch: pytest.MonkeyPatch) -> None:
