@@ -1,4 +1,4 @@
-"""Work on a Dask cluster: a queue's calls, run by the workers of a `distributed.Client`."""
+"""Run calls on a Dask cluster, through a `distributed.Client`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # a type checker would accept any name because of this function
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

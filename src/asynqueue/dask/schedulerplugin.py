@@ -1,10 +1,9 @@
-"""What AsynQueue has at the scheduler of a Dask cluster.
+"""The plugin that AsynQueue runs in the scheduler of a Dask cluster.
 
-`SchedulerSide` is a plugin of the scheduler: it keeps an `asynqueue.core.scheduling.placement.Placement`, so that no
-call starts twice unasked, and tells each session of the deaths and arrivals that concern it, in answer to a `watch`
-that it lets wait until there is something to tell.
+`SchedulerSide` keeps an `asynqueue.core.scheduling.placement.Placement`, so that no call starts twice by mistake. It
+reports deaths and arrivals of workers to each session, as answers to `watch`. An answer waits until there is news.
 
-The cluster imports this module: it imports neither Twisted nor attrs.
+The cluster imports this module, which imports neither Twisted nor attrs.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
 from asynqueue.core.scheduling.placement import Placement
-from asynqueue.dask.workerplugin import PROTOCOL, Outcome, op, settle
+from asynqueue.dask.workerplugin import PROTOCOL, Outcome, install, op
 
 MISSED = 1.0
-"""Seconds within which a scheduler misses a worker that is dead: it hears that from the connection."""
+"""The time within which a scheduler notices, from the connection, that a worker died. In seconds."""
 
 
 class SchedulerSide(SchedulerPlugin):
-    """Our part at the scheduler."""
+    """AsynQueue's part in the scheduler."""
 
     name = PROTOCOL
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Serve SCHEDULER, unless one of us does."""
+        """Serve SCHEDULER, unless another instance does."""
         if op("open") in scheduler.handlers:
             return
         self._scheduler = scheduler
@@ -40,42 +39,44 @@ class SchedulerSide(SchedulerPlugin):
         for handler in (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave):
             scheduler.handlers[op(handler.__name__)] = handler
 
-    # For the near side.
+    # Called by sessions.
 
     async def open(self, session: str, client: str) -> None:
-        """A queue begins to use the cluster."""
+        """Open SESSION of CLIENT."""
         self._placement.open(session, client)
         self._notices[session] = _Notices()
 
     async def watch(self, session: str, heartbeat: float) -> dict[str, Any] | None:
-        """What has happened since the last time, as soon as something has, or nothing has in HEARTBEAT seconds; None if
-        the session is not known."""
+        """Return the news since the last call, when there is any or after HEARTBEAT seconds.
+
+        Return None if the session is not known.
+        """
         notices = self._notices.get(session)
         if notices is None:
             return None
         try:
-            await asyncio.wait_for(notices.some.wait(), heartbeat)
+            await asyncio.wait_for(notices.event.wait(), heartbeat)
         except asyncio.TimeoutError:
             pass
         threads = sum(worker.nthreads for worker in self._scheduler.workers.values())
         return {"threads": threads, **notices.take()}
 
     async def withdraw(self, session: str, calls: list[str]) -> None:
-        """CALLS are not wanted any more, started or not."""
+        """Cancel CALLS, started or not."""
         for call, worker in self._placement.withdraw(session, calls).items():
-            self._tell(worker, "abandon", session=session, call=call)
+            self._send(worker, "abandon", session=session, call=call)
 
     async def recall(self, session: str, calls: list[str]) -> list[str] | None:
-        """Those of CALLS that have not started, and will not; None if the session is not known any more."""
+        """Return those of CALLS that have not started and never will, or None if the session is not known."""
         return self._placement.recall(session, calls)
 
     async def update(
         self, session: str, number: int, payload: bytes, ephemeral: bool, resident: bool
     ) -> list[Outcome] | None:
-        """Run an update on every worker. How it ended on each, that of the first of them first; nothing when that died
-        of it. None if the session is not known any more.
+        """Run an update on every worker, and return its outcomes, that of the first worker first.
 
-        It may be asked for again: no worker runs it twice.
+        The list is empty if the first worker died of it. The result is None if the session is not known any more. A
+        repeated request is safe: no worker runs an update twice.
         """
         while not self._scheduler.workers:
             self._joined.clear()
@@ -84,7 +85,7 @@ class SchedulerSide(SchedulerPlugin):
         self._placement.update(session, number, payload, workers if ephemeral else None, resident)
         first = await self._catchUp(session, number, workers[0])
         if first is None:
-            await self._missing(workers[0])
+            await self._untilRemoved(workers[0])
             others: list[Outcome | None] = []
         else:
             others = await asyncio.gather(*(self._catchUp(session, number, worker) for worker in workers[1:]))
@@ -93,13 +94,13 @@ class SchedulerSide(SchedulerPlugin):
         return [outcome for outcome in (first, *others) if outcome is not None]
 
     async def leave(self, session: str) -> None:
-        """A queue has done with the cluster."""
+        """Close SESSION."""
         self._close(session)
 
-    # For the workers.
+    # Called by workers.
 
     async def starting(self, session: str, call: str | None, worker: str, did: int | None) -> tuple[Any, ...]:
-        """May WORKER, which just DID an update, start CALL?"""
+        """Answer whether WORKER may start CALL. DID is the number of the update that WORKER has just run."""
         if did is not None:
             self._placement.updated(session, did, worker)
         task = None if call is None else self._scheduler.tasks.get(call)
@@ -107,46 +108,46 @@ class SchedulerSide(SchedulerPlugin):
         answer = self._placement.starting(session, call, worker, place is not None and place.address == worker)
         return type(answer).__name__, *answer
 
-    # What happens.
+    # Called by Dask.
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
-        """There are more threads than there were."""
+        """Report that the cluster has grown."""
         self._joined.set()
         for notices in self._notices.values():
-            notices.some.set()
+            notices.event.set()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
-        """There are fewer, and what had started there is lost."""
+        """Report that the cluster has shrunk, and which calls are lost."""
         self._leaving.set()
         lost = self._placement.workerLost(worker)
         for session, notices in self._notices.items():
             notices.lost += lost.get(session, [])
             notices.gone.append(worker)
-            notices.some.set()
+            notices.event.set()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Nobody hears any more what comes of its sessions."""
+        """Close the sessions of CLIENT, which has left."""
         for session in self._placement.ofClient(client):
             self._close(session)
 
     def restart(self, scheduler: Scheduler) -> None:
-        """The cluster begins anew, and has forgotten every task without a word on which of them had started."""
+        """Close all sessions. A restarted cluster does not know which calls had started."""
         for session in list(self._notices):
             self._close(session)
 
     def transition(self, key: str, start: str, finish: str, *_: Any, **__: Any) -> None:
-        """The scheduler has forgotten a task: so may we."""
+        """Forget a task that the scheduler has forgotten."""
         if finish == "forgotten":
             self._placement.forget(key)
 
     async def _catchUp(self, session: str, number: int, worker: str) -> Outcome | None:
-        """How an update ended on WORKER; None if it died, or left.
+        """Return the outcome of an update on WORKER, or None if it died or left.
 
-        Dask tries for half a minute to reach one that has left.
+        Dask itself tries for half a minute to reach a worker that has left.
         """
         message = {"op": op("catchUp"), "session": session, "number": number}
         left = asyncio.ensure_future(self._left(worker))
-        asked = asyncio.ensure_future(self._ask(worker, {"op": "run", "function": dumps(settle)}, message))
+        asked = asyncio.ensure_future(self._ask(worker, {"op": "run", "function": dumps(install)}, message))
         try:
             await asyncio.wait({left, asked}, return_when=asyncio.FIRST_COMPLETED)
             return tuple(asked.result()) if asked.done() else None
@@ -157,7 +158,7 @@ class SchedulerSide(SchedulerPlugin):
             asked.cancel()
 
     async def _ask(self, worker: str, *messages: dict[str, Any]) -> Any:
-        """What WORKER answers to the last of MESSAGES."""
+        """Return WORKER's answer to the last of MESSAGES."""
         for message in messages:
             if worker not in self._scheduler.workers:
                 raise OSError(f"{worker} has left")
@@ -165,44 +166,44 @@ class SchedulerSide(SchedulerPlugin):
         return answer
 
     async def _left(self, worker: str) -> None:
-        """Return when WORKER is not in the cluster any more."""
+        """Return when WORKER has left the cluster."""
         while worker in self._scheduler.workers:
             self._leaving.clear()
             await self._leaving.wait()
 
-    async def _missing(self, worker: str) -> None:
-        """Wait until the scheduler misses WORKER, which is dead: or what comes next would be sent there.
+    async def _untilRemoved(self, worker: str) -> None:
+        """Wait until the scheduler has removed WORKER, which died. Until then it would send the next call there.
 
-        One that it does not miss soon is there after all.
+        If that takes too long, the worker is alive after all.
         """
         try:
             await asyncio.wait_for(self._left(worker), MISSED)
         except asyncio.TimeoutError:
             pass
 
-    def _tell(self, worker: str, what: str, **message: Any) -> None:
+    def _send(self, worker: str, what: str, **message: Any) -> None:
         if worker in self._scheduler.workers:
             self._scheduler.worker_send(worker, {"op": op(what), **message})
 
     def _close(self, session: str) -> None:
         notices = self._notices.pop(session, None)
         if notices is not None:
-            notices.some.set()
+            notices.event.set()
         for worker in self._placement.close(session):
-            self._tell(worker, "forget", session=session)
+            self._send(worker, "forget", session=session)
 
 
 class _Notices:
-    """What a session has not been told yet: calls that are LOST, workers that are GONE."""
+    """The news for one session: calls that are LOST, workers that are GONE."""
 
     def __init__(self) -> None:
         self.lost: list[str] = []
         self.gone: list[str] = []
-        self.some = asyncio.Event()
-        self.some.set()  # at first: how many threads there are
+        self.event = asyncio.Event()
+        self.event.set()  # the first answer has the number of threads
 
     def take(self) -> dict[str, Any]:
-        told = {"lost": self.lost, "gone": self.gone}
+        notices = {"lost": self.lost, "gone": self.gone}
         self.lost, self.gone = [], []
-        self.some.clear()
-        return told
+        self.event.clear()
+        return notices

@@ -1,11 +1,11 @@
-"""The near side of a Dask cluster, in the loop of a `distributed.Client`.
+"""The connection to a Dask cluster, in the loop of a `distributed.Client`.
 
-A client has an asyncio loop, in a thread of its own or the reactor's. All that has to do with Dask happens there, in
-coroutines; what comes of it is told to an *owner* in the reactor's thread. Neither side waits for the other.
+A client has an asyncio loop, in a thread of its own or the reactor's. Everything about Dask happens there, in
+coroutines. An *owner* in the reactor's thread is notified of the results. Neither side waits for the other.
 
-A `Session` lives as long as its owner. Time and again it *opens*: the scheduler knows it, by a number of that
-opening, until one of the two is gone or has said nothing for too long. It then tries to open again for as long as the
-client does: how long that is, is Dask's setting ``distributed.comm.timeouts.connect``.
+A `Session` lasts as long as its owner. It *opens* repeatedly: the scheduler then knows it under a number of that
+opening. An opening ends when the connection is lost or silent for too long. The session tries to open again for as long
+as the client does, which is Dask's setting ``distributed.comm.timeouts.connect``.
 """
 
 from __future__ import annotations
@@ -27,25 +27,28 @@ from asynqueue.dask.schedulerplugin import SchedulerSide
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, op, run
 
 HEARTBEAT = 10.0
-"""Seconds within which a scheduler answers, though there is nothing to tell."""
+"""The time within which the scheduler answers although it has no news, in seconds."""
 
 SILENCE = 6 * HEARTBEAT
-"""Seconds after which a scheduler that says nothing is taken for lost."""
+"""The time without a message after which the scheduler counts as lost, in seconds."""
 
 GRACE = 5.0
-"""Seconds that a scheduler has to hear that we leave."""
+"""The time for telling the scheduler that the session ends, in seconds."""
 
 FIRST_PAUSE, LAST_PAUSE = 0.05, 2.0
-"""Seconds between attempts to reach a scheduler that was lost: doubled from the one to the other."""
+"""The first and the last pause between attempts to reach a lost scheduler, in seconds. Each doubles the one before."""
 
 LARGE = 1_000_000
-"""Bytes from which on Dask is told that we know that a call is large."""
+"""The size of a call, in bytes, above which Dask's warning about large calls is suppressed."""
 
 ASKED = 256
-"""Iterators that are asked for items at a time; more wait in line. Each takes one of the client's 512 connections."""
+"""The number of iterators that are asked for items at a time. More wait.
+
+Each takes one of the client's 512 connections.
+"""
 
 ALIVE = ("running", "connecting")
-"""What a client that may be used says of itself."""
+"""The values of `Client.status` with which a client can be used."""
 
 _numbers = count(1)
 
@@ -54,97 +57,97 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Owner:
-    """Who hears, in the reactor's thread, what becomes of a session."""
+    """The callbacks of a session's owner, which are called in the reactor's thread."""
 
-    present: Callable[[str], None]
-    """It is open, anew: what is submitted to that opening is run."""
+    connected: Callable[[str], None]
+    """The session is open (again). Calls submitted to this opening are run."""
 
-    away: Callable[[str], None]
-    """The scheduler is lost, for that reason, and all that was submitted; perhaps not for ever."""
+    disconnected: Callable[[str], None]
+    """The scheduler is lost for this reason, and so are all submitted calls. It may come back."""
 
-    gone: Callable[[BaseException], None]
-    """That was all: it will not be open again, because of that error."""
+    failed: Callable[[BaseException], None]
+    """The session has ended for good, because of this error."""
 
     resized: Callable[[int], None]
     """The cluster has so many threads."""
 
     ended: Callable[[str, Outcome], None]
-    """What came of a call."""
+    """A call has ended with this outcome."""
 
-    workerGone: Callable[[str], None]
-    """The worker of the cluster at that address has died or left."""
+    workerLeft: Callable[[str], None]
+    """The cluster's worker at this address has died or left."""
 
 
 class Session:
-    """Uses the cluster of CLIENT for OWNER, who is told of it by TELL(f, *args)."""
+    """Uses the cluster of CLIENT for OWNER, whose callbacks it calls through NOTIFY(f, *args)."""
 
-    def __init__(self, client: Client, owner: Owner, tell: Callable[..., object]) -> None:
+    def __init__(self, client: Client, owner: Owner, notify: Callable[..., object]) -> None:
         if not isinstance(client, Client):
             raise TypeError(f"DaskWorker takes a distributed.Client, got {type(client).__name__}")
         if client.status not in ALIVE:
             raise ValueError(
-                f"the client has to run, but is {client.status}: pass one that is connected "
-                "(one with asynchronous=True is, once it has been awaited)"
+                f"the client must be running, but is {client.status}: pass one that is connected "
+                "(with asynchronous=True, await it first)"
             )
         self._client = client
         self._scheduler = client.scheduler
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
         if not self._loop.is_running():
             raise ValueError(
-                "the client's loop does not run: leave it to Client() to run one in a thread, or have Twisted run "
-                "that of a client with asynchronous=True: asyncioreactor.install()"
+                "the client's loop does not run: let Client() run one in a thread, or use asynchronous=True with "
+                "Twisted's asyncio reactor, asyncioreactor.install()"
             )
         self._owner = owner
-        self._tell = tell
+        self._notify = notify
         self._id = ""
         self._connection: Comm | None = None
-        self._opening = asyncio.Lock()  # while it is not known what there is to close
-        self._line = asyncio.Semaphore(ASKED)
+        self._opening = asyncio.Lock()  # held while the session opens, so that it is not closed half-open
+        self._slots = asyncio.Semaphore(ASKED)
         self._futures: dict[str, Future] = {}
         self._coroutines: set[asyncio.Task[None]] = set()
         self._over = False
 
     def begin(self) -> None:
-        """Open, and stay open."""
+        """Open the session, and keep it open."""
         if not self._post(self._live):
             self._end(ConnectionError("the client was closed"))
 
     def submit(self, opening: str, call: str, raw: bool, payload: bytes) -> None:
-        """Have the cluster make the call in PAYLOAD, and tell its outcome. CALL is its key among all on the cluster."""
+        """Make the call in PAYLOAD on the cluster. CALL is its key, unique in the cluster."""
         self._post(self._run, opening, call, raw, payload)
 
     def update(self, opening: str, call: str, number: int, payload: bytes, ephemeral: bool, resident: bool) -> None:
-        """Have every worker make the call in PAYLOAD, and tell the outcome of all."""
+        """Make the call in PAYLOAD on every worker of the cluster."""
         self._post(self._update, opening, call, number, payload, ephemeral, resident)
 
     def withdraw(self, call: str) -> None:
-        """Let a call not run, or go on by itself where it does."""
+        """Cancel a call. If it runs, its thread continues on its own."""
         self._post(self._withdraw, call)
 
     def recall(self, calls: list[str]) -> None:
-        """Tell of those of CALLS that have not started that they are recalled."""
+        """Recall those of CALLS that have not started."""
         self._post(self._recall, calls)
 
     def items(self, opening: str, call: str, worker: str, credit: int, then: Callable[[Any], None]) -> None:
-        """Ask WORKER for CREDIT more items of the iterator that a call returned; THEN hears the answer, or an error."""
+        """Request CREDIT more items of a call's iterator from WORKER. THEN gets the answer, or an error."""
         self._post(
-            self._askInLine, worker, {"op": op("items"), "session": opening, "call": call, "credit": credit}, then
+            self._askInTurn, worker, {"op": op("items"), "session": opening, "call": call, "credit": credit}, then
         )
 
     def end(self, opening: str, call: str, worker: str, then: Callable[[Any], None]) -> None:
-        """Have WORKER close an iterator; THEN hears what that raised, or an error."""
+        """Close an iterator on WORKER. THEN gets the error that it raised, or None."""
         self._post(self._ask, worker, {"op": op("end"), "session": opening, "call": call}, then)
 
     def close(self, then: Callable[[], None]) -> None:
-        """Use the cluster no more: what runs there goes on by itself. THEN hears when that is known there."""
+        """End the session. Running calls continue on their own. THEN is called when the scheduler knows it."""
         if not self._post(self._close, then):
-            self._tell(then)
+            self._notify(then)
 
     def _post(self, f: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
-        """Run the coroutine of F in the client's loop. False if that does not run any more."""
+        """Run the coroutine of F in the client's loop. Return False if the loop does not run."""
         try:
             self._loop.call_soon_threadsafe(self._spawn, f, args)
-        except RuntimeError:  # it is closed
+        except RuntimeError:  # the loop is closed
             return False
         return self._loop.is_running()
 
@@ -159,7 +162,7 @@ class Session:
         try:
             await self._stayOpen()
         except asyncio.CancelledError:
-            self._end(ConnectionError("the client was closed"))  # unless we did that: the loop ends, with all in it
+            self._end(ConnectionError("the client was closed"))  # the client's loop ends
             raise
 
     async def _stayOpen(self) -> None:
@@ -173,12 +176,12 @@ class Session:
             except (OSError, asyncio.TimeoutError) as error:
                 if self._over:
                     return
-                self._lose(f"the cluster's scheduler was lost: {str(error) or type(error).__name__}")
-            except Exception as error:  # of use it is no more, or it never was
+                self._lost(f"the cluster's scheduler was lost: {str(error) or type(error).__name__}")
+            except Exception as error:  # AsynQueue cannot use this cluster
                 self._end(error)
                 return
             finally:
-                self._hangUp()
+                self._disconnect()
             if self._client.status not in ALIVE:
                 self._end(ConnectionError("the client was closed"))
                 return
@@ -186,18 +189,18 @@ class Session:
             pause = min(2 * pause, LAST_PAUSE)
 
     def _end(self, error: Exception) -> None:
-        """It will not be open again: the client is closed, or else because of ERROR."""
+        """End for good, because of ERROR or because the client is closed."""
         if not self._over:
             self._over = True
             if self._client.status not in ALIVE:
                 error = ConnectionError(f"the client is {self._client.status}")
-            self._tell(self._owner.gone, error)
+            self._notify(self._owner.failed, error)
 
     async def _open(self) -> None:
-        """Begin an opening, with a connection of its own: the one ends with the other.
+        """Open the session with a connection of its own, so that both end together.
 
-        A request of the client's would look for another connection first, and that for half a minute where there is
-        nobody.
+        A request through the client would first look for another connection, for half a minute if the scheduler is
+        gone.
         """
         self._connection = await self._within(self._client.rpc.connect(self._scheduler.address))
         plugin = dumps(SchedulerSide())
@@ -206,31 +209,32 @@ class Session:
             await self._request(op("leave"), session=self._id)
         self._id = f"{self._client.id}/{next(_numbers)}"
         await self._request(op("open"), session=self._id, client=self._client.id)
-        self._tell(self._owner.present, self._id)
+        self._notify(self._owner.connected, self._id)
 
-    def _hangUp(self) -> None:
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.abort()
-            self._client.rpc.reuse(self._scheduler.address, self._connection)  # that is, it has one less
+            # Return the aborted connection to the pool, which drops it.
+            self._client.rpc.reuse(self._scheduler.address, self._connection)
             self._connection = None
 
     async def _watch(self) -> None:
-        """Tell what happens on the cluster, until the scheduler is lost."""
+        """Report events of the cluster until the scheduler is lost."""
         threads = 0
         while not self._over:
             news = await self._request(op("watch"), session=self._id, heartbeat=HEARTBEAT)
             if news is None:
-                raise OSError("it has forgotten us")
+                raise OSError("the scheduler does not know this session any more")
             if news["threads"] != threads:
                 threads = news["threads"]
-                self._tell(self._owner.resized, threads)
+                self._notify(self._owner.resized, threads)
             for call in news["lost"]:
                 self._forget(call, ("Lost", 0.0, "the Dask worker that ran it died", []))
             for address in news["gone"]:
-                self._tell(self._owner.workerGone, address)
+                self._notify(self._owner.workerLeft, address)
 
     async def _request(self, what: str, **message: Any) -> Any:
-        """What the scheduler answers to WHAT on the opening's own connection, and on no other."""
+        """Return the scheduler's answer to WHAT, on the connection of this opening only."""
         assert self._connection is not None
         return await self._within(send_recv(self._connection, op=what, **message))
 
@@ -238,30 +242,30 @@ class Session:
         return await asyncio.wait_for(answer, SILENCE)
 
     async def _answer(self, opening: str, what: str, **message: Any) -> Any:
-        """What the scheduler answers to WHAT: asked again when a connection ends, and None once OPENING is lost."""
+        """Return the scheduler's answer to WHAT. Retry after a lost connection. Return None once OPENING is lost."""
         while self._isOpen(opening):
             try:
                 answer = await getattr(self._scheduler, op(what))(session=opening, **message)
             except OSError:
                 answer = None
-            if answer is not None:  # as it is when the connection ends just then, too
+            if answer is not None:  # it is also None if the connection ends at that moment
                 return answer
             await asyncio.sleep(FIRST_PAUSE)
         return None
 
     def _isOpen(self, opening: str) -> bool:
-        """True until OPENING is lost, and all that was submitted to it: of which the watch tells, and nobody else."""
+        """Return whether OPENING is still open. `_watch` alone reports its loss."""
         return self._client.status in ALIVE and self._connection is not None and opening == self._id
 
-    def _lose(self, reason: str) -> None:
+    def _lost(self, reason: str) -> None:
         for future in self._futures.values():
             future.release()
         self._futures.clear()
-        self._tell(self._owner.away, reason)
+        self._notify(self._owner.disconnected, reason)
 
     async def _run(self, opening: str, call: str, raw: bool, payload: bytes) -> None:
         if opening != self._id:
-            return  # lost since, as the owner has been told
+            return  # this opening is lost, and the owner was notified
         known = {"distributed.admin.large-graph-warning-threshold": 2 * len(payload)}
         try:
             with dask.config.set(known) if len(payload) > LARGE else nullcontext():
@@ -270,7 +274,7 @@ class Session:
                 )
         except Exception as error:
             if self._isOpen(opening):
-                self._tell(self._owner.ended, call, ("Failed", 0.0, error, []))
+                self._notify(self._owner.ended, call, ("Failed", 0.0, error, []))
             return
         self._futures[call] = future
         try:
@@ -279,7 +283,7 @@ class Session:
             if self._over and isinstance(error, asyncio.CancelledError):
                 raise
             if self._futures.get(call) is future:
-                await self._recall([call], f"Dask gave it up: {error!r}")
+                await self._recall([call], f"Dask abandoned the call: {error!r}")
         except Exception as error:
             if self._isOpen(opening):
                 self._forget(call, ("Failed", 0.0, error, []))
@@ -303,7 +307,7 @@ class Session:
                 failed = [it for it in outcomes if it[0] != "Returned"]
                 outcome = *(failed or outcomes)[0], []
         if self._isOpen(opening):
-            self._tell(self._owner.ended, call, outcome)
+            self._notify(self._owner.ended, call, outcome)
 
     async def _withdraw(self, call: str) -> None:
         future = self._futures.pop(call, None)
@@ -311,12 +315,12 @@ class Session:
             return
         try:
             await self._within(getattr(self._scheduler, op("withdraw"))(session=self._id, calls=[call]))
-        except Exception:  # with the scheduler gone, there is nobody to tell
+        except Exception:  # without a scheduler there is no call to withdraw
             pass
         future.release()
 
     async def _recall(self, calls: list[str], lost: str | None = None) -> None:
-        """Tell of those of CALLS that have not started that they are recalled; of the others, why they are LOST."""
+        """Report `Recalled` for the CALLS that have not started. Report the others as LOST, if it is given."""
         unstarted = await self._answer(self._id, "recall", calls=calls)
         if unstarted is None:
             return
@@ -327,11 +331,11 @@ class Session:
                 self._forget(call, ("Lost", 0.0, lost, []))
 
     def _forget(self, call: str, outcome: Outcome) -> None:
-        """Tell how a call ended, and let the cluster forget it."""
+        """Report how a call ended, and let the cluster forget it."""
         future = self._futures.pop(call, None)
         if future is not None:
             future.release()
-            self._tell(self._owner.ended, call, outcome)
+            self._notify(self._owner.ended, call, outcome)
 
     async def _ask(self, worker: str, message: dict[str, Any], then: Callable[[Any], None]) -> None:
         client = self._client
@@ -343,10 +347,10 @@ class Session:
                 answer = await client.scheduler.proxy(worker=worker, msg=message)
         except Exception as error:
             answer = error
-        self._tell(then, answer)
+        self._notify(then, answer)
 
-    async def _askInLine(self, worker: str, message: dict[str, Any], then: Callable[[Any], None]) -> None:
-        async with self._line:
+    async def _askInTurn(self, worker: str, message: dict[str, Any], then: Callable[[Any], None]) -> None:
+        async with self._slots:
             await self._ask(worker, message, then)
 
     async def _close(self, then: Callable[[], None]) -> None:
@@ -354,20 +358,20 @@ class Session:
         try:
             if self._client.status == "running":
                 await asyncio.wait_for(self._leave(), GRACE)
-        except Exception:  # what is gone needs no telling
+        except Exception:  # a lost scheduler does not need the message
             pass
         finally:
-            self._letGo()
-            self._tell(then)
+            self._cancelAll()
+            self._notify(then)
 
     async def _leave(self) -> None:
-        async with self._opening:  # Dask leaves a connection open when one lets it be half-way
+        async with self._opening:  # Dask would leak a connection that is only half open
             pass
         if self._id:
             await getattr(self._scheduler, op("leave"))(session=self._id)
 
-    def _letGo(self) -> None:
-        """Leave nothing in the loop."""
+    def _cancelAll(self) -> None:
+        """Cancel everything that runs in the loop."""
         me = asyncio.current_task()
         for coroutine in self._coroutines:
             if coroutine is not me:

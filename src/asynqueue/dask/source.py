@@ -1,4 +1,4 @@
-"""The items of an iterator that lives on the cluster."""
+"""The items of an iterator on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class _DaskSource:
-    """The items of an iterator in the cluster's worker at ADDRESS; among SOURCES until it is over, as ONOVER hears."""
+    """The items of an iterator in the cluster's worker at ADDRESS.
+
+    It is one of SOURCES until it is over, and then calls ONOVER.
+    """
 
     def __init__(
         self,
@@ -34,29 +37,29 @@ class _DaskSource:
         self._sink: ItemSink | None = None
         self._credit = 0
         self._asking = False
-        self._error: BaseException | None = None  # what it is over with, if that was before anybody listened
+        self._error: BaseException | None = None  # the error of the end, if it came before `begin`
         self._over = False
         sources[self] = None
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
+        """Send granted items to SINK."""
         self._sink = sink
 
     def grant(self, items: int) -> None:
-        """Ask for ITEMS more, when what was asked for has come."""
+        """Grant ITEMS more. They are requested when the previous request is answered."""
         self._credit += items
         if self._over and self._sink is not None:
             self._sink.over(self._error)
         self._ask()
 
     def close(self) -> None:
-        """Have the iterator closed; it is over when that has happened."""
+        """Close the iterator. The source is over when that has happened."""
         if not self._over:
             self._credit = 0
             self._session.end(self._opening, self._key, self.address, self._closed)
 
     def over(self, error: BaseException | None) -> None:
-        """Nothing more comes."""
+        """End: no more items come."""
         if not self._over:
             self._over = True
             self._error = error
@@ -71,7 +74,7 @@ class _DaskSource:
             self._session.items(self._opening, self._key, self.address, self._credit, self._answered)
 
     def _answered(self, answer: tuple[int, bytes, bytes | None, bool] | BaseException) -> None:
-        """What was asked for, or why it does not come."""
+        """Process the answer to a request for items, or its failure."""
         self._asking = False
         if self._over:
             return
@@ -102,5 +105,5 @@ class _DaskSource:
 
 def _explained(error: BaseException) -> str:
     if isinstance(error, ImportError) and (error.name or "").startswith("asynqueue"):
-        return f"AsynQueue of this version is not installed there ({error})"
+        return f"the cluster does not have this version of AsynQueue installed ({error})"
     return str(error) or type(error).__name__

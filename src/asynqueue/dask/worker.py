@@ -1,10 +1,11 @@
-"""Work on a Dask cluster: a queue's calls, run by the workers of a `distributed.Client`.
+"""Run a queue's calls on a Dask cluster, through a `distributed.Client`.
 
-The queue, its priorities and its Deferreds stay; where a call runs is the cluster's business. A `DaskWorker` gives
-the cluster as many calls at a time as it has threads, so that the order is the queue's. This module is the near side
-in the reactor's thread; `asynqueue.dask.session` is the near side in the client's loop, and
-`asynqueue.dask.schedulerplugin` and `asynqueue.dask.workerplugin` are what is on the cluster. This module imports
-nothing of Dask's before a worker is made.
+The queue keeps its priorities and Deferreds, and the cluster decides where a call runs. A `DaskWorker` gives the
+cluster only as many calls at a time as it has threads, so that the queue's order applies.
+
+- This module is the part in the reactor's thread. It imports Dask only when a worker is made.
+- `asynqueue.dask.session` is the part in the client's loop.
+- `asynqueue.dask.schedulerplugin` and `asynqueue.dask.workerplugin` are the parts on the cluster.
 """
 
 from __future__ import annotations
@@ -37,40 +38,47 @@ if TYPE_CHECKING:
 __all__ = ["DaskWorker"]
 
 STOP_GRACE = 10.0
-"""Seconds after which a client whose loop has ended, with what it was to tell us, is waited for no more."""
+"""The time for which `stop` waits for the session to close, in seconds.
+
+A client whose loop has ended never confirms it.
+"""
 
 STOPPED = "this DaskWorker was stopped: attach a new one"
 
 
 @attrs.define(eq=False)
 class _Call:
-    """A task without an outcome, and the key of its call once that was submitted."""
+    """A task without an outcome, and its key once it was submitted."""
 
     task: Task
     deferred: Deferred[RunOutcome]
     key: str | None = None
-    owner: object = None  # what becomes resident when this update has run
+    owner: object = None  # the object that becomes resident when this update has run
 
 
 class DaskWorker:
-    """Runs calls on the Dask cluster of CLIENT, a `distributed.Client` that is connected.
+    """Runs calls on a Dask cluster. AsynQueue has to be installed on the cluster too.
 
-    The client may have a loop in a thread of its own, as it has by default; or, with ``asynchronous=True``, the
-    reactor's, where Twisted runs asyncio's (`twisted.internet.asyncioreactor`). It stays yours to close. AsynQueue has
-    to be installed on the cluster as well.
+    It is qualified for the series ``dask`` and ``remote``. A cancelled call, or one whose time limit has passed, frees
+    its slot on the cluster at once. But its thread cannot be ended: it continues, and its result is dropped. An update
+    runs on every worker of the cluster, and on each that joins later. Its result is that of the first worker.
 
-    It is qualified for the series ``dask`` and ``remote``, and those in SERIES. WINDOW is how many calls the cluster is
-    given at a time; if it is not given, as many as there are threads in the cluster, now and as that grows and shrinks.
-    With RAW, an iterator is a result like any other (and cannot be pickled).
+    Args:
+        client: A connected `distributed.Client`. Its loop runs in a thread of its own (the default). With
+            ``asynchronous=True`` it is the reactor's loop, with `twisted.internet.asyncioreactor`. Closing the client
+            is up to the program.
+        series: More series for which the worker is qualified.
+        window: The number of calls that the cluster gets at a time, 1 or more. None follows the number of its threads.
+        raw: Treat an iterator like any other value. (It cannot be pickled.)
+        reactor: The reactor. None is the installed one.
 
-    A call that is cancelled or runs out of time leaves its place on the cluster to another at once, but nothing can end
-    its thread there: it goes on by itself, and is not heard any more. An update runs on every worker of the cluster,
-    and on each that comes later; it gives what the first of them gave.
+    Raises:
+        ImportError: Dask's `distributed` is not installed.
+        TypeError: `client` is not a Client.
+        ValueError: The client is not connected, or `window` is below 1.
 
-    Raises ImportError where Dask is not installed; TypeError for what is no client; ValueError for a client that is
-    not connected, and for a WINDOW below 1.
-
-    >>> queue.attachWorker(DaskWorker(Client("tcp://scheduler:8786")))        # doctest: +SKIP
+    Example:
+        >>> queue.attachWorker(DaskWorker(Client("tcp://scheduler:8786")))        # doctest: +SKIP
     """
 
     cQualified: tuple[str, ...] = ("dask", "remote")
@@ -86,20 +94,20 @@ class DaskWorker:
         reactor: Any = None,
     ) -> None:
         if window is not None and (type(window) is not int or window < 1):
-            raise ValueError(f"window must be an integer from 1, or None to follow the cluster; got {window!r}")
+            raise ValueError(f"window must be an integer from 1, or None to follow the cluster, got {window!r}")
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self.window: Window = Window(window or 1, window or 1)
-        self._follows = window is None
+        self._followsCluster = window is None
         self._raw = raw
-        self._reactor: Any = installedReactor(reactor)  # no one interface has all that is asked of it
+        self._reactor: Any = installedReactor(reactor)  # Any, because no single interface has all methods used
         self._session = self._sessionWith(client)
         self._begun = False
-        self._opening: str | None = None  # None while the cluster is not there
-        self._wasHere = False
+        self._opening: str | None = None  # None while the cluster is disconnected
+        self._wasConnected = False
         self._over: BaseException | None = None
         self._lastNumber = 0
         self._residents = Residents()
-        self._calls: dict[_Call, None] = {}  # those without an outcome, in order
+        self._calls: dict[_Call, None] = {}  # the calls without an outcome, in order
         self._byKey: dict[str, _Call] = {}
         self._sources: dict[_DaskSource, None] = {}
         self._readying = Waiters[None]()
@@ -112,13 +120,21 @@ class DaskWorker:
         self._resize: Resizer | None = None
 
     def setResizer(self, resize: Resizer) -> None:
-        """RESIZE is called when the cluster has grown or shrunk, is lost, or is back."""
+        """Set the function that is called when the cluster grows, shrinks, is lost, or is back.
+
+        Args:
+            resize: Gets the new window, or None while the cluster is lost.
+        """
         self._resize = resize
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when the cluster is back after it was lost, or is lost for ever.
+        """Set the function that is called when a lost cluster is back, or is lost for ever. Start the session.
 
-        Raises `asynqueue.errors.WorkerError` if it was stopped: its place on the cluster is no more.
+        Args:
+            resign: The function.
+
+        Raises:
+            WorkerError: The worker was stopped. It cannot be used again.
         """
         if self._stopped:
             raise WorkerError(STOPPED)
@@ -128,22 +144,23 @@ class DaskWorker:
             self._session.begin()
 
     def whenReady(self) -> Deferred[None]:
-        """Fires when the cluster has answered for the first time, after a queue has taken the worker.
+        """Wait until the cluster has answered for the first time, after a queue has attached the worker.
 
-        Fails with `asynqueue.errors.WorkerError` if it cannot be used, as when AsynQueue is not installed there, or if
-        the worker was stopped before.
+        Returns:
+            A Deferred of None. It fails with `asynqueue.errors.WorkerError` if the cluster cannot be used, for instance
+            without AsynQueue, or if the worker was stopped.
         """
         ready = self._readying.add()
         if self._over is not None:
-            self._tellReady(self._over)
-        elif self._wasHere:
-            self._tellReady()
+            self._fireReady(self._over)
+        elif self._wasConnected:
+            self._fireReady()
         elif self._closing:
-            self._tellReady(WorkerError(STOPPED))
+            self._fireReady(WorkerError(STOPPED))
         return ready
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Have the cluster make the call of TASK."""
+        """Run TASK on the cluster."""
         call = _Call(task, Deferred(lambda _: self._interrupt(call)))
         self._calls[call] = None
         if self._opening is not None:
@@ -151,7 +168,10 @@ class DaskWorker:
         return call.deferred
 
     def recall(self) -> None:
-        """Give back what has not started: at once what was not submitted, and the rest when the cluster has said so."""
+        """Return the tasks that have not started.
+
+        Tasks that were not submitted are returned at once, the others after the scheduler's answer.
+        """
         submitted: list[str] = []
         for call in list(self._calls):
             if call.key is None:
@@ -164,8 +184,10 @@ class DaskWorker:
             self._session.recall(submitted)
 
     def stop(self) -> Deferred[None]:
-        """Leave nothing of ours on the cluster when all that was given has ended, the iterations too; fires when the
-        scheduler has heard that. The client stays.
+        """Wait for all tasks and iterations, then close the session. The client stays connected.
+
+        Returns:
+            A Deferred that fires when the scheduler knows it.
         """
         if self._stopped or not self._begun:
             return succeed(None)
@@ -175,11 +197,15 @@ class DaskWorker:
         return stopped
 
     def crash(self) -> Sequence[Task]:
-        """Leave the cluster at once; the tasks without an outcome."""
+        """Close the session at once.
+
+        Returns:
+            The tasks without an outcome.
+        """
         unfinished = [call.task for call in self._calls]
         self._calls.clear()
         self._byKey.clear()
-        self._loseSources("it was made to crash")
+        self._loseSources("the worker was crashed")
         if self._begun:
             self._close()
         return unfinished
@@ -194,7 +220,7 @@ class DaskWorker:
             self._closing = True
             self._grace = self._reactor.callLater(STOP_GRACE, self._hasStopped)
             self._session.close(self._hasStopped)
-            self._tellReady(self._over or WorkerError(STOPPED))
+            self._fireReady(self._over or WorkerError(STOPPED))
 
     def _hasStopped(self) -> None:
         if self._grace is not None and self._grace.active():
@@ -202,7 +228,7 @@ class DaskWorker:
         self._stopped = True
         self._stopping.fire(None)
 
-    # What the session tells.
+    # Called by the session.
 
     def _sessionWith(self, client: Client) -> Session:
         try:
@@ -211,30 +237,30 @@ class DaskWorker:
             if (error.name or "").partition(".")[0] not in ("dask", "distributed"):
                 raise
             raise ImportError("DaskWorker needs Dask's distributed: pip install 'asynqueue[dask]'") from error
-        owner = Owner(self._present, self._away, self._gone, self._resized, self._ended, self._workerGone)
+        owner = Owner(self._connected, self._disconnected, self._failed, self._resized, self._ended, self._workerLeft)
         return Session(client, owner, self._reactor.callFromThread)
 
-    def _present(self, opening: str) -> None:
-        """The cluster is there, or is back, as OPENING."""
+    def _connected(self, opening: str) -> None:
+        """The cluster is connected (again), as OPENING."""
         if self._closing:
             return
         self._opening = opening
         self._residents = Residents()
-        returning, self._wasHere = self._wasHere, True
+        returning, self._wasConnected = self._wasConnected, True
         if returning:
             if self._resign is not None:
                 self._resign(returning=True)
-            self._tellWindow()
+            self._reportWindow()
         for call in list(self._calls):
             if call.key is None and self._opening is not None:
                 self._submit(call, self._opening)
-        self._tellReady()
+        self._fireReady()
 
-    def _away(self, reason: str) -> None:
-        """The cluster is lost, perhaps not for ever."""
+    def _disconnected(self, reason: str) -> None:
+        """The cluster is lost, and may come back."""
         if self._closing or self._opening is None:
             return
-        self._log.warn("a Dask worker is away: {reason}", reason=reason)
+        self._log.warn("a Dask worker is disconnected and waits for its cluster: {reason}", reason=reason)
         self._opening = None
         if self._resize is not None:
             self._resize(None)
@@ -242,30 +268,30 @@ class DaskWorker:
             self._end(call, Lost(reason))
         self._loseSources(reason)
 
-    def _gone(self, error: BaseException) -> None:
-        """The cluster is lost for ever, or of no use."""
+    def _failed(self, error: BaseException) -> None:
+        """The cluster is lost for ever, or cannot be used."""
         self._over = WorkerError(f"this Dask cluster cannot be used: {_explained(error)}")
         self._opening = None
         self._loseSources(str(self._over))
         if not self._closing:
-            self._log.error("a Dask worker gives up: {why}", why=self._over)
+            self._log.error("a Dask worker has resigned: {why}", why=self._over)
             if self._resign is not None:
                 self._resign()
-        self._calls.clear()  # nothing is reported of one that has resigned
+        self._calls.clear()  # a worker that has resigned reports no outcomes
         self._byKey.clear()
-        self._tellReady(self._over)
+        self._fireReady(self._over)
         self._closeIfDone()
 
     def _resized(self, threads: int) -> None:
         """The cluster has so many THREADS."""
-        if self._follows and not self._closing:
+        if self._followsCluster and not self._closing:
             limits = Window(max(1, threads), max(1, threads))
             if limits != self.window:
                 self.window = limits
-                self._tellWindow()
+                self._reportWindow()
 
     def _ended(self, key: str, outcome: tuple[Any, ...]) -> None:
-        """What came of a call."""
+        """A call has ended."""
         call = self._byKey.get(key)
         what, seconds, it, errors = outcome
         if call is None:
@@ -277,11 +303,11 @@ class DaskWorker:
             self._log.failure("an update failed on a worker of a Dask cluster that came later", failure)
         self._end(call, self._outcome(key, what, seconds, it))
 
-    def _workerGone(self, address: str) -> None:
+    def _workerLeft(self, address: str) -> None:
         """A worker of the cluster has died or left."""
         self._loseSources(f"its Dask worker, {address}, is gone", address)
 
-    # How calls come and go.
+    # The calls.
 
     def _submit(self, call: _Call, opening: str) -> None:
         self._lastNumber += 1
@@ -316,7 +342,7 @@ class DaskWorker:
         self._closeIfDone()
 
     def _outcome(self, key: str, what: str, seconds: float, it: Any) -> RunOutcome:
-        """How a call ended, from what the session tells; IT depends on WHAT."""
+        """Convert an outcome from the session. The type of IT depends on WHAT."""
         if what == "Returned":
             try:
                 return Returned(loads(it, "the result"), seconds)
@@ -335,12 +361,12 @@ class DaskWorker:
             refused = WorkerError(f"the Dask cluster did not run the call: {_explained(it)}")
             refused.__cause__ = it
             return Raised(refused)
-        return Lost(f"the Dask worker let go of it: {what}")
+        return Lost(f"the Dask worker abandoned the call: {what}")
 
-    def _tellReady(self, error: BaseException | None = None) -> None:
+    def _fireReady(self, error: BaseException | None = None) -> None:
         self._readying.fire(None if error is None else failureOf(error))
 
-    def _tellWindow(self) -> None:
+    def _reportWindow(self) -> None:
         if self._resize is not None:
             self._resize(self.window)
 
@@ -351,6 +377,6 @@ class DaskWorker:
 
 
 def _nameOf(f: Any) -> str:
-    """What the cluster's dashboard calls calls of F, which may be any callable."""
+    """Return the name of F, which may be any callable, for the cluster's dashboard."""
     name = getattr(f, "__name__", None)
     return (name if isinstance(name, str) else type(f).__name__)[:60]

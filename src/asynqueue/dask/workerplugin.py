@@ -1,14 +1,13 @@
-"""What AsynQueue has in each worker of a Dask cluster.
+"""The plugin that AsynQueue runs in each worker of a Dask cluster.
 
-A call is a Dask task that is a coroutine, `run`: it asks our part at the scheduler for leave, has the worker's own
-thread pool make the call, and waits for the outcome, or to be told that it is not waited for any more: then it ends
-at once, and the thread is *abandoned*, with a fresh one in its place. A `WorkerSide` comes to be in a worker with the
-first call there.
+A call is a Dask task, the coroutine `run`. It asks `SchedulerSide` for permission, makes the call in the worker's own
+thread pool, and waits for the outcome. If the call is cancelled, the task ends at once. Its thread is then *abandoned*,
+and a new thread takes its place. A `WorkerSide` is installed in a worker with the first call there.
 
-An iterator that a call returned is kept in the worker, with a thread of its own that goes on with it as far as there
-is credit. It does not occupy a place on the cluster meanwhile.
+An iterator that a call returns stays in the worker. It has a thread of its own, which continues as far as there is
+credit, so it occupies no slot of the cluster.
 
-The cluster imports this module: it imports neither Twisted nor attrs.
+The cluster imports this module, which imports neither Twisted nor attrs.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.serialization import INLINE, Resident, Undelivered, dumpError
 
 PROTOCOL = "asynqueue_1"
-"""The name of our part of a cluster. Another version that speaks otherwise has another, and does not meet it."""
+"""The name of AsynQueue's part in a cluster. Incompatible versions have different names."""
 
 SLICE = 0.01
-"""Seconds for which an iterator may go on before its items are sent."""
+"""The time for which an iterator may run before its items are sent, in seconds."""
 
 Outcome = tuple[Any, ...]
-"""How a call ended: what happened, the seconds it took, what goes with it, and what failed of updates before it."""
+"""How a call ended: the kind, its seconds, its value, and the errors of updates that ran before it."""
 
 
 def op(name: str) -> str:
-    """How the operation NAME is called among those of Dask."""
+    """Return the name of the operation NAME among those of Dask."""
     return f"{PROTOCOL}_{name}"
 
 
@@ -53,16 +52,16 @@ _sides: weakref.WeakKeyDictionary[Worker, WorkerSide] = weakref.WeakKeyDictionar
 
 
 async def run(session: str, call: str, raw: bool, payload: bytes) -> Outcome:
-    """Make the call in PAYLOAD, if it may start here: what Dask runs."""
-    return await (await _side(get_worker())).run(session, call, raw, payload)
+    """Make the call in PAYLOAD, if it may start here. This is the Dask task."""
+    return await (await _sideOf(get_worker())).run(session, call, raw, payload)
 
 
-async def settle(dask_worker: Worker) -> None:
-    """Be in DASK_WORKER."""
-    await _side(dask_worker)
+async def install(dask_worker: Worker) -> None:
+    """Install a `WorkerSide` in DASK_WORKER."""
+    await _sideOf(dask_worker)
 
 
-async def _side(worker: Worker) -> WorkerSide:
+async def _sideOf(worker: Worker) -> WorkerSide:
     side = _sides.get(worker)
     if side is None:
         side = _sides[worker] = WorkerSide()
@@ -71,7 +70,7 @@ async def _side(worker: Worker) -> WorkerSide:
 
 
 class WorkerSide(WorkerPlugin):
-    """Our part in one worker of the cluster."""
+    """AsynQueue's part in one worker of the cluster."""
 
     name = PROTOCOL
 
@@ -93,7 +92,7 @@ class WorkerSide(WorkerPlugin):
         worker.stream_handlers[op("forget")] = self.forget
 
     def teardown(self, worker: Worker) -> None:
-        """WORKER closes: close the iterators."""
+        """Close the iterators, because WORKER closes."""
         for iteration in self._iterations.values():
             iteration.close()
         self._iterations.clear()
@@ -116,36 +115,39 @@ class WorkerSide(WorkerPlugin):
         return what, seconds, it, errors
 
     async def catchUp(self, session: str, number: int) -> Outcome:
-        """Run the updates that were missed; how that of NUMBER ended."""
+        """Run the updates that this worker has missed. Return the outcome of update NUMBER."""
         async with self._catchingUp.setdefault(session, asyncio.Lock()):
             try:
                 await self._mayStart(session, None, [])
             except OSError as error:
-                return "Lost", 0.0, f"a Dask worker could not ask for it: {error}"
+                return "Lost", 0.0, f"a Dask worker could not ask the scheduler for the update: {error}"
         ended = self._updated.get((session, number))
-        return ended or ("Raised", 0.0, dumpError(RuntimeError("this update is not run any more")))
+        return ended or ("Raised", 0.0, dumpError(RuntimeError("this update was withdrawn before this worker ran it")))
 
-    # For the near side.
+    # Called by sessions.
 
     async def items(self, session: str, call: str, credit: int) -> tuple[int, bytes, bytes | None, bool]:
-        """Up to CREDIT more items of an iterator, soon: how many, what they are, what it raised, is it over."""
+        """Return up to CREDIT more items of an iterator, within a slice of time.
+
+        The result is their number, the items, the error raised, and whether the iterator is over.
+        """
         iteration = self._iterations.get((session, call))
         if iteration is None:
-            return 0, b"", dumpError(WorkerLost("the iteration ended early: its iterator is not there any more")), True
+            return 0, b"", dumpError(WorkerLost("the iteration ended early: its iterator was closed")), True
         number, payload, error, over = await iteration.items(credit)
         if over:
             self._iterations.pop((session, call), None)
         return number, payload, error, over
 
     async def end(self, session: str, call: str) -> bytes | None:
-        """Close an iterator; what it raised then."""
+        """Close an iterator. Return the error that it raised, or None."""
         iteration = self._iterations.pop((session, call), None)
         return None if iteration is None else await iteration.end()
 
-    # What the scheduler says.
+    # Called by the scheduler.
 
     def abandon(self, session: str, call: str) -> None:
-        """Nobody waits for the outcome of a call."""
+        """Abandon a call whose outcome is not wanted any more."""
         job = self._jobs.get((session, call))
         if job is not None:
             job.abandon()
@@ -154,7 +156,7 @@ class WorkerSide(WorkerPlugin):
             iteration.close()
 
     def forget(self, session: str) -> None:
-        """Nobody has any use for SESSION any more."""
+        """Abandon and forget everything of SESSION."""
         for job in [job for key, job in self._jobs.items() if key[0] == session]:
             job.abandon()
         for key in [key for key in self._iterations if key[0] == session]:
@@ -165,7 +167,10 @@ class WorkerSide(WorkerPlugin):
         self._catchingUp.pop(session, None)
 
     async def _mayStart(self, session: str, call: str | None, errors: list[bytes]) -> bool | None:
-        """Ask for leave, and do what has to be done first. None to start; else, whether it had started before."""
+        """Ask the scheduler for permission, and first run the updates that it requires.
+
+        Return None if the call may start, else whether it has been started before.
+        """
         ask: Callable[..., Awaitable[tuple[Any, ...]]] = getattr(self._worker.scheduler, op("starting"))
         did: int | None = None
         while True:
@@ -173,7 +178,7 @@ class WorkerSide(WorkerPlugin):
             if what == First.__name__:
                 did, payload, run = more
                 if (session, did) in self._updated:
-                    continue  # the connection ended before we could say so
+                    continue  # the connection ended before the scheduler knew that it ran
                 outcome = self._updated[session, did] = await self._update(session, payload, run)
                 if outcome[0] == "Raised":
                     errors.append(outcome[2])
@@ -200,7 +205,7 @@ class WorkerSide(WorkerPlugin):
             if objects:
                 self._residents[key] = objects[0]
             if key not in self._residents:
-                raise SerializationError("the object of this call is not here")
+                raise SerializationError("the resident object of this call is missing on this Dask worker")
             f = self._residents[key] if f.name is None else getattr(self._residents[key], f.name)
         return f, args, kw
 
@@ -213,7 +218,7 @@ def _resultOf(value: Any) -> tuple[str, bytes]:
 
 
 class _Job:
-    """A call in one of the threads of WORKER, which know it as KEY. With RAW, an iterator is a result."""
+    """One call in a thread of WORKER, where its name is KEY. With RAW, an iterator is a value like any other."""
 
     def __init__(self, worker: Worker, key: str | None, raw: bool) -> None:
         self._worker = worker
@@ -227,7 +232,7 @@ class _Job:
         self._abandoned = False
 
     async def run(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> tuple[str, float, Any]:
-        """Make the call that CALLED gives: what happened, the seconds it took, and what goes with it."""
+        """Make the call that CALLED returns. Return the kind of outcome, its seconds and its value."""
         self._worker.executor.submit(copy_context().run, self._work, called)
         try:
             what, seconds, it = await self._ended
@@ -237,21 +242,21 @@ class _Job:
             raise
 
     def abandon(self) -> None:
-        """Have it end now. The thread goes on by itself, with another in its place."""
+        """End the call now. Its thread continues on its own, and another takes its place."""
         with self._lock:
             self._abandoned = True
             thread = self._thread
             if thread is not None:
                 executor = self._worker.executor
                 thread.name += " (abandoned)"
-                self._threadState["proceed"] = False  # it ends with the call
+                self._threadState["proceed"] = False  # the thread ends with the call
                 with threads_lock:
                     executor._threads.discard(thread)
                     executor._adjust_thread_count()
         self._end("Abandoned", 0.0, None)
 
     async def _await(self, coroutine: Any) -> tuple[str, float, Any]:
-        """Wait for COROUTINE here in the worker's loop, as Dask does for its own."""
+        """Wait for COROUTINE in the worker's loop, as Dask does for its own."""
         started = perf_counter()
         task = asyncio.ensure_future(coroutine)
         self._ended = self._loop.create_future()  # for `abandon`
@@ -270,16 +275,16 @@ class _Job:
                 return
             self._thread = threading.current_thread()
             self._threadState = vars(thread_state)
-        thread_state.start_time = time()  # these are what `distributed.secede`, and so `worker_client`, goes by
+        thread_state.start_time = time()  # `distributed.secede`, and so `worker_client`, use these
         thread_state.key = self._key
         started = perf_counter()
-        it: Any  # what the user's callable returned, or what stands for it
+        it: Any  # Any: what the user's callable returned, or its bytes
         try:
             f, args, kw = called()
             started = perf_counter()
             it = f(*args, **kw)
             seconds = perf_counter() - started
-        except BaseException as error:  # SystemExit too: it is the call that ends, not the thread
+        except BaseException as error:  # SystemExit too, which ends the call and not the thread
             seconds = perf_counter() - started
             what, it = "Raised", dumpError(error)
         else:
@@ -302,7 +307,7 @@ class _Job:
 
 
 class _Iteration:
-    """An iterator, and the thread that goes on with it."""
+    """An iterator and the thread that runs it."""
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._iterator = iterator
@@ -313,17 +318,17 @@ class _Iteration:
         threading.Thread(target=work, args=(self._work,), name="asynqueue-iteration", daemon=True).start()
 
     async def items(self, credit: int) -> tuple[int, bytes, bytes | None, bool]:
-        """Up to CREDIT more items, soon."""
+        """Return up to CREDIT more items, within a slice of time."""
         answer: tuple[int, bytes, bytes | None, bool] = await self._ask(credit)
         return answer
 
     async def end(self) -> bytes | None:
-        """Close the iterator; what it raised then."""
+        """Close the iterator. Return the error that it raised, or None."""
         raised: bytes | None = (await self._ask(0))[2]
         return raised
 
     def close(self) -> None:
-        """Close the iterator, and let the thread end."""
+        """Close the iterator and end its thread."""
         self._asked.put(None)
 
     def _ask(self, credit: int) -> asyncio.Future[Any]:
@@ -335,9 +340,9 @@ class _Iteration:
         while (asked := self._asked.get()) is not None:
             credit, answer = asked
             items, error = self._produce(credit) if credit else ([], self._close())
-            told = len(items), b"".join(items), error, self._flow.ended
+            answered = len(items), b"".join(items), error, self._flow.ended
             try:
-                self._loop.call_soon_threadsafe(_answer, answer, told)
+                self._loop.call_soon_threadsafe(_answer, answer, answered)
             except RuntimeError:
                 break  # the worker has closed meanwhile
             if self._flow.ended:
@@ -345,7 +350,7 @@ class _Iteration:
         self._close()
 
     def _produce(self, credit: int) -> tuple[list[bytes], bytes | None]:
-        """Items for as long as a slice lasts, and the error that ended them, if one did."""
+        """Return the items of one slice, and the error that ended them, if any."""
         self._flow.granted(credit - self._flow.credit)
         items: list[bytes] = []
         deadline = perf_counter() + SLICE
@@ -364,7 +369,7 @@ class _Iteration:
         return items, None
 
     def _close(self) -> bytes | None:
-        """Run the iterator's ``finally``; what it raised."""
+        """Run the iterator's ``finally``. Return the error that it raised, or None."""
         self._flow.end()
         close = getattr(self._iterator, "close", None)
         try:
@@ -375,6 +380,6 @@ class _Iteration:
         return None
 
 
-def _answer(answer: asyncio.Future[Any], told: Any) -> None:
+def _answer(answer: asyncio.Future[Any], answered: Any) -> None:
     if not answer.done():
-        answer.set_result(told)
+        answer.set_result(answered)

@@ -846,7 +846,7 @@ class TestWhatItTakes:
             DaskWorker(cluster.scheduler.address)  # type: ignore[arg-type]  # that is the point
         with Client(cluster.scheduler.address) as client, pytest.raises(ValueError, match="an integer from 1"):
             DaskWorker(client, window=0)
-        with pytest.raises(ValueError, match="the client has to run, but is closed"):
+        with pytest.raises(ValueError, match="the client must be running, but is closed"):
             DaskWorker(client)
 
     @inLoop
@@ -924,7 +924,7 @@ class TestWhatItTakes:
         """
         done = run(program)
         assert done.returncode == 0, done.stderr
-        assert "the client has to run, but is newly-created: pass one that is connected" in done.stdout
+        assert "the client must be running, but is newly-created: pass one that is connected" in done.stdout
         assert "1024 ['a', 'b', 'c']" in done.stdout
 
     def test_without_dask_the_error_says_what_to_install(self) -> None:
