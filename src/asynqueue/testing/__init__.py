@@ -1,7 +1,7 @@
-"""How anybody checks a worker: the machine that holds ours to their guarantees, for yours.
+"""Check a worker of your own against the guarantees that AsynQueue's workers keep.
 
-`WorkerConformance` is a Hypothesis state machine. Subclass it, say how to make your worker, and pytest or unittest
-puts it through everything that may happen to one::
+`WorkerConformance` is a Hypothesis state machine. Make a subclass that creates your worker. pytest or unittest then
+puts the worker through everything that may happen to one::
 
     from asynqueue.testing import WorkerConformance
 
@@ -11,11 +11,11 @@ puts it through everything that may happen to one::
 
     TestMyWorker = MyWorkerConformance.TestCase
 
-What it finds is a `GuaranteeBroken`, which names the `Guarantee` and tells the story. `MemoryWorker` is a worker
-that obeys a `twisted.internet.task.Clock` and fails when told to, for tests of programs that have a queue.
+A failure is a `GuaranteeBroken`, which names the `Guarantee` and lists the events that led to it. `MemoryWorker` is a
+worker that runs on a `twisted.internet.task.Clock` and fails on demand, for tests of programs that have a queue.
 
-All this needs Hypothesis: ``pip install 'AsynQueue[testing]'``. Worker processes import `asynqueue.testing.workload`
-from here, so this module itself imports nothing before it is asked for.
+This needs Hypothesis: ``pip install 'AsynQueue[testing]'``. Child processes import `asynqueue.testing.workload`, so
+this module imports other modules only when a name is used.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from asynqueue.testing.strategies import specs as specs
 
 _HOMES = {
+    "CallRequest": "model",
     "Guarantee": "guarantees",
     "GuaranteeBroken": "guarantees",
     "MemoryWorker": "memory",
     "Model": "model",
-    "Wish": "model",
     "WorkerConformance": "conformance",
+    "callRequests": "strategies",
     "options": "strategies",
     "schedules": "strategies",
     "specs": "strategies",
-    "wishes": "strategies",
 }
 
 __all__ = [
@@ -61,7 +61,7 @@ __all__ = [
     "specs",
 ]
 
-if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
+if not TYPE_CHECKING:  # a type checker would accept any name because of this function
 
     def __getattr__(name: str) -> Any:
         home = _HOMES.get(name)

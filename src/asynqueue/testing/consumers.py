@@ -1,6 +1,6 @@
-"""Who takes the items of the kit's iterations: as many as the story says, and then none.
+"""The consumers of the kit's iterations: they take as many items as they are asked to, and then pause.
 
-A `Taker` asks a `Deferator` for them, one after another. A `Feeder` is an `IConsumer`, which pauses who feeds it.
+A `Taker` requests items from a `Deferator`, one after another. A `Feeder` is an `IConsumer`, which pauses its producer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class Taker:
 
     call: Call
     wanted: int = 0
-    _items: Any = None  # a Deferator, once the call has given one
+    _items: Any = None  # Any: a Deferator, once the call has returned one
     _waiting: bool = False
 
     @property
     def content(self) -> bool:
-        """True when it waits for nothing."""
+        """True when this waits for nothing."""
         call = self.call
-        if call.wish.series == UNQUALIFIED or call.over or (call.ends and self._items is None):
+        if call.request.series == UNQUALIFIED or call.over or (call.ends and self._items is None):
             return True
         return bool(call.ends) and not call.stopped and not self._waiting
 
@@ -36,14 +36,14 @@ class Taker:
         self._proceed()
 
     def stop(self) -> None:
-        """Take no more."""
+        """Stop the iteration."""
         self.call.stopped = True
         if self._items is not None:
             self._items.stop()
             self._over(None)
 
     def begin(self, items: Any) -> None:
-        """The iterator is here."""
+        """Start with ITEMS, the call's Deferator."""
         self._items = items
         if self.call.stopped:
             self.stop()
@@ -73,14 +73,14 @@ class Taker:
 
 @attrs.define(eq=False)
 class Feeder(Taker):
-    """Is fed the items of CALL's iterator, and pauses who feeds it when it has as many as were asked for."""
+    """Gets the items of CALL's iterator, and pauses their producer when it has as many as were asked for."""
 
-    _producer: Any = None  # an IPushProducer
+    _producer: Any = None  # Any: an IPushProducer
     _paused: bool = False
 
     @property
     def content(self) -> bool:
-        """True when it waits for nothing."""
+        """True when this waits for nothing."""
         return bool(self.call.ends) or self._paused
 
     def take(self, items: int) -> None:
@@ -91,14 +91,14 @@ class Feeder(Taker):
             self._producer.resumeProducing()
 
     def stop(self) -> None:
-        """Take no more."""
+        """Stop the iteration."""
         self.call.stopped = True
         self._paused = False
         if self._producer is not None and not self.call.ends:
             self._producer.stopProducing()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """PRODUCER has the items."""
+        """Register PRODUCER, which has the items."""
         self._producer = producer
         if self.call.stopped:
             producer.stopProducing()
@@ -106,7 +106,7 @@ class Feeder(Taker):
             self._pause()
 
     def unregisterProducer(self) -> None:
-        """There are no more."""
+        """End: there are no more items."""
         self._paused = False
 
     def write(self, item: Any) -> None:

@@ -1,6 +1,6 @@
-"""What AsynQueue guarantees, by name, and the error that says which guarantee did not hold.
+"""The guarantees of AsynQueue by name, and the error that says which guarantee did not hold.
 
-The words are those of the design. ``docs/guarantees.md`` says, for each, which property holds it up.
+``docs/guarantees.md`` says, for each, which property test covers it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class Guarantee(enum.Enum):
-    """A guarantee; its value is what it says."""
+    """A guarantee. Its value is its text."""
 
     NOTHING_LOST = (
         "Nothing lost, nothing doubled: every submitted task settles exactly once, whatever workers join, leave, crash "
@@ -92,7 +92,13 @@ class Guarantee(enum.Enum):
 
 
 class GuaranteeBroken(AssertionError):
-    """GUARANTEE did not hold: HOW says what was seen, STORY what happened up to then."""
+    """A guarantee did not hold.
+
+    Args:
+        guarantee: The guarantee.
+        how: What was observed.
+        story: The events up to then, in order.
+    """
 
     def __init__(self, guarantee: Guarantee, how: str, story: Sequence[str] = ()) -> None:
         lines = [f"{guarantee.value}.", f"  But {how}."]

@@ -1,7 +1,7 @@
-"""The stage on which the kit's stories are acted out: a queue, its workers, and what is known of them.
+"""The environment of the kit: a queue, its workers, and what is known of them.
 
-Each method does one thing to them and writes it down in the story; `WorkerConformance` has the steps that are made of
-these. What is found to be wrong ends the story, with the guarantee that did not hold.
+Each method changes one thing and records it in the story. `WorkerConformance` has the steps that consist of these
+methods. An error ends the story, with the guarantee that did not hold.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from asynqueue.interfaces import Worker
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.testing import leaks as leftovers
-from asynqueue.testing import workload as deeds
+from asynqueue.testing import workload
 from asynqueue.testing.consumers import Feeder, Taker
 from asynqueue.testing.guarantees import Guarantee, GuaranteeBroken
 from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, Broken, Call, CallRequest, Model
@@ -39,46 +39,55 @@ ENOUGH = 1 << 30
 
 
 class Harness(RuleBasedStateMachine):
-    """What `WorkerConformance` acts on, and what a subclass of that may say about its worker."""
+    """The base of `WorkerConformance`, with the attributes and methods that a subclass may override."""
 
     patience: float = 20.0
-    """Seconds for which something that has to happen is waited for, where the time is real."""
+    """The time limit for anything that must happen, in seconds of real time."""
 
     grace: float = 3.0
-    """Seconds that a thread or a process has to be gone in, after the queue has shut down."""
+    """The time for threads and processes to end after the queue was shut down, in seconds."""
 
     timeout: float = 0.02
-    """The timeout, in seconds, of calls that never end."""
+    """The time limit of calls that never end, in seconds."""
 
     blocking: bool = True
-    """Whether calls may block where they run: not in the main loop, where they give a Deferred instead."""
+    """True if calls may block. In the main loop they return a Deferred instead."""
 
     residents: bool = True
-    """Whether the object of an update's bound method lives on in the worker."""
+    """True if the object of an update's bound method stays in the worker."""
 
-    # To be overridden.
+    # Methods to override.
 
     def makeWorker(self, series: Sequence[str]) -> Worker:
-        """A new worker, qualified for SERIES. It has to be overridden."""
-        raise NotImplementedError(f"{type(self).__name__} has to say how to make a worker: override makeWorker")
+        """Return a new worker. Must be overridden.
+
+        Args:
+            series: The series for which the worker must be qualified.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override makeWorker, which returns a new worker")
 
     def hurtWorker(self, worker: Any) -> None:
-        """Kill WORKER, one that `makeWorker` made: its process, say. Without this, none is killed.
+        """Kill a worker, for instance its process. Without this, no worker is killed.
 
-        (A subclass knows of what class it is: hence Any.)
+        Args:
+            worker: One that `makeWorker` returned. (Any, because only the subclass knows its class.)
         """
 
     def makeClock(self) -> Clock | None:
-        """The clock on which everything is to happen, if it is not the installed reactor. It is then `clock`."""
+        """Return the clock for everything, which is then `clock`. None uses the installed reactor."""
         return None
 
     def makeTurner(self) -> Turner:
-        """What turns the clock or the reactor, where neither of those in `asynqueue.testing.pump` will do."""
+        """Return what runs the clock or the reactor."""
         return ReactorTurner(self.patience) if self.clock is None else ClockTurner(self.clock)
 
     def callable(self, name: str) -> Callable[..., Any]:
-        """What a call is made of, for the deed NAME of `asynqueue.testing.workload`."""
-        deed: Callable[..., Any] = getattr(deeds, name)
+        """Return the function that a call runs.
+
+        Args:
+            name: The name of a function in `asynqueue.testing.workload`.
+        """
+        deed: Callable[..., Any] = getattr(workload, name)
         return deed
 
     def __init__(self) -> None:
@@ -94,33 +103,33 @@ class Harness(RuleBasedStateMachine):
         self._leaving: list[Deferred[Any]] = []
         self._takers: dict[int, Taker] = {}
         self._deferreds: dict[int, Deferred[Any]] = {}
-        self._held: dict[int, Deferred[int]] = {}  # by call, where a call gives a Deferred
-        self._holding: list[Call] = []  # those not released, cancelled or lost
+        self._held: dict[int, Deferred[int]] = {}  # the Deferreds of held calls, by number, if `blocking` is False
+        self._holding: list[Call] = []  # the calls that are not released, cancelled or lost
         self._updates: list[Call] = []
         self._overruns = 0
-        self._notebook = deeds.Notebook()
+        self._notebook = workload.Notebook()
 
-    # The beginning.
+    # Begin.
 
     def open(self) -> None:
-        """A queue, and its worker."""
+        """Make a queue and a worker."""
         self._directory = tempfile.TemporaryDirectory(prefix="asynqueue-testing-")
         self._place = self._directory.name
-        self._journal = deeds.Journal(self._place)
+        self._journal = workload.Journal(self._place)
         self.clock = self.makeClock()
         self._turner = self.makeTurner()
         self._turner.begin()
         self._begun = True
         globalLogPublisher.addObserver(self._observe)  # pyright: ignore[reportArgumentType]  # zope's interfaces
         self._before = leftovers.present()
-        clock: Any = self.clock  # a Clock is as good as a reactor, but for its type
+        clock: Any = self.clock  # Any, because a Clock lacks only the type of a reactor
         self.queue = TaskQueue(reactor=clock)
-        self._hire()
+        self._addWorker()
 
-    # The end.
+    # End.
 
     def teardown(self) -> None:
-        """Everything is released, taken, shut down and judged; and nothing is left."""
+        """Release, take and shut down everything. Check every call, and that nothing is left."""
         if not self._begun:
             return
         try:
@@ -130,18 +139,16 @@ class Harness(RuleBasedStateMachine):
             self._clear()
 
     def _end(self) -> None:
-        self._say("the end: all that is held is released, all items are taken, and the queue is shut down")
+        self._record("the end: all held calls are released, all items are taken, and the queue is shut down")
         for call in list(self._holding):
             self._release(call)
         for taker in self._takers.values():
             taker.take(ENOUGH)
         self._rest()
         closed = self._fired(self.queue.shutdown())
-        self._until(closed, None, "the shutdown never ended")
+        self._until(closed, None, "the shutdown of the queue never ended")
         gone = [self._fired(left) for left in self._leaving]
-        self._until(
-            lambda: all(each() for each in gone), Guarantee.NOTHING_LEFT, "a worker that was to leave is still here"
-        )
+        self._until(lambda: all(each() for each in gone), Guarantee.NOTHING_LEFT, "a detached worker never stopped")
         self._journal.read()
         self._check(*self.model.broken(self._journal))
         self._check(*(broken for worker in self._workers for broken in worker.wrong()))
@@ -158,58 +165,58 @@ class Harness(RuleBasedStateMachine):
         left.pop("temporary files", None) if self._sharesTemporaryFiles() else None
         if left:
             what = "; ".join(f"{what}: {', '.join(map(str, new))}" for what, new in left.items())
-            self._break(Guarantee.NOTHING_LEFT, f"there is left: {what}")
+            self._break(Guarantee.NOTHING_LEFT, f"after the shutdown there is left: {what}")
 
     def _clear(self) -> None:
-        """Leave nothing, however it ended."""
+        """Clean up, however the story ended."""
         globalLogPublisher.removeObserver(self._observe)  # pyright: ignore[reportArgumentType]  # as above
         try:
             crashed = self.queue.workers()
             gone: list[Any] = []
             for worker in crashed:
                 self.queue.detachWorker(worker, crash=True).addBoth(gone.append)
-            self._directory.cleanup()  # which ends what is held
+            self._directory.cleanup()  # this ends all held calls
             for held in self._held.values():
                 held.cancel()
             self._turner.turn()
             deadline = time.monotonic() + self.grace
             while self.clock is None and len(gone) < len(crashed) and time.monotonic() < deadline:
-                self._turner.turn()  # what a worker has yet to do is not to be left to the next story
+                self._turner.turn()  # a worker must not continue during the next story
         except Exception:
             if not self._failed:
-                raise  # else it is the failure before this that counts
+                raise  # otherwise the earlier failure counts
         finally:
             self._directory.cleanup()
             self._turner.close()
 
-    # How calls are made.
+    # Calls.
 
-    def _make(self, wish: CallRequest, timeout: float | None = None) -> Call:
-        call = self.model.make(wish)
+    def _make(self, request: CallRequest, timeout: float | None = None) -> Call:
+        call = self.model.make(request)
         args: tuple[Any, ...] = (self._place, call.number)
-        if wish.do == "iterate":
-            args += (wish.items, wish.breaks) if wish.raw is None else (wish.items, False, True)
-        elif wish.do == "hold":
+        if request.do == "iterate":
+            args += (request.items, request.breaks) if request.raw is None else (request.items, False, True)
+        elif request.do == "hold":
             self._holding.append(call)
-        f = self._holdInLoop if wish.do == "hold" and not self.blocking else self.callable(wish.do)
-        self._submit(call, CallSpec(f, args, {wish.keyword: deeds.MORE} if wish.keyword else {}), timeout)
+        f = self._holdInLoop if request.do == "hold" and not self.blocking else self.callable(request.do)
+        self._submit(call, CallSpec(f, args, {request.keyword: workload.MORE} if request.keyword else {}), timeout)
         return call
 
     def _submit(self, call: Call, spec: CallSpec[Any], timeout: float | None = None) -> None:
-        wish = call.wish
-        self._say(f"call {call.number} is made: {wish!r}")
-        options: dict[str, Any] = {wish.where: True} if wish.where else {}
-        if wish.do == "iterate" and not wish.raw:
-            taker = self._takers[call.number] = Feeder(call) if wish.fed else Taker(call)
+        request = call.request
+        self._record(f"call {call.number} is made: {request!r}")
+        options: dict[str, Any] = {request.where: True} if request.where else {}
+        if request.do == "iterate" and not request.raw:
+            taker = self._takers[call.number] = Feeder(call) if request.fed else Taker(call)
             if isinstance(taker, Feeder):
                 options["consumer"] = taker
         d = self.queue.submit(
             spec,
-            series=wish.series,
-            niceness=wish.niceness,
-            retries=wish.retries,
+            series=request.series,
+            niceness=request.niceness,
+            retries=request.retries,
             timeout=timeout,
-            raw=wish.raw,
+            raw=request.raw,
             **options,
         )
         self._await(call, d)
@@ -221,12 +228,12 @@ class Harness(RuleBasedStateMachine):
             if isinstance(result, Failure):
                 result = result.value
             elif isinstance(result, BaseException):
-                result = ("returned", result)  # which is not to fail with it
-            self._say(f"call {call.number} ends in {result!r}")
+                result = ("returned", result)  # so that the Deferred does not fail
+            self._record(f"call {call.number} ends in {result!r}")
             call.ends.append(result)
             if isinstance(result, Deferator):
                 taker = self._takers.get(call.number)
-                if taker is None:  # which is wrong, and found to be so in the end
+                if taker is None:  # an error, which the model reports at the end
                     result.stop()
                 else:
                     taker.begin(result)
@@ -234,21 +241,21 @@ class Harness(RuleBasedStateMachine):
         d.addBoth(ended)
 
     def _holdInLoop(self, place: str, number: int) -> Deferred[int]:
-        """As `deeds.hold`, but in the main loop."""
-        deeds.mark(place, "start", number)
+        """Hold a call in the main loop, as `workload.hold`."""
+        workload.mark(place, "start", number)
         held: Deferred[int] = Deferred()
         if os.path.exists(os.path.join(place, f"release-{number}")):
             held.callback(number)
         else:
             self._held[number] = held
-        return held.addCallback(partial(self._ceaseToHold, place))
+        return held.addCallback(partial(self._endHold, place))
 
-    def _ceaseToHold(self, place: str, number: int) -> int:
-        deeds.mark(place, "end", number)
+    def _endHold(self, place: str, number: int) -> int:
+        workload.mark(place, "end", number)
         return number
 
     def _release(self, call: Call) -> None:
-        self._say(f"call {call.number} is released")
+        self._record(f"call {call.number} is released")
         self._holding.remove(call)
         with open(os.path.join(self._place, f"release-{call.number}"), "w"):
             pass
@@ -260,12 +267,12 @@ class Harness(RuleBasedStateMachine):
         takers = list(self._takers.values())
         return takers[-1 - which % len(takers)]
 
-    # How workers come and go.
+    # Workers.
 
-    def _hire(self) -> None:
+    def _addWorker(self) -> None:
         made = self.makeWorker(QUALIFIED)
-        worker = WatchedWorker(made, self._journal, self._report, self._say)
-        self._say("a worker comes")
+        worker = WatchedWorker(made, self._journal, self._report, self._record)
+        self._record("a worker is attached")
         for series in QUALIFIED:
             if series not in worker.qualifications:
                 self._report(Guarantee.QUALIFIED, f"a worker made for series {series!r} is not qualified for it")
@@ -284,7 +291,7 @@ class Harness(RuleBasedStateMachine):
             if not run.task.update:
                 call = self.model.calls[run.number]
                 call.charged += 1
-                if call.charged > call.wish.retries and call in self._holding:
+                if call.charged > call.request.retries and call in self._holding:
                     self._holding.remove(call)
 
     def _drop(self, runs: list[Run]) -> None:
@@ -296,18 +303,18 @@ class Harness(RuleBasedStateMachine):
                     self._holding.remove(call)
 
     def _expose(self, worker: WatchedWorker) -> None:
-        """WORKER may die, with the iterations that are open on it, and with updates that it has not run."""
+        """Mark the open iterations of WORKER, which may die, and the updates that have not run."""
         for number in {run.number for run in worker.runs} & self._takers.keys():
             if not self.model.calls[number].ended:
                 self.model.calls[number].exposed = True
         self._exposeUpdates()
 
     def _exposeUpdates(self) -> None:
-        """A worker may leave before it has run the updates that have not ended."""
+        """Mark the updates that have not ended, because a worker may leave before it has run them."""
         for update in self._updates:
             update.exposed = update.exposed or not update.ends
 
-    # How things happen.
+    # Time.
 
     def _turn(self) -> None:
         try:
@@ -320,20 +327,20 @@ class Harness(RuleBasedStateMachine):
             self._turn()
 
     def _rest(self) -> None:
-        """Let all happen that can, until only what is held runs."""
+        """Run until only held calls are running."""
         self._until(self._atRest, None, "")
         self._check()
 
     def _atRest(self) -> bool:
         if self._workers[-1].gone:
-            self._hire()
+            self._addWorker()
         self._journal.read()
         if any(worker.away for worker in self._workers if not worker.gone):
             return False
         return next(self._unanswered(), None) is None and next(self._unfinished(), None) is None
 
     def _unanswered(self) -> Iterator[tuple[WatchedWorker, Run]]:
-        """The runs of which there is something to hear yet."""
+        """Yield the runs whose outcome must still come."""
         for worker in self._workers:
             for run in () if worker.gone or worker.away else worker.front:
                 held = not run.task.update and self.model.calls[run.number] in self._holding
@@ -341,13 +348,13 @@ class Harness(RuleBasedStateMachine):
                     yield worker, run
 
     def _unfinished(self) -> Iterator[Call]:
-        """The iterations and the updates of which there is something to hear yet, now that no call runs."""
+        """Yield the iterations and updates that must still end, if no call is running."""
         if not any(worker.held for worker in self._workers if not worker.gone):
             yield from (taker.call for taker in self._takers.values() if not taker.content)
             yield from (update for update in self._updates if not update.ends)
 
     def _until(self, condition: Callable[[], bool], guarantee: Guarantee | None, otherwise: str) -> None:
-        """Let things happen until CONDITION holds. If it never will, GUARANTEE is broken, as OTHERWISE says."""
+        """Run until CONDITION holds. If it never does, GUARANTEE is broken, as OTHERWISE describes."""
         try:
             came = self._turner.until(lambda: bool(self._wrong) or condition())
         except AlreadyCalledError:
@@ -359,11 +366,11 @@ class Harness(RuleBasedStateMachine):
             self._break(guarantee or Guarantee.NOTHING_LOST, otherwise or "the queue never came to rest")
 
     def _explain(self) -> None:
-        """Say which guarantee it is that something never happens."""
+        """Find the guarantee that is broken when something never happens."""
         self._check(*(broken for worker in self._workers for broken in worker.wrong()))
         for worker, run in self._unanswered():
             call = self.model.calls[run.number]
-            if call.charged > call.wish.retries:
+            if call.charged > call.request.retries:
                 how = f"call {run.number} was given to a worker after {call.charged} had died of it"
                 self._break(Guarantee.STARTED_AGAIN_ONCE, how)
             past = [r for r in worker.runs[: worker.runs.index(run)] if not isinstance(r.outcome, Recalled)]
@@ -371,38 +378,36 @@ class Harness(RuleBasedStateMachine):
                 expires = self.model.calls[past[-1].number].expires
                 self._break(
                     Guarantee.TIMEOUT if expires else Guarantee.CANCELLATION,
-                    f"call {run.number} had no answer: the worker was not free of call {past[-1].number}, which it was "
-                    "to let go of",
+                    f"call {run.number} had no outcome: cancelled call {past[-1].number} still occupied the worker",
                 )
             guarantee = Guarantee.UPDATES if run.task.update else Guarantee.NOTHING_LOST
-            self._break(guarantee, f"the worker never answered for call {run.number}, which it was given")
+            self._break(guarantee, f"the worker never reported an outcome of call {run.number}")
         for call in self._unfinished():
-            if call.wish.do == "update":
+            if call.request.do == "update":
                 self._break(Guarantee.UPDATES, f"update {call.number} never ended")
             self._break(
                 Guarantee.ITERATION_ENDS if call.stopped or call.cancelled else Guarantee.EXACT_ITEMS,
-                f"call {call.number} gave {len(call.got)} of {call.wish.items} items, and nothing more was heard of it",
+                f"call {call.number} gave {len(call.got)} of {call.request.items} items, and never ended",
             )
         for worker in self._workers:
-            busy = next(worker.notFreeOf(), None) if worker.stops else None
+            busy = next(worker.stillRunning(), None) if worker.stops else None
             if busy is not None:
                 self._break(
                     Guarantee.TIMEOUT if self.model.calls[busy.number].expires else Guarantee.CANCELLATION,
-                    f"the worker was told to stop and did not: it was not free of call {busy.number}, which it was to "
-                    "let go of",
+                    f"the worker was stopped and never finished: cancelled call {busy.number} still occupied it",
                 )
             if worker.stops and not worker.held:
-                self._break(Guarantee.NOTHING_LEFT, "the worker was told to stop and did not")
+                self._break(Guarantee.NOTHING_LEFT, "the worker was stopped and never finished")
 
     def _probe(self, guarantee: Guarantee, when: str, perhaps: int = 0) -> None:
-        """The worker answers."""
+        """Check that the worker answers a call."""
         call = self._make(CallRequest("give", where="doNext", retries=2))
         call.perhaps = perhaps
         self._until(lambda: call.ended or self._workers[-1].gone, guarantee, f"the worker did not answer {when}")
         self._rest()
 
     def _fired(self, d: Deferred[Any]) -> Callable[[], bool]:
-        """Whether D has fired, which must not be with a Failure."""
+        """Return a function that returns whether D has fired. It raises the error of a Failure."""
         fired: list[Any] = []
         d.addBoth(fired.append)
 
@@ -413,13 +418,13 @@ class Harness(RuleBasedStateMachine):
 
         return check
 
-    # What is found.
+    # Findings.
 
-    def _say(self, what: str) -> None:
+    def _record(self, what: str) -> None:
         self.story.append(what)
 
     def _report(self, guarantee: Guarantee, how: str) -> None:
-        """GUARANTEE is broken; where this is said nobody could be told by an exception."""
+        """Record that GUARANTEE is broken, where an exception would reach no caller."""
         self._wrong.append((guarantee, how))
 
     def _check(self, *broken: Broken) -> None:
@@ -432,11 +437,11 @@ class Harness(RuleBasedStateMachine):
 
     @implementer(ILogObserver)
     def _observe(self, event: LogEvent) -> None:
-        """What a reactor logs, of what is raised in it, nobody else hears."""
+        """Watch the log for errors that a reactor catches."""
         failure = event.get("log_failure")
         if failure is not None and failure.check(AlreadyCalledError):
             self._report(Guarantee.NOTHING_LOST, "a worker answered twice for one call")
 
     def _sharesTemporaryFiles(self) -> bool:
-        """True when others have their temporary files where ours are."""
+        """Return whether other programs use the same directory for temporary files."""
         return os.environ.get("TMPDIR") != tempfile.gettempdir()

@@ -1,9 +1,8 @@
-"""What a test, or an example of the kit, can leave behind: looked for before and after.
+"""Find what a test, or an example of the kit, leaves behind, by a comparison of before and after.
 
-Threads, processes, file descriptors and temporary files are looked up where the operating system tells of them, in
-``/proc``; where there is none, only what Python knows is looked for. A worker process that is alive, which is then
-one from before, may have memory that is kept for it for a while, as `asynqueue.core.protocol.bufferpool` tells: that
-is not left behind.
+Threads, processes, file descriptors and temporary files come from ``/proc``. Without ``/proc``, only what Python knows
+is compared. A live child process may keep shared memory for a while (see `asynqueue.core.protocol.bufferpool`). That is
+not a leak.
 """
 
 from __future__ import annotations
@@ -18,19 +17,20 @@ from typing import Any, TypeAlias
 
 from asynqueue.core.protocol.bufferpool import MOST
 
-Present: TypeAlias = dict[str, set[Any]]  # threads, delayed calls, text: whatever can be left
+Present: TypeAlias = dict[str, set[Any]]  # Any: threads, delayed calls, text
 
 POOLS = ("PoolThread-twisted", "ThreadPoolExecutor", "pytest", "asyncio_")
-"""How the threads are named that others keep for as long as the interpreter runs."""
+"""The first parts of the names of threads that other packages keep until the interpreter ends."""
 
-SERVANTS = ("forkserver", "resource_tracker")
+HELPERS = ("forkserver", "resource_tracker")
 """The processes that multiprocessing starts once and keeps."""
 
 
 def left(before: Present, turn: Callable[[], object], grace: float) -> dict[str, list[Any]]:
-    """What there is now and was not BEFORE, after TURN was called for up to GRACE seconds while there is something.
+    """Return what exists now and did not exist BEFORE.
 
-    Delayed calls have no grace: what is due later was not cancelled.
+    TURN is called for up to GRACE seconds while there is anything. Delayed calls have no grace: if one is due later, it
+    was not cancelled.
     """
     deadline = time.monotonic() + grace
     while True:
@@ -42,8 +42,8 @@ def left(before: Present, turn: Callable[[], object], grace: float) -> dict[str,
 
 
 def present() -> Present:
-    """What a test can leave behind."""
-    # The reactor, if one is installed: looking for it must not install one.
+    """Return everything that a test can leave behind."""
+    # The reactor if one is installed. This must not install one.
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     calls = set() if reactor is None else {c for c in reactor.getDelayedCalls() if c.active()}
     calls = {call for call in calls if not _keepsMemory(call.func)}
@@ -51,7 +51,7 @@ def present() -> Present:
     fromThreads = {call for call in calls if call.getTime() <= now}
     return {
         "delayed calls": calls - fromThreads,
-        "calls from threads": fromThreads,  # which are delayed calls under asyncio, and due
+        "calls from threads": fromThreads,  # under asyncio these are delayed calls that are due
         "readers": set() if reactor is None else {*reactor.getReaders(), *reactor.getWriters()},
         "threads": {t for t in threading.enumerate() if not t.name.startswith(POOLS)},
         "processes": _children(),
@@ -61,11 +61,11 @@ def present() -> Present:
 
 
 def _children() -> set[str]:
-    """The processes below this one, but for those that serve it to its end."""
-    servants = {number for number in _childrenOf("self") if any(name in _commandLine(number) for name in SERVANTS)}
-    below = [number for number in _childrenOf("self") if number not in servants]
-    for servant in servants:
-        below += _childrenOf(servant)  # the fork server starts processes for us
+    """Return the child processes, without those that help this process until its end."""
+    helpers = {number for number in _childrenOf("self") if any(name in _commandLine(number) for name in HELPERS)}
+    below = [number for number in _childrenOf("self") if number not in helpers]
+    for helper in helpers:
+        below += _childrenOf(helper)  # the fork server starts child processes on our behalf
     return {f"{number} ({_commandLine(number)})" for number in below}
 
 
@@ -76,7 +76,7 @@ def _childrenOf(number: str) -> list[str]:
             with open(f"/proc/{number}/task/{task}/children") as listing:
                 found += listing.read().split()
     except OSError:
-        pass  # it has gone, or there is no /proc here
+        pass  # the process has ended, or there is no /proc
     return found
 
 
@@ -89,51 +89,51 @@ def _commandLine(number: str) -> str:
 
 
 def _descriptors() -> set[str]:
-    """The open file descriptors and what they are, but for those that serve this process to its end."""
+    """Return the open file descriptors and what they are, without those of the helper processes."""
     there: set[str] = set()
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
         return there
-    memories = 2 * MOST * len(_living())  # that may be kept
+    memories = 2 * MOST * len(_living())  # the number of buffers that may be kept
     for number in numbers:
         try:
             name = os.readlink(f"/proc/self/fd/{number}")
         except OSError:
-            continue  # the one that listed them
+            continue  # the descriptor of the listing itself
         if name.startswith("/memfd:asynqueue") and memories:
             memories -= 1
         else:
             there.add(f"{number} -> {name}")
-    return there - {f"{fd} -> {name}" for fd, name in _servantDescriptors()}
+    return there - {f"{fd} -> {name}" for fd, name in _helperDescriptors()}
 
 
 def _living() -> set[Any]:
-    """The worker processes that are alive."""
+    """Return the child processes that are alive."""
     module: Any = sys.modules.get("asynqueue.process.childprocess")
     return set() if module is None else set(module._living)
 
 
 def _keepsMemory(f: Any) -> bool:
-    """Whether F is what gives back the memory that is kept for a worker process, in its time."""
+    """Return whether F is the delayed call that frees the buffers kept for a child process."""
     return getattr(f, "__name__", None) == "_tidy" and getattr(f, "__self__", None) in _living()
 
 
-def _servantDescriptors() -> Iterator[tuple[int, str]]:
-    """What multiprocessing keeps open to its servants."""
+def _helperDescriptors() -> Iterator[tuple[int, str]]:
+    """Yield the descriptors that multiprocessing keeps for its helper processes."""
     for module, holder, names in (
         ("multiprocessing.forkserver", "_forkserver", ("_forkserver_alive_fd",)),
         ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd",)),
     ):
-        servant = getattr(sys.modules.get(module), holder, None)
+        helper = getattr(sys.modules.get(module), holder, None)
         for name in names:
-            fd = getattr(servant, name, None)
+            fd = getattr(helper, name, None)
             if isinstance(fd, int):
                 yield fd, os.readlink(f"/proc/self/fd/{fd}")
 
 
 def _temporaryFiles() -> set[str]:
-    """What is in the directory for temporary files, but for the one where the fork server listens."""
+    """Return the names in the directory for temporary files, without the fork server's."""
     process: Any = sys.modules.get("multiprocessing.process")
     kept = process and process.current_process()._config.get("tempdir")
     return set(os.listdir(tempfile.gettempdir())) - {os.path.basename(kept or "")}

@@ -1,10 +1,10 @@
-"""A worker that lives in virtual time, and fails when told to.
+"""A worker that runs in virtual time and fails on demand.
 
-`MemoryWorker` runs calls in the thread that advances its clock. Nothing happens in it by chance: a test says how long
-calls take, when the worker dies, and whether it comes back. So what a program does about a slow or dying worker can
-be tested without one.
+`MemoryWorker` runs calls in the thread that advances its clock. Nothing happens by chance: a test decides how long
+calls take, when the worker dies, and whether it comes back. So a test can check how a program reacts to a slow or dying
+worker.
 
-It is also the smallest worker that keeps every guarantee: read it before you write your own.
+It is also the smallest worker that keeps every guarantee. Read it before you write your own.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ from asynqueue.reactor.waiters import Waiters
 
 
 class MemoryWorker:
-    """Runs calls on a Clock, each of which takes SECONDS of its time; 0, the default, is its next turn.
+    """Runs calls on a Clock.
 
-    It is qualified for SERIES, and takes as many calls as WINDOW says. CLOCK is a `twisted.internet.task.Clock`, or
-    whatever else tells the time.
+    Args:
+        clock: A `twisted.internet.task.Clock`, or any other clock.
+        series: The series for which the worker is qualified.
+        window: How many calls it takes. The default is at least 1 and at most 4.
+        seconds: How long a call takes, in seconds of the clock. With 0 it ends in the clock's next turn.
 
-    >>> from twisted.internet.task import Clock
-    >>> from asynqueue import TaskQueue
-    >>> clock = Clock()
-    >>> worker = MemoryWorker(clock, seconds=2.0)
-    >>> queue = TaskQueue(worker, reactor=clock)
-    >>> d = queue.call(max, 3, 5).addCallback(print)
-    >>> clock.advance(0)
-    >>> worker.die()  # under the call, which is then started once more
-    >>> clock.pump([0, 2.0])
-    5
+    Example:
+        >>> from twisted.internet.task import Clock
+        >>> from asynqueue import TaskQueue
+        >>> clock = Clock()
+        >>> worker = MemoryWorker(clock, seconds=2.0)
+        >>> queue = TaskQueue(worker, reactor=clock)
+        >>> d = queue.call(max, 3, 5).addCallback(print)
+        >>> clock.advance(0)
+        >>> worker.die()  # during the call, which is then started once more
+        >>> clock.pump([0, 2.0])
+        5
     """
 
     def __init__(
@@ -54,52 +58,73 @@ class MemoryWorker:
         self.window: Window = window or Window(1, 4)
         self.clock = clock
         self.seconds = seconds
-        self.runs: dict[Run, None] = {}  # those without an outcome, in the order given
-        self.sources: dict[MemorySource, None] = {}  # those not over
+        self.runs: dict[Run, None] = {}  # the runs without an outcome, in order
+        self.sources: dict[MemorySource, None] = {}  # the open iterations
         self._resign: Resignator | None = None
         self._stopping = Waiters[None]()
 
-    # What a worker has to have.
+    # The protocol of a worker.
 
     def setResignator(self, resign: Resignator) -> None:
-        """RESIGN is called when the worker dies."""
+        """Set the function that is called when the worker dies.
+
+        Args:
+            resign: The function.
+        """
         self._resign = resign
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Make the call of TASK after those before it."""
+        """Run a task after the earlier ones.
+
+        Args:
+            task: The task.
+
+        Returns:
+            A Deferred of its outcome.
+        """
         run = Run(task, self)
         self.runs[run] = None
         self.proceed()
         return run.outcome
 
     def recall(self) -> None:
-        """Give back what has not started."""
+        """Return the tasks that have not started."""
         for run in [run for run in self.runs if not run.started]:
             self.end(run, Recalled())
 
     def stop(self) -> Deferred[None]:
-        """Fires when all that was given has ended."""
+        """Wait for all tasks and iterations.
+
+        Returns:
+            A Deferred that fires when they have ended.
+        """
         done = self._stopping.add()
         self.proceed()
         return done
 
     def crash(self) -> Sequence[Task]:
-        """Leave at once; the tasks without an outcome."""
+        """Stop at once.
+
+        Returns:
+            The tasks without an outcome.
+        """
         unfinished = [run.task for run in self.runs]
-        self._drop("the worker was made to crash")
+        self._drop("the worker was crashed")
         self.proceed()
         return unfinished
 
-    # What a test has it do.
+    # For tests.
 
     def die(self, returning: bool = True, reason: str = "the worker died") -> None:
-        """Die now, for REASON: what runs is lost, and so are the iterations; what had not started has not.
+        """Die now: running calls and open iterations are lost. Calls that have not started are recalled.
 
-        With RETURNING, a fresh one takes its place at once, as a process is replaced. Otherwise it is gone, as when
-        a connection is lost.
+        Args:
+            returning: Continue as a new worker at once, like a process that is replaced. Otherwise the worker is gone,
+                as after a lost connection.
+            reason: The reason, for the outcomes.
         """
         if self._resign is not None:
-            self._resign(returning)  # one that is gone is asked, while it says so, for what had not started
+            self._resign(returning)  # while a worker resigns, the queue asks it for the calls that have not started
         held = list(self.runs)
         self._drop(reason)
         for run in held:
@@ -107,10 +132,10 @@ class MemoryWorker:
                 run.outcome.callback(Lost(reason) if run.started else Recalled())
         self.proceed()
 
-    # How a call goes.
+    # The calls.
 
     def proceed(self) -> None:
-        """Start what may run now; stop, if it is time."""
+        """Start the calls that may run now. Stop if everything has ended."""
         for run in list(self.runs)[: self.window.running]:
             if run.due is None and not run.started:
                 run.due = self.clock.callLater(0, self.start, run)
@@ -126,12 +151,12 @@ class MemoryWorker:
         run.result.addBoth(self.made, run)
 
     def made(self, result: Any, run: Run) -> None:
-        """The call of RUN has returned, or failed with a Failure, which is reported when its time is up."""
+        """Schedule the report of RUN, whose call has returned or failed."""
         if run in self.runs:
             run.due = self.clock.callLater(self.seconds, self.report, run, result)
 
     def report(self, run: Run, result: Any) -> None:
-        """Say how RUN ended."""
+        """Report how RUN ended."""
         run.due = None
         if isinstance(result, Failure):
             self.end(run, Raised(result.value or WorkerLost("no error"), self.seconds))
@@ -143,51 +168,51 @@ class MemoryWorker:
             self.end(run, Returned(result, self.seconds))
 
     def source(self, iterator: Iterator[Any]) -> MemorySource:
-        """What gives the items of ITERATOR."""
+        """Return the source of ITERATOR's items."""
         return MemorySource(self, iterator)
 
     def end(self, run: Run, outcome: RunOutcome) -> None:
-        """RUN ends with OUTCOME, and the next may start."""
+        """End RUN with OUTCOME, and start the next."""
         del self.runs[run]
-        run.letGo()
+        run.cancel()
         run.outcome.callback(outcome)
         self.proceed()
 
     def interrupt(self, run: Run) -> None:
-        """The outcome of RUN is not wanted any more."""
+        """Cancel RUN."""
         if run in self.runs:
             self.end(run, Interrupted() if run.started else Recalled())
 
     def _drop(self, reason: str) -> None:
-        """Let go of everything that was given, for REASON, without a word about the calls."""
+        """Drop all runs and iterations, for REASON, without an outcome."""
         runs, self.runs = self.runs, {}
         for run in runs:
-            run.letGo()
+            run.cancel()
         for source in list(self.sources):
             source.end(WorkerLost(f"the iteration ended early: {reason}"))
 
 
 class Run:
-    """A call that a `MemoryWorker` was given."""
+    """A task that a `MemoryWorker` was given."""
 
     def __init__(self, task: Task, worker: MemoryWorker) -> None:
         self.task = task
         self.started = False
-        self.due: DelayedCall | None = None  # its start, or its report
-        self.result: Deferred[Any] | None = None  # whatever the user's callable returns
+        self.due: DelayedCall | None = None  # its start or its report
+        self.result: Deferred[Any] | None = None  # Any, because the user's callable may return anything
         self.outcome: Deferred[RunOutcome] = Deferred(lambda _: worker.interrupt(self))
 
-    def letGo(self) -> None:
-        """Wait for nothing any more."""
+    def cancel(self) -> None:
+        """Cancel the delayed call and the running call."""
         if self.due is not None and self.due.active():
             self.due.cancel()
         if self.result is not None:
-            self.result.addErrback(lambda _: None)  # nobody wants to hear what comes of it
+            self.result.addErrback(lambda _: None)  # its result is not wanted
             self.result.cancel()
 
 
 class MemorySource:
-    """The items of ITERATOR, which a call on WORKER returned: those that are granted, a turn later."""
+    """The items of ITERATOR, which a call on WORKER returned. Granted items are sent in the next turn."""
 
     def __init__(self, worker: MemoryWorker, iterator: Iterator[Any]) -> None:
         self.worker = worker
@@ -197,11 +222,11 @@ class MemorySource:
         self._due: DelayedCall | None = None
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
+        """Send granted items to SINK."""
         self.sink = sink
 
     def grant(self, items: int) -> None:
-        """ITEMS more are wanted."""
+        """Grant ITEMS more."""
         self.flow.granted(items)
         if self._due is None and not self.flow.ended:
             self._due = self.worker.clock.callLater(0, self.produce)
@@ -209,12 +234,12 @@ class MemorySource:
             self.sink.over(WorkerLost("the iteration ended early: its worker is gone"))
 
     def close(self) -> None:
-        """No more are wanted."""
+        """End: no more items are wanted."""
         if not self.flow.ended:
             self.end(None)
 
     def produce(self) -> None:
-        """Give what is granted."""
+        """Send the granted items."""
         self._due = None
         items: list[Any] = []
         try:
@@ -223,20 +248,20 @@ class MemorySource:
         except StopIteration:
             self.send(items)
             self.end(None)
-        except BaseException as error:  # SystemExit too: it is the iteration that ends
+        except BaseException as error:  # SystemExit too, which ends the iteration only
             self.send(items)
             self.end(error)
         else:
             self.send(items)
 
     def send(self, items: list[Any]) -> None:
-        """Give ITEMS."""
+        """Send ITEMS."""
         self.flow.sent(len(items))
         if items and self.sink is not None:
             self.sink.arrived(items)
 
     def end(self, error: BaseException | None) -> None:
-        """There are no more, because of ERROR if there is one."""
+        """End the iteration, with ERROR if there is one."""
         if self.flow.ended:
             return
         self.flow.end()
@@ -245,7 +270,7 @@ class MemorySource:
             self._due = None
         try:
             getattr(self.iterator, "close", lambda: None)()
-        except Exception as raised:  # of the iterator's `finally`
+        except Exception as raised:  # from the iterator's `finally`
             error = error or raised
         self.worker.sources.pop(self, None)
         if self.sink is not None:

@@ -1,17 +1,16 @@
-"""What a worker is checked against.
+"""The model that a worker is checked against.
 
-A `CallRequest` is what is asked of a worker; a `Call` is a wish that was uttered, and what has befallen it since. From
-these alone `Model.broken` tells how each call must have ended, how often it may have been started, and what items
-it must have given. It knows nothing of workers, reactors or time.
+A `CallRequest` is what is asked of a worker. A `Call` is a request that was made, and what has happened to it since.
+From these alone, `Model.broken` decides how each call must have ended, how often it may have been started, and what
+items it must have given. The model knows nothing of workers, reactors or time.
 
-A call's fate follows from four things that may befall it:
+Four events decide how a call ends:
 
-- *cancelled*: it ends in CancelledError; where it had not started, it never does.
-- *charged*: its worker died, or was made to crash, while it ran. It is started again, `CallRequest.retries` times at
-most,
-  then it is lost. *Perhaps* charged is a call of which nobody can say whether it ran.
-- *dropped*: its worker was made to crash and nobody was to have its tasks. It is lost.
-- *exposed*: an iteration whose worker may have died. It gives a beginning of its items, and may then be lost.
+- *cancelled*: it ends with CancelledError. If it had not started, it never starts.
+- *charged*: its worker died or crashed while the call ran. The call starts again, at most `CallRequest.retries` times.
+  After that it is lost. If it is unknown whether the call ran, it is *perhaps* charged.
+- *dropped*: its worker crashed and its tasks were not reassigned. It is lost.
+- *exposed*: the worker of an iteration may have died. The iteration gives its first items, and may then be lost.
 """
 
 from __future__ import annotations
@@ -33,108 +32,137 @@ QUALIFIED = ("one", "two")
 """The series for which the kit's workers are made."""
 
 UNQUALIFIED = "nobody's"
-"""A series for which no worker of the kit is made."""
+"""A series for which the kit makes no worker."""
 
 
 @attrs.frozen
 class CallRequest:
-    """What is asked of a worker: to ``give`` a number, to ``fail``, to ``hold`` until released, to ``iterate``."""
+    """A call that the kit asks a worker to run.
+
+    Attributes:
+        do: What the call does: "give" a number, "fail", "hold" until it is released, or "iterate".
+        items: The number of an iterator's items.
+        breaks: The iterator raises an error after its items.
+        fed: The items go to a consumer.
+        raw: True wants the iterator itself, False its items, and None does not say.
+        keyword: The name of a keyword argument, which is added to the result.
+        series: The series of the call.
+        niceness: The niceness of the call.
+        where: "doNext", "doLast" or None.
+        retries: How often the call may start again.
+    """
 
     do: str
-    items: int = 0  # how many an iterator has
-    breaks: bool = False  # it raises after them
-    fed: bool = False  # they go to a consumer
-    raw: bool | None = None  # the iterator itself is wanted, or its items, or what the worker gives if nothing is said
-    keyword: str | None = None  # what is given has more added to it, by this name
+    items: int = 0
+    breaks: bool = False
+    fed: bool = False
+    raw: bool | None = None
+    keyword: str | None = None
     series: str | None = None
     niceness: int = 0
-    where: str | None = None  # doNext, doLast
+    where: str | None = None
     retries: int = 1
 
     def __repr__(self) -> str:
-        """The wish in the words of the one who would make it, so that a story can be read."""
+        """Return the Python code of the request, as short as possible."""
         default = CallRequest(self.do)
         said = [
             f"{f.name}={x!r}" for f in attrs.fields(CallRequest)[1:] if (x := getattr(self, f.name)) != default.part(f)
         ]
-        return f"Wish({', '.join([repr(self.do), *said])})"
+        return f"CallRequest({', '.join([repr(self.do), *said])})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """The same for Hypothesis's printer, which has no type."""
+        """Print the same with Hypothesis's printer, which has no type."""
         printer.text(repr(self))
 
     def part(self, field: attrs.Attribute[Any]) -> Any:
-        """The value of FIELD, of whatever type that is."""
+        """Return the value of FIELD. (Any, because fields differ in type.)"""
         return getattr(self, field.name)
 
 
 @attrs.define(eq=False)
 class Call:
-    """A wish that was uttered, and what has befallen it."""
+    """A request that was made, and what has happened to it."""
 
     number: int
-    wish: CallRequest
+    request: CallRequest
     cancelled: bool = False
-    isStuckUnstarted: bool = False
+    unstarted: bool = False
     charged: int = 0
     perhaps: int = 0
     dropped: bool = False
     exposed: bool = False
-    expires: bool = False  # it never ends by itself, and has a timeout
-    stopped: bool = False  # its items are not wanted any more
-    expected: list[int] = attrs.field(factory=list)  # what it must at least have read in a notebook
-    workers: int = 1  # how many run it: more than one for an update
-    ends: list[object] = attrs.field(factory=list)  # what its Deferred fired with: values, and errors
+    expires: bool = False  # the call never ends by itself, and has a time limit
+    stopped: bool = False  # the iteration was stopped
+    expected: list[int] = attrs.field(factory=list)  # the numbers that it must have read in a notebook
+    workers: int = 1  # how many workers run it: more than one for an update
+    ends: list[object] = attrs.field(factory=list)  # the values and errors with which its Deferred fired
     got: list[int] = attrs.field(factory=list)  # its items
-    over: bool = False  # no more items come
-    error: BaseException | None = None  # what came in their place
+    over: bool = False  # the iteration has ended
+    error: BaseException | None = None  # the error of the iteration
 
     @property
     def ended(self) -> bool:
-        """True when nothing more is heard of it."""
+        """True when the call, and its iteration, have ended."""
         return bool(self.ends) and (self.over or not self.iterates)
 
     @property
     def iterates(self) -> bool:
         """True when its result is taken item by item."""
-        wish = self.wish
-        return wish.do == "iterate" and not (wish.raw or wish.fed) and not (self.ends and _isError(self.ends[0]))
+        request = self.request
+        byItem = request.do == "iterate" and not (request.raw or request.fed)
+        return byItem and not (self.ends and _isError(self.ends[0]))
 
     @property
     def mayBeLost(self) -> bool:
-        """True when `WorkerLost` is how it may end."""
-        return self.dropped or self.exposed or self.charged + self.perhaps > self.wish.retries
+        """True when the call may end with `WorkerLost`."""
+        return self.dropped or self.exposed or self.charged + self.perhaps > self.request.retries
 
 
 class Model:
-    """All calls that were made, and what does not agree with them."""
+    """All calls that were made, and the checks of their outcomes."""
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
 
-    def make(self, wish: CallRequest) -> Call:
-        """Utter WISH."""
+    def make(self, request: CallRequest) -> Call:
+        """Make a call.
+
+        Args:
+            request: What is asked of the worker.
+
+        Returns:
+            The new call.
+        """
         number = len(self.calls) + 1
-        call = self.calls[number] = Call(number, wish)
+        call = self.calls[number] = Call(number, request)
         return call
 
     def broken(self, journal: Journal) -> Iterator[Broken]:
-        """What does not agree, now that everything has ended: the JOURNAL is what the calls themselves wrote."""
+        """Yield the broken guarantees after everything has ended.
+
+        Args:
+            journal: What the calls themselves recorded.
+        """
         for call in self.calls.values():
             starts = journal.count("start", call.number)
             yield from self._settled(call)
             yield from self._started(call, starts)
             if call.ends:
                 yield from self._end(call, call.ends[0], starts)
-            if call.wish.do == "iterate" and not call.wish.raw:
+            if call.request.do == "iterate" and not call.request.raw:
                 yield from self._items(call, journal)
 
     def soFar(self, journal: Journal) -> Iterator[Broken]:
-        """What does not agree, whatever is still to come."""
+        """Yield the guarantees that are broken already, whatever comes next.
+
+        Args:
+            journal: What the calls themselves recorded.
+        """
         for call in self.calls.values():
             yield from self._started(call, journal.count("start", call.number))
             if call.got != list(range(len(call.got))):
-                yield Guarantee.EXACT_ITEMS, f"call {call.number}, of {call.wish.items} items, gave {call.got}"
+                yield Guarantee.EXACT_ITEMS, f"call {call.number}, of {call.request.items} items, gave {call.got}"
             if len(call.ends) > 1:
                 yield from self._settled(call)
 
@@ -148,15 +176,15 @@ class Model:
             yield Guarantee.ITERATION_ENDS, f"the iteration of call {call.number} never ended"
 
     def _started(self, call: Call, starts: int) -> Iterator[Broken]:
-        again = min(call.wish.retries, call.charged + call.perhaps + call.expires)
-        if call.isStuckUnstarted and starts:
+        again = min(call.request.retries, call.charged + call.perhaps + call.expires)
+        if call.unstarted and starts:
             yield Guarantee.CANCELLATION, f"call {call.number} was cancelled before it could start, and was started"
         elif starts > call.workers * (1 + again):
             guarantee = Guarantee.STARTED_AGAIN_ONCE if again else Guarantee.NOTHING_LOST
             yield guarantee, f"call {call.number} was started {starts} times, where {1 + again} are right"
 
     def _end(self, call: Call, end: object, starts: int) -> Iterator[Broken]:
-        number, do = call.number, call.wish.do
+        number, do = call.number, call.request.do
         if call.cancelled:
             if not isinstance(end, CancelledError):
                 yield Guarantee.CANCELLATION, f"call {number} was cancelled and ended in {end!r}"
@@ -166,29 +194,29 @@ class Model:
                 yield guarantee, f"call {number} was lost, though its worker did not die while it ran ({end})"
         elif call.dropped:
             yield Guarantee.CRASH, f"call {number} was dropped with its worker and ended in {end!r}"
-        elif call.wish.series == UNQUALIFIED:
+        elif call.request.series == UNQUALIFIED:
             if starts or not isinstance(end, QueueRunError):
                 yield Guarantee.QUALIFIED, f"call {number} is of a series for no worker, and ended in {end!r}"
-        elif call.charged > call.wish.retries:
+        elif call.charged > call.request.retries:
             yield Guarantee.STARTED_AGAIN_ONCE, f"call {number} lost {call.charged} workers and ended in {end!r}"
         elif call.expires:
             if not isinstance(end, TimeoutError):
-                yield Guarantee.TIMEOUT, f"call {number} outran its timeout and ended in {end!r}"
+                yield Guarantee.TIMEOUT, f"call {number} exceeded its time limit and ended in {end!r}"
         elif not starts:
             guarantee = Guarantee.UPDATES if do == "update" else Guarantee.NOTHING_LOST
             yield guarantee, f"call {number} ended in {end!r} and was never started"
         elif do == "fail":
             if type(end) is not KitError or end.args != (number, "in a call"):
-                yield Guarantee.ORIGINAL_ERRORS, f"call {number} raised Mishap({number}) and ended in {end!r}"
-        elif do == "give" and call.wish.keyword:
+                yield Guarantee.ORIGINAL_ERRORS, f"call {number} raised KitError({number}) and ended in {end!r}"
+        elif do == "give" and call.request.keyword:
             if end == number or isinstance(end, TypeError):
-                said = f"{call.wish.keyword}={MORE}"
+                said = f"{call.request.keyword}={MORE}"
                 yield Guarantee.ARGUMENTS, f"call {number} was to be made with {said}, and ended in {end!r}"
             elif end != number + MORE:
                 yield Guarantee.NOTHING_LOST, f"call {number} returned {number + MORE} and ended in {end!r}"
-        elif do == "iterate" and call.wish.raw:
-            if not isinstance(end, type(iter(range(0)))) or list(end) != list(range(call.wish.items)):
-                how = f"call {number} is raw and returned an iterator of {call.wish.items} items, and ended in {end!r}"
+        elif do == "iterate" and call.request.raw:
+            if not isinstance(end, type(iter(range(0)))) or list(end) != list(range(call.request.items)):
+                how = f"call {number} is raw, for an iterator of {call.request.items} items, and ended in {end!r}"
                 yield Guarantee.RAW, how
         elif do in ("give", "hold"):
             if end != number:
@@ -200,26 +228,26 @@ class Model:
             yield Guarantee.RESIDENTS, f"call {number} read {end!r} where updates wrote {call.expected}"
 
     def _items(self, call: Call, journal: Journal) -> Iterator[Broken]:
-        number, got, wish = call.number, call.got, call.wish
+        number, got, request = call.number, call.got, call.request
         error = call.ends[0] if call.ends and _isError(call.ends[0]) else call.error
-        if got != list(range(len(got))) or len(got) > wish.items:
-            yield Guarantee.EXACT_ITEMS, f"call {number}, of {wish.items} items, gave {got}"
+        if got != list(range(len(got))) or len(got) > request.items:
+            yield Guarantee.EXACT_ITEMS, f"call {number}, of {request.items} items, gave {got}"
             return
         if call.cancelled or isinstance(error, (WorkerLost, QueueRunError)):
             if isinstance(error, WorkerLost) and not call.mayBeLost:
                 yield Guarantee.EXACT_ITEMS, f"the iteration of call {number} was lost, and its worker did not die"
-        elif wish.fed and isinstance(error, TypeError):
+        elif request.fed and isinstance(error, TypeError):
             yield Guarantee.RAW, f"call {number} is not raw, and its consumer got no items ({error})"
         elif error is not None:
-            if not wish.breaks or type(error) is not KitError or error.args != (number, "in an iterator"):
+            if not request.breaks or type(error) is not KitError or error.args != (number, "in an iterator"):
                 yield Guarantee.ERROR_AFTER_ITEMS, f"the iterator of call {number} ended in {error!r}"
-            elif len(got) != wish.items:
-                yield Guarantee.ERROR_AFTER_ITEMS, f"call {number} failed after {len(got)} of {wish.items} items"
+            elif len(got) != request.items:
+                yield Guarantee.ERROR_AFTER_ITEMS, f"call {number} failed after {len(got)} of {request.items} items"
         elif not call.stopped:
-            if len(got) != wish.items:
-                yield Guarantee.EXACT_ITEMS, f"call {number}, of {wish.items} items, gave {got} and no more"
-            elif wish.breaks:
-                yield Guarantee.ERROR_AFTER_ITEMS, f"the iterator of call {number} raised, and nobody heard of it"
+            if len(got) != request.items:
+                yield Guarantee.EXACT_ITEMS, f"call {number}, of {request.items} items, gave {got} and no more"
+            elif request.breaks:
+                yield Guarantee.ERROR_AFTER_ITEMS, f"the iterator of call {number} raised an error, which was lost"
         if not call.exposed and not call.charged and not call.perhaps and not call.dropped:
             begun, closed = journal.count("begun", number), journal.count("closed", number)
             if begun != closed:

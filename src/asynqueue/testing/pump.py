@@ -1,10 +1,11 @@
-"""How the kit, whose rules are plain functions, lets a reactor turn.
+"""Run the reactor from plain functions.
 
-A rule of a Hypothesis state machine cannot wait for a Deferred, so the kit turns the reactor itself. A
-`ClockTurner` advances a `twisted.internet.task.Clock`; where nothing is due any more and something is still waited
-for, it will never come, and that is known at once. A `ReactorTurner` turns the installed reactor: under
-pytest-twisted, which has it running already in a greenlet, by waiting there; elsewhere (pytest alone, unittest,
-trial) by `iterate`.
+A rule of a Hypothesis state machine cannot wait for a Deferred, so the kit runs the reactor itself, turn by turn.
+
+- A `ClockTurner` advances a `twisted.internet.task.Clock`. If no delayed call is left, an awaited event never comes,
+  and that is known at once.
+- A `ReactorTurner` turns the installed reactor. Under pytest-twisted, where the reactor runs in a greenlet, it waits
+  there. Elsewhere (pytest alone, unittest, trial) it calls `iterate`.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from twisted.internet.task import Clock, deferLater
 from asynqueue.reactor.lookup import installedReactor
 
 TURN = 0.001
-"""The most seconds that one turn of a real reactor waits for something to happen."""
+"""The maximum time that one turn of a real reactor waits, in seconds."""
 
 MOST_TURNS = 100_000
-"""Turns of a clock after which what has not happened is held never to happen."""
+"""The number of a clock's turns after which an event counts as never coming."""
 
 
 class Turner(Protocol):
-    """Lets things happen."""
+    """Runs a reactor or a clock, turn by turn."""
 
     def begin(self) -> None:
-        """Get ready to turn."""
+        """Prepare."""
 
     def turn(self) -> None:
-        """Let happen what is due, and come back soon."""
+        """Run what is due, and return soon."""
 
     def until(self, condition: Callable[[], bool]) -> bool:
-        """Let things happen until CONDITION holds. False when it will not."""
+        """Run until CONDITION holds. Return False if it never will."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Turn no more, for now."""
+        """Stop running, for now."""
 
 
 class ClockTurner:
@@ -49,37 +50,37 @@ class ClockTurner:
         self._clock = clock
 
     def begin(self) -> None:
-        """There is nothing to get ready."""
+        """Do nothing."""
 
     def turn(self) -> None:
-        """Let happen what is due now."""
+        """Run what is due now."""
         self._clock.advance(0)
 
     def until(self, condition: Callable[[], bool]) -> bool:
-        """Advance from one delayed call to the next until CONDITION holds. False when there is none left."""
+        """Advance from one delayed call to the next until CONDITION holds. Return False if none is left."""
         for _ in range(MOST_TURNS):
             if condition():
                 return True
-            calls: Any = self._clock.getDelayedCalls()  # zope's interfaces say what they are
+            calls: Any = self._clock.getDelayedCalls()  # Any, because zope's interfaces have the types
             if not calls:
                 return False
             self._clock.advance(max(0.0, min(call.getTime() for call in calls) - self._clock.seconds()))
         return False
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class ReactorTurner:
-    """Turns the installed reactor, for PATIENCE seconds at most until something comes true."""
+    """Turns the installed reactor, for at most PATIENCE seconds until a condition holds."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._reactor: Any = installedReactor(None)  # no interface says that a reactor can be turned from outside
+        self._reactor: Any = installedReactor(None)  # Any, because no interface has `iterate`
         self._blockon: Callable[[Any], object] | None = None
 
     def begin(self) -> None:
-        """Get ready to turn. Raises RuntimeError where the reactor runs and nobody can wait for it."""
+        """Prepare. Raise RuntimeError if the reactor runs already and cannot be waited for."""
         if not self._reactor.running:
             self._reactor.startRunning(installSignalHandlers=False)
             return
@@ -94,19 +95,19 @@ class ReactorTurner:
             self.turn()
         except AssertionError as error:
             raise RuntimeError(
-                "pytest-twisted runs test functions in the reactor, where nobody can wait for it: run the kit by its "
+                "pytest-twisted runs test functions in the reactor, which then cannot be turned: run the kit by its "
                 "TestCase, as in TestMyWorker = MyWorkerConformance.TestCase"
             ) from error
 
     def turn(self) -> None:
-        """Let happen what happens in the next thousandth of a second."""
+        """Run what happens in the next millisecond."""
         if self._blockon is None:
             self._reactor.iterate(TURN)
         else:
             self._blockon(deferLater(self._reactor, TURN))
 
     def until(self, condition: Callable[[], bool]) -> bool:
-        """Turn until CONDITION holds. False when patience is at an end."""
+        """Turn until CONDITION holds. Return False after the time limit."""
         deadline = time.monotonic() + self._patience
         while not condition():
             if time.monotonic() > deadline:
@@ -119,5 +120,5 @@ class ReactorTurner:
         if self._blockon is None and self._reactor.running:
             self._reactor.iterate(0)
             if self._reactor.threadpool is not None:
-                self._reactor._stopThreadPool()  # as trial does; it would outlive the interpreter
+                self._reactor._stopThreadPool()  # as trial does, because the pool would outlive the interpreter
             self._reactor.crash()

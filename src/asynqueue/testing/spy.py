@@ -1,8 +1,7 @@
-"""A worker as the queue sees it, watched: what it is given and what it answers, and whether that keeps its protocol.
+"""A proxy between a queue and a worker, which checks that the worker keeps the protocol.
 
-A `WatchedWorker` stands between a queue and a worker, and passes everything on. What the protocol of
-`asynqueue.interfaces.Worker` does not allow is told at once; what the calls themselves wrote in the journal is looked
-at later.
+A `WatchedWorker` passes everything on. It reports at once what the protocol of `asynqueue.interfaces.Worker` forbids.
+What the calls wrote in the journal is checked later.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from asynqueue.testing.guarantees import Guarantee
 from asynqueue.testing.model import Broken
 from asynqueue.testing.workload import Journal
 
-Tell = Callable[[Guarantee, str], None]
+ReportBroken = Callable[[Guarantee, str], None]
 
 
 @attrs.define(eq=False)
@@ -41,30 +40,33 @@ class Run:
     """A task that a worker was given."""
 
     task: Task
-    number: int  # of the call, as the journal has it
-    startsBefore: int  # how often the call had been started when it was given
+    number: int  # the number of the call, as in the journal
+    startsBefore: int  # how often the call had been started before
     outcome: RunOutcome | Failure | None = None
     interrupted: bool = False
-    handedBack: bool = False  # by `crash`, as unfinished
+    handedBack: bool = False  # returned by `crash`, as unfinished
 
 
 class WatchedWorker:
-    """Passes everything between a queue and WORKER on; REPORTs what is not right, and TELLs the story."""
+    """Passes everything between a queue and WORKER on.
 
-    def __init__(self, worker: Worker, journal: Journal, report: Tell, tell: Callable[[str], None]) -> None:
+    REPORT gets the broken guarantees, and RECORD the events.
+    """
+
+    def __init__(self, worker: Worker, journal: Journal, report: ReportBroken, record: Callable[[str], None]) -> None:
         self.worker = worker
         self.qualifications: Collection[Hashable] = frozenset(qualifications(worker))
         self.window: Window = window(worker)
-        self.runs: list[Run] = []  # all there ever were, in the order given
-        self.held: list[Run] = []  # those without an answer
-        self.returns = 0  # how often it resigned as one that returns
+        self.runs: list[Run] = []  # all runs so far, in order
+        self.held: list[Run] = []  # the runs without an outcome
+        self.returns = 0  # how often it resigned and returned
         self.gone: bool = False
-        self.stops: int = 0  # how often it was told to stop and has not
+        self.stops: int = 0  # how many of its `stop` calls have not finished
         self._journal = journal
         self._report = report
-        self._tell = tell
+        self._record = record
         self.away = False
-        # What not every worker has, this has if its worker does.
+        # Optional methods: this has them if the worker does.
         if isinstance(worker, Recaller):
             self.recall: Callable[[], None] = self._recaller(worker)
         if isinstance(worker, Resizable):
@@ -77,33 +79,33 @@ class WatchedWorker:
 
     @property
     def front(self) -> list[Run]:
-        """What it holds and may be running."""
+        """The runs without an outcome that may be running."""
         return self.held[: self.window.running]
 
     def started(self, run: Run) -> bool:
-        """True when RUN has started, as its call itself says."""
+        """Return whether RUN has started, according to the journal."""
         return self._journal.count("start", run.number) > run.startsBefore
 
-    # What a queue asks of a worker.
+    # Called by the queue.
 
     def setResignator(self, resign: Resignator) -> None:
-        """Have RESIGN called through here."""
+        """Set the function RESIGN, through this proxy."""
 
         def resigned(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
-            how = "and returns as a fresh one" if returning else "to be away for a while" if away else "for good"
-            self._tell(f"the worker resigns, {how}")
+            how = "and is restarted" if returning else "and is disconnected" if away else "for good"
+            self._record(f"the worker resigns, {how}")
             self.away = away
             self.gone = not (returning or away)
             self.returns += returning
             held = list(self.held)
             resign(returning, away, error)
-            if not returning:  # nothing more is reported of these
+            if not returning:  # these get no outcome any more
                 self.held = [run for run in self.held if run not in held]
 
         self.worker.setResignator(resigned)
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Have the worker run TASK."""
+        """Make the worker run TASK."""
         run = self._given(task)
         inner = self.worker.run(task)
         if not isinstance(inner, Deferred):
@@ -113,17 +115,17 @@ class WatchedWorker:
         return outer
 
     def stop(self) -> Deferred[None]:
-        """Have the worker stop when it has finished."""
+        """Make the worker stop when it has finished."""
         self.stops += 1
-        self._tell("the worker is told to stop")
+        self._record("the worker is stopped")
         return self.worker.stop().addCallback(self._stopped)
 
     def crash(self) -> Sequence[Task]:
-        """Have the worker leave at once."""
+        """Make the worker stop at once."""
         before = list(self.held)
         unfinished = list(self.worker.crash())
         wanted = [run for run in before if run.outcome is None]
-        self._tell(f"the worker is made to crash, and gives back {[task.call.args[1] for task in unfinished]}")
+        self._record(f"the worker is crashed, and returns calls {[task.call.args[1] for task in unfinished]}")
         if unfinished != [run.task for run in wanted]:
             self._report(Guarantee.CRASH, f"the worker {handedBack(unfinished, [run.task for run in wanted])}")
         for run in wanted:
@@ -134,7 +136,7 @@ class WatchedWorker:
 
     def _recaller(self, worker: Recaller) -> Callable[[], None]:
         def recall() -> None:
-            self._tell("the worker is to give back what it has not started")
+            self._record("the worker's unstarted calls are recalled")
             worker.recall()
 
         return recall
@@ -142,7 +144,7 @@ class WatchedWorker:
     def _resizable(self, worker: Resizable) -> Callable[[Resizer], None]:
         def setResizer(resize: Resizer) -> None:
             def resized(limits: Window | None) -> None:
-                self._tell(f"the worker's window is {limits}")
+                self._record(f"the worker's window is {limits}")
                 self.away = limits is None
                 self.window = limits or self.window
                 resize(limits)
@@ -154,12 +156,12 @@ class WatchedWorker:
     def _reporter(
         self, worker: Reporter
     ) -> tuple[Callable[[Report], None], Callable[[Sequence[tuple[int, Task]]], None], Callable[[int], None]]:
-        """What makes this a `Reporter` as well."""
+        """Return the methods of a `Reporter`."""
         tickets: dict[int, Run] = {}
 
         def setReport(report: Report) -> None:
             def reported(outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-                report([(ticket, self._heard(tickets[ticket], outcome)) for ticket, outcome in outcomes])
+                report([(ticket, self._answered(tickets[ticket], outcome)) for ticket, outcome in outcomes])
 
             worker.setReport(reported)
 
@@ -169,24 +171,24 @@ class WatchedWorker:
 
         def interrupt(ticket: int) -> None:
             if tickets[ticket].outcome is None:
-                self._letGo(tickets[ticket])
+                self._markInterrupted(tickets[ticket])
             worker.interrupt(ticket)
 
         return setReport, give, interrupt
 
-    # What comes of it.
+    # Checks.
 
-    def notFreeOf(self) -> Iterator[Run]:
-        """The runs that it was to let go of, and whose calls, as they themselves say, go on."""
+    def stillRunning(self) -> Iterator[Run]:
+        """Yield the cancelled runs whose calls continue, according to the journal."""
         for run in self.runs:
             ended = self._journal.count("end", run.number)
             if run.interrupted and self.started(run) and self._journal.count("start", run.number) > ended:
                 yield run
 
     def wrong(self) -> Iterator[Broken]:
-        """What its calls' own words, in the journal, show to be wrong."""
+        """Yield the broken guarantees that the journal shows."""
         given = Counter(run.number for run in self.runs)
-        firm = [  # of these it is plain which start belongs to which run
+        firm = [  # the runs with exactly one start in the journal
             run.number
             for run in self.runs
             if given[run.number] == 1
@@ -221,26 +223,29 @@ class WatchedWorker:
         self.held.append(run)
         if len(self.held) > self.window.most:
             self._report(Guarantee.WINDOW, f"it was given {len(self.held)} calls at once")
-        self._tell(f"the worker is given {'update' if task.update else 'call'} {number}")
+        self._record(f"the worker is given {'update' if task.update else 'call'} {number}")
         return run
 
     def _interrupt(self, run: Run, inner: Deferred[RunOutcome]) -> None:
-        self._letGo(run)
+        self._markInterrupted(run)
         inner.cancel()
         if run.outcome is None:
-            self._report(Guarantee.CANCELLATION, f"the worker, told to let go of call {run.number}, did not")
+            self._report(Guarantee.CANCELLATION, f"the worker did not end call {run.number}, which was cancelled")
 
-    def _letGo(self, run: Run) -> None:
-        self._tell(f"the worker is to let go of call {run.number}")
+    def _markInterrupted(self, run: Run) -> None:
+        self._record(f"call {run.number} is cancelled on the worker")
         run.interrupted = True
 
     def _fired(self, outcome: RunOutcome | Failure, run: Run, outer: Deferred[RunOutcome]) -> None:
-        heard = self._heard(run, outcome)
+        answered = self._answered(run, outcome)
         if not outer.called:
-            outer.callback(heard)
+            outer.callback(answered)
 
-    def _heard(self, run: Run, outcome: Any) -> Any:
-        """RUN has ended with OUTCOME, or with what is none: hence Any. What the queue is to be told."""
+    def _answered(self, run: Run, outcome: Any) -> Any:
+        """Record the OUTCOME of RUN, and return what the queue gets.
+
+        (Any, because a worker may return something that is not an outcome.)
+        """
         if run.outcome is not None:
             self._report(Guarantee.NOTHING_LOST, f"a worker answered twice for call {run.number}")
         run.outcome = outcome
@@ -255,12 +260,12 @@ class WatchedWorker:
                 how = f"the outcome of call {run.number} is no outcome: {outcome.value!r}"
                 self._report(Guarantee.NOTHING_LOST, how)
         elif isinstance(outcome, Iterating):
-            self._tell(f"call {run.number} gave an iterator")
+            self._record(f"call {run.number} gave an iterator")
             if isinstance(outcome.source, ItemSource):
                 source = _WatchedSource(outcome.source, run.number, self._report)
                 return attrs.evolve(outcome, source=source)
         else:
-            self._tell(f"the worker answers for call {run.number}: {outcome!r}")
+            self._record(f"the worker answers for call {run.number}: {outcome!r}")
         return outcome
 
     def _stopped(self, _: None) -> None:
@@ -271,19 +276,19 @@ class WatchedWorker:
 
 
 def handedBack(unfinished: Sequence[Task], wanted: Sequence[Task]) -> str:
-    """What is wrong with the UNFINISHED tasks that a worker gave back, where they had to be those WANTED."""
+    """Describe what is wrong with the UNFINISHED tasks, where the WANTED tasks were right."""
     gave, held = ([task.call.args[1] for task in tasks] for tasks in (unfinished, wanted))
     if gave == held:
-        return f"gave back other tasks of calls {held} than it was given: it has to be those very tasks, and no copies"
+        return f"gave back other tasks of calls {held} than it was given: return the same tasks, not copies"
     if sorted(gave) == sorted(held):
         return f"gave back {gave}, where they were given in the order {held}"
     return f"gave back {gave}, where {held} were unfinished"
 
 
 class _WatchedSource:
-    """Passes on what goes between SOURCE, of call NUMBER, and its sink."""
+    """Passes on everything between SOURCE, of call NUMBER, and its sink."""
 
-    def __init__(self, source: ItemSource, number: int, report: Tell) -> None:
+    def __init__(self, source: ItemSource, number: int, report: ReportBroken) -> None:
         self._source = source
         self._number = number
         self._report = report
@@ -292,21 +297,21 @@ class _WatchedSource:
         self._over = False
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
+        """Send granted items to SINK."""
         self._sink = sink
         self._source.begin(self)
 
     def grant(self, items: int) -> None:
-        """ITEMS more are wanted."""
+        """Grant ITEMS more."""
         self._credit += items
         self._source.grant(items)
 
     def close(self) -> None:
-        """No more are wanted."""
+        """End: no more items are wanted."""
         self._source.close()
 
     def arrived(self, items: Sequence[Any], more: bool = False) -> None:
-        """The next ITEMS, and perhaps that there are MORE."""
+        """Pass on ITEMS, and the promise of MORE."""
         self._credit -= len(items)
         if self._credit < 0:
             self._report(Guarantee.CREDIT, f"call {self._number} sent {-self._credit} items more than were granted")
@@ -317,7 +322,7 @@ class _WatchedSource:
             self._sink.arrived(items, more)
 
     def over(self, error: BaseException | None) -> None:
-        """There are no more."""
+        """Pass on the end."""
         self._over = True
         if self._sink is not None:
             self._sink.over(error)

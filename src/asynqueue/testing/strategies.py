@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what a queue is asked for: calls, their options, and whole schedules of them.
+"""Hypothesis strategies for calls, their options, and whole schedules of them.
 
 >>> from hypothesis import given
 >>> @given(schedules())
@@ -18,11 +18,11 @@ from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
 from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, CallRequest
 
 KEYWORDS = ("more", "f", "self", "task")
-"""Names that calls of the kit have for a keyword: those, too, that a worker may have for something of its own."""
+"""Names of keyword arguments, including some that a worker may use for itself."""
 
 
 def specs() -> st.SearchStrategy[CallSpec[Any]]:
-    """Calls of every kind of result: those that return, that raise, and that give an iterator. All can be pickled."""
+    """Return a strategy for calls that return a value, raise an error, or return an iterator. All can be pickled."""
     number = st.integers(-9, 9)
     return st.one_of(
         st.builds(lambda x: CallSpec.of(abs, x), number),
@@ -34,7 +34,11 @@ def specs() -> st.SearchStrategy[CallSpec[Any]]:
 
 
 def options(series: tuple[str | None, ...] = (None,)) -> st.SearchStrategy[dict[str, Any]]:
-    """Options of `asynqueue.TaskQueue.call`, of one of SERIES; those that are as they are anyway are left out."""
+    """Return a strategy for options of `asynqueue.TaskQueue.call`, without those that have their default.
+
+    Args:
+        series: The series to choose from.
+    """
     place = st.sampled_from(({}, {}, {"doNext": True}, {"doLast": True}))
     return st.builds(
         lambda where, rest: {**where, **rest},
@@ -53,13 +57,18 @@ def options(series: tuple[str | None, ...] = (None,)) -> st.SearchStrategy[dict[
 def schedules(
     most: int = 20, series: tuple[str | None, ...] = (None,)
 ) -> st.SearchStrategy[list[tuple[CallSpec[Any], dict[str, Any]]]]:
-    """Up to MOST calls with their options, to be submitted one after another."""
+    """Return a strategy for lists of calls with their options, to be submitted one after another.
+
+    Args:
+        most: The maximum number of calls.
+        series: The series to choose from.
+    """
     return st.lists(st.tuples(specs(), options(series)), max_size=most)
 
 
 @st.composite
 def callRequests(draw: st.DrawFn) -> CallRequest:
-    """What the kit asks of a worker. The simplest is to give a number."""
+    """Return a strategy for calls that the kit asks a worker to run. The simplest is to give a number."""
     do = draw(st.sampled_from(("give", "fail", "hold", "iterate")))
     retries = draw(st.sampled_from((1, 1, 0, 2)))
     if do == "hold":
@@ -67,7 +76,7 @@ def callRequests(draw: st.DrawFn) -> CallRequest:
     if do == "iterate":
         items, breaks, fed = draw(st.sampled_from((0, 1, 2, 5, 20))), draw(st.booleans()), draw(st.booleans())
         raw = draw(st.sampled_from((None, None, None, True, False)))
-        if raw is not None:  # what it gives is portable, and does not break
+        if raw is not None:  # the result is portable, and does not break
             return CallRequest(do, items, fed=fed and not raw, raw=raw, retries=retries)
         return CallRequest(do, items, breaks, fed, retries=retries)
     series = draw(st.sampled_from((None, None, *QUALIFIED, UNQUALIFIED)))

@@ -1,10 +1,9 @@
-"""What the kit's calls do, wherever they run.
+"""The functions that the kit's calls run, in any worker.
 
-Each call writes in a *journal*, a file in the kit's own directory PLACE, when it starts and when it ends; so the
-kit knows what happened in a worker that cannot be asked any more. A worker has to be able to write there: a process
-or a machine that does not share the file system cannot be put through the kit.
+Each call writes to a *journal* when it starts and when it ends. The journal is a file in the kit's directory PLACE, so
+the kit knows what happened in a worker that has died. A worker that cannot write to this file system cannot be checked.
 
-Worker processes import this module: it imports next to nothing.
+Child processes import this module, which imports next to nothing.
 """
 
 from __future__ import annotations
@@ -15,41 +14,41 @@ from collections import deque
 from collections.abc import Iterator
 
 MORE = 1000
-"""What a keyword adds to a call's number: more than there are calls."""
+"""The value that a keyword argument adds to a call's number. It is more than there are calls."""
 
 LOOK = 0.001
-"""Seconds between two looks of a call that waits to be released."""
+"""The interval at which a held call checks whether it is released, in seconds."""
 
 
 class KitError(Exception):
-    """What a call of the kit fails with: the NUMBER of the call, and where it happened."""
+    """The error of a failing call: its NUMBER and the place of the failure."""
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(number, where)
 
 
 class Notebook:
-    """An object that updates write in, and calls read."""
+    """An object that updates write to and calls read."""
 
     def __init__(self) -> None:
-        self.pages: dict[int, int] = {}  # not a list: a worker that returns is told everything again
+        self.pages: dict[int, int] = {}  # not a list, because a restarted worker runs the updates again
 
     def write(self, place: str, number: int) -> int:
-        """Keep NUMBER."""
+        """Record NUMBER."""
         mark(place, "start", number)
         self.pages[number] = number
         mark(place, "end", number)
         return number
 
     def read(self, place: str, number: int) -> list[int]:
-        """All that was kept."""
+        """Return all recorded numbers."""
         mark(place, "start", number)
         mark(place, "end", number)
         return sorted(self.pages)
 
 
 def mark(place: str, what: str, number: int) -> None:
-    """Write in the journal that WHAT happened to call NUMBER: one write, so that lines never mix."""
+    """Write to the journal that WHAT happened to call NUMBER. One write, so that lines never mix."""
     descriptor = os.open(os.path.join(place, "journal"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, f"{what} {number}\n".encode())
@@ -58,7 +57,7 @@ def mark(place: str, what: str, number: int) -> None:
 
 
 def give(place: str, number: int, /, **more: int) -> int:
-    """Return NUMBER, and what MORE there is by whatever keyword."""
+    """Return NUMBER plus the sum of the keyword arguments."""
     mark(place, "start", number)
     mark(place, "end", number)
     return number + sum(more.values())
@@ -72,7 +71,7 @@ def fail(place: str, number: int) -> None:
 
 
 def hold(place: str, number: int) -> int:
-    """Return NUMBER once the call is released: or, not to outlive the kit, when its directory is gone."""
+    """Return NUMBER when the call is released, or when the kit's directory is gone."""
     mark(place, "start", number)
     while not os.path.exists(os.path.join(place, f"release-{number}")) and os.path.isdir(place):
         time.sleep(LOOK)
@@ -82,9 +81,9 @@ def hold(place: str, number: int) -> int:
 
 
 def iterate(place: str, number: int, items: int, breaks: bool, portable: bool = False) -> Iterator[int]:
-    """An iterator over 0, 1 ... below ITEMS, which then BREAKS with a `KitError` or is exhausted.
+    """Return an iterator over 0, 1 ... below ITEMS. With BREAKS it then raises a `KitError`.
 
-    One that is PORTABLE can be pickled, which a generator cannot. It never breaks, and marks nothing.
+    A PORTABLE iterator can be pickled, unlike a generator. It never breaks and writes nothing.
     """
     mark(place, "start", number)
     mark(place, "end", number)
@@ -98,12 +97,12 @@ def _each(place: str, number: int, items: int, breaks: bool) -> Iterator[int]:
         if breaks:
             raise KitError(number, "in an iterator")
     finally:
-        if os.path.isdir(place):  # one that is collected later on, elsewhere, tells nobody
+        if os.path.isdir(place):  # the directory is gone if the generator is collected later
             mark(place, "closed", number)
 
 
 class Journal:
-    """Reads what was marked in PLACE."""
+    """Reads the journal in PLACE."""
 
     def __init__(self, place: str) -> None:
         self.lines: list[tuple[str, int]] = []
@@ -111,7 +110,7 @@ class Journal:
         self._unread = 0
 
     def read(self) -> deque[tuple[str, int]]:
-        """The lines that are new since the last time, each what happened and the number of the call."""
+        """Return the new lines, each as what happened and the number of the call."""
         try:
             with open(self._path, "rb") as file:
                 file.seek(self._unread)
@@ -125,9 +124,9 @@ class Journal:
         return fresh
 
     def first(self, what: str, number: int) -> int | None:
-        """The place of the first line that says so, if any does."""
+        """Return the position of the first line about WHAT and NUMBER, or None."""
         return next((n for n, line in enumerate(self.lines) if line == (what, number)), None)
 
     def count(self, what: str, number: int) -> int:
-        """How many lines say so."""
+        """Return the number of lines about WHAT and NUMBER."""
         return self.lines.count((what, number))

@@ -889,7 +889,10 @@ class TestWhatItTakes:
         """
         done = run(program)
         assert done.returncode == 0, done.stderr
-        assert "WorkerError this Dask cluster cannot be used: AsynQueue of this version is not installed" in done.stdout
+        assert (
+            "WorkerError this Dask cluster cannot be used: the cluster does not have this version of AsynQueue installed"
+            in done.stdout
+        )
         assert done.stdout.endswith("0\n")
         assert issubclass(WorkerError, RuntimeError)
 
