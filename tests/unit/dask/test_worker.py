@@ -889,10 +889,7 @@ class TestWhatItTakes:
         """
         done = run(program)
         assert done.returncode == 0, done.stderr
-        assert (
-            "WorkerError this Dask cluster cannot be used: the cluster does not have this version of AsynQueue installed"
-            in done.stdout
-        )
+        assert "cannot be used: the cluster does not have this version of AsynQueue installed" in done.stdout
         assert done.stdout.endswith("0\n")
         assert issubclass(WorkerError, RuntimeError)
 
