@@ -93,8 +93,8 @@ class WorkerProcess:
         )
         self._childChannel: socket.socket | None = None if ends is None else ends[1]
         self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._channel)
-        self.link.closings = closings.CloseWatchdog(self.link, reactor)
-        self.link.lookout = Spinner(reactor, self.link.look)
+        self.link.closeWatchdog = closings.CloseWatchdog(self.link, reactor)
+        self.link.spinner = Spinner(reactor, self.link.poll)
         try:
             near, far = socket.socketpair()
             with far:
@@ -207,7 +207,7 @@ class WorkerProcess:
         assert self._channel is not None  # which were used
         if self._channel.tidy() or not self._tidied:
             self._tidied = True
-            self.link.say(m.Tidy())
+            self.link.send(m.Tidy())
         if self._channel.any and not self._hungUp:
             self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
 

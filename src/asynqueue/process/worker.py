@@ -175,7 +175,7 @@ class ProcessWorker:
         if ticket in self._watched:
             self._watched[ticket].cancel()
         for process in list(self._processes):
-            process.link.letGo(ticket)
+            process.link.cancel(ticket)
 
     def recall(self) -> None:
         """Give back what has not started."""

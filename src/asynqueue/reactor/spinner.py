@@ -25,9 +25,9 @@ class Spinner:
     NOW tells the time in seconds.
     """
 
-    def __init__(self, reactor: Any, look: Callable[[], bool], now: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, reactor: Any, poll: Callable[[], bool], now: Callable[[], float] = perf_counter) -> None:
         self._reactor = reactor
-        self._look = look
+        self._poll = poll
         self._now = now
         self._watch = SpinPolicy()
         self._turn: Any = None  # the reactor's next, if that is not to be slept for
@@ -46,7 +46,7 @@ class Spinner:
     def _turned(self) -> None:
         self._turn = None
         for _ in range(LOOKS):
-            if self._look():
+            if self._poll():
                 return  # for what is to come after that, it has begun anew
             yieldProcessor()
             if not self._watch.again(self._now()):

@@ -26,7 +26,7 @@ class Closer(Protocol):
         """How many iterators it has."""
         raise NotImplementedError
 
-    def free(self) -> None:
+    def closeTimedOut(self) -> None:
         """Replace it, unless a call has started there."""
 
 
@@ -39,7 +39,7 @@ class CloseWatchdog:
         self._closing = CloseTracker()
         self._timer: DelayedCall | None = None
 
-    def told(self, iterator: Hashable) -> None:
+    def closeSent(self, iterator: Hashable) -> None:
         """ITERATOR was told to close."""
         self._closing.closeSent(iterator, self._closer.received)
         self._wait()
@@ -64,4 +64,4 @@ class CloseWatchdog:
         self._timer = None
         self._wait()
         if self._closing.graceExpired(self._closer.received, self._closer.iterations):
-            self._closer.free()
+            self._closer.closeTimedOut()

@@ -55,7 +55,7 @@ class ThreadItemSource:
             return
         self._thread.do(lambda _: self.end())
         if self in self._thread.sources:
-            self._thread.closings.told(self)
+            self._thread.closings.closeSent(self)
 
     def over(self, error: BaseException | None) -> None:
         """Notify the sink that the iteration is over, with ERROR if it has failed."""

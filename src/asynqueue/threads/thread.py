@@ -109,7 +109,7 @@ class WorkerThread:
         """The number of iterators that have a sink."""
         return len(self.sources)
 
-    def free(self) -> None:
+    def closeTimedOut(self) -> None:
         """Notify the owner that the thread does not come back from closing its iterators."""
         self._onStuck(self)
 

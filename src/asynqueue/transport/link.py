@@ -7,8 +7,8 @@ told, and then calls `conclude`, which ends everything that was pending: what ha
 had not started as `Recalled`.
 
 What differs from one kind of link to another has a method of its own, without an underscore: how a call is put into
-bytes (`payloadOf`), how what was said is sent (`send`), what is known never to start (`takeBack`), how a call is let
-go of (`interrupt`), and what else may be said (`hearOther`).
+bytes (`payloadOf`), how what was said is sent (`send`), what is known never to start (`revoke`), how a call is let
+go of (`interrupt`), and what else may be said (`receiveOther`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class LinkSource:
     def grant(self, items: int) -> None:
         """Let the far side send ITEMS more."""
         if self._link.open:
-            self._link.say(m.Grant(self._number, items))
+            self._link.send(m.Grant(self._number, items))
         else:
             self.over(WorkerLost("the iteration ended early: its worker is gone"))
 
@@ -94,7 +94,7 @@ class Permits(Typed):
     def give(self, numbers: Sequence[int]) -> None:
         """The calls of NUMBERS, which go up, may start."""
 
-    def takeBack(self) -> list[int]:
+    def revoke(self) -> list[int]:
         """The numbers of the calls that, from now on, will never start."""
         raise NotImplementedError
 
@@ -131,18 +131,18 @@ class Link(Protocol):
         self._residents = Residents(channel)
         self._lastNumber = 0
         self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
-        self._said: list[bytes] = []
-        self._heard: deque[m.Message] = deque()  # what came and was not acted on yet
+        self._outgoing: list[bytes] = []
+        self._incoming: deque[m.Message] = deque()  # what came and was not acted on yet
         self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
         self.received: int = 0  # how often data has come
         self._since = 0.0  # when something came last, or was sent to a far side that had nothing to answer
         self._waited = 0.0  # how long calls that were then not wanted had waited to start since something came
-        self._hearing = False
+        self._receiving = False
         self._whenIdle: Callable[[], None] | None = None
         self._whenReady: Callable[[], None] | None = None
         self.open: bool = True
-        self.closings: CloseWatchdog | None = None  # with which the far side has only so long to close an iterator
-        self.lookout: Spinner | None = None  # with which the answer to a quick call that is alone is looked out for
+        self.closeWatchdog: CloseWatchdog | None = None  # with which the far side has only so long to close an iterator
+        self.spinner: Spinner | None = None  # with which the answer to a quick call that is alone is looked out for
         self._lastWasQuick = False
         self.ready: bool = False  # the far side has spoken
 
@@ -167,7 +167,7 @@ class Link(Protocol):
         """Send TASK; with RAW, an iterator comes back as it is, if it can."""
         number = self._lastNumber + 1
         deferred: Deferred[RunOutcome] = Deferred(lambda _: self.interrupt(number))
-        self._begin(task, raw, deferred)
+        self._submit(task, raw, deferred)
         return deferred
 
     def give(self, runs: Sequence[tuple[int, Task]], raw: bool) -> None:
@@ -175,58 +175,58 @@ class Link(Protocol):
 
         RAW is for those that say nothing of it.
         """
-        outer, self._hearing = self._hearing, True
+        outer, self._receiving = self._receiving, True
         try:
             for ticket, task in runs:
-                self._begin(task, raw if task.raw is None else task.raw, ticket)
+                self._submit(task, raw if task.raw is None else task.raw, ticket)
         finally:
-            self._hearing = outer
-            self.send()
+            self._receiving = outer
+            self.flush()
         if self._outcomes and not outer:
-            self._tell()
+            self._reportOutcomes()
 
-    def letGo(self, ticket: int) -> None:
+    def cancel(self, ticket: int) -> None:
         """Be free of the task of TICKET, if it has no outcome, as by cancelling what `call` gives."""
         for number, pending in self._pending.items():
             if pending.to == ticket:
                 self.interrupt(number)
-                self._tell()
+                self._reportOutcomes()
                 break
 
     def closeSource(self, number: int) -> None:
         """Have the far side close the iterator that call NUMBER gave."""
-        self.say(m.Close(number))
-        if self.open and self.closings is not None and number in self._sources:
-            self.closings.told(number)
+        self.send(m.Close(number))
+        if self.open and self.closeWatchdog is not None and number in self._sources:
+            self.closeWatchdog.closeSent(number)
 
     def goodbye(self) -> None:
         """Have the far side end when it has made the calls that it was sent; it closes its iterators then."""
-        self.say(m.Goodbye())
-        if self.open and self.closings is not None:
+        self.send(m.Goodbye())
+        if self.open and self.closeWatchdog is not None:
             for number in self._sources:
-                self.closings.told(number)
+                self.closeWatchdog.closeSent(number)
 
-    def free(self) -> None:
+    def closeTimedOut(self) -> None:
         """Have the far side end, which is stuck, unless a call has started there."""
-        unstarted = self.takeBack()
+        unstarted = self.revoke()
         if not self._startedBut(unstarted):
             self._onInterrupt()
         for number in unstarted:
             self.answer(number, Recalled())
-        self._tell()
+        self._reportOutcomes()
 
-    def say(self, message: m.ToRemote) -> None:
+    def send(self, message: m.ToRemote) -> None:
         """Send MESSAGE, if there is anybody to hear it."""
         if self.open:
-            self._said.append(encode(message))
-            if not self._hearing:
-                self.send()
+            self._outgoing.append(encode(message))
+            if not self._receiving:
+                self.flush()
 
     def recall(self) -> None:
         """End what the far side has not started as `Recalled`."""
-        for number in self.takeBack():
+        for number in self.revoke():
             self.answer(number, Recalled())
-        self._tell()
+        self._reportOutcomes()
 
     def hangUp(self) -> None:
         """End the connection, if it has not ended."""
@@ -234,7 +234,7 @@ class Link(Protocol):
         if self.open and transport is not None:
             transport.abortConnection()
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Hear what has come, if anything has. False if it has not."""
         received = self.received
         transport: Any = self.transport  # as above
@@ -244,34 +244,34 @@ class Link(Protocol):
 
     def drainInput(self) -> None:
         """Hear now what has come and was not heard yet: a far side that is made to end may have said a lot."""
-        while self.look():
+        while self.poll():
             pass
 
     def started(self) -> list[int]:
         """Return the numbers of the calls that have started and have no outcome. No other call starts from now on."""
-        self._permitted = self.takeBack()
+        self._permitted = self.revoke()
         return self._startedBut(self._permitted)
 
     def whenReady(self, then: Callable[[], None]) -> None:
         """Call THEN, once, when the far side has spoken: now, if it has."""
         self._whenReady = then
-        self._tellIfReady()
+        self._notifyIfReady()
 
     def whenIdle(self, then: Callable[[], None]) -> None:
         """Call THEN, once, when no call and no iteration is left here: now, if there is none."""
         self._whenIdle = then
-        self._tellIfIdle()
+        self._notifyIfIdle()
 
     def conclude(self, reason: str) -> None:
         """End all that is pending, for REASON: nothing more will be heard."""
         self.open = False
-        if self.closings is not None:
-            self.closings.end()
+        if self.closeWatchdog is not None:
+            self.closeWatchdog.end()
         self.recall()
         self._permits.close()
         for number in list(self._pending):
             self.answer(number, Lost(reason))
-        self._tell()
+        self._reportOutcomes()
         for source in list(self._sources.values()):
             source.over(WorkerLost(f"the iteration ended early: {reason}"))
         self._sources.clear()
@@ -280,44 +280,44 @@ class Link(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Hear what came."""
-        outer, self._hearing = self._hearing, True
+        outer, self._receiving = self._receiving, True
         self.received += 1
         self._since = perf_counter()
         self._waited = 0.0
         try:
-            self._heard.extend(self._decoder.feed(data))
-            while self._heard:
-                message = self._heard.popleft()
+            self._incoming.extend(self._decoder.feed(data))
+            while self._incoming:
+                message = self._incoming.popleft()
                 if isinstance(message, m.Returned):
                     self._returned(message)
                 else:
-                    self._hear(message)
-            self._tell()
+                    self._receive(message)
+            self._reportOutcomes()
         except (FrameError, ValueError) as error:
             self._log.error("what the far side says makes no sense: {error}", error=error)
             self.hangUp()
         finally:
-            self._hearing = outer
-            self.send()
+            self._receiving = outer
+            self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There is nobody to speak to any more."""
         self.open = False
-        if self.lookout is not None:
-            self.lookout.end()
+        if self.spinner is not None:
+            self.spinner.end()
         self._onLost()
 
-    def send(self) -> None:
+    def flush(self) -> None:
         """Send what was said, at once for all that a turn has to say: first the permits, then the calls."""
-        if self.open and self.transport is not None and self._said:
+        if self.open and self.transport is not None and self._outgoing:
             self._permits.give(self._permitted)
-            self.transport.write(b"".join(self._said))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
+            self.transport.write(b"".join(self._outgoing))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
-            self._said.clear()
-            if self._lastWasQuick and self.lookout is not None and len(self._pending) == 1:
-                self.lookout.begin()
+            self._outgoing.clear()
+            if self._lastWasQuick and self.spinner is not None and len(self._pending) == 1:
+                self.spinner.begin()
 
-    def _begin(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
+    def _submit(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
         number = self._lastNumber + 1
         if not self._pending:
             self._since = perf_counter()
@@ -329,23 +329,23 @@ class Link(Protocol):
             return
         self._lastNumber = number
         self._permitted.append(number)
-        self.say(m.Call(number, raw, payload))
+        self.send(m.Call(number, raw, payload))
 
-    def _tell(self) -> None:
+    def _reportOutcomes(self) -> None:
         """Report what is to be reported."""
         while self._outcomes and self._report is not None:
             outcomes, self._outcomes = self._outcomes, []
             self._report(outcomes)
-            self._tellIfIdle()
+            self._notifyIfIdle()
 
-    def takeBack(self) -> list[int]:
+    def revoke(self) -> list[int]:
         """The numbers of the calls that have not started, and never will on this link."""
-        self.send()
+        self.flush()
         unsent = list(self._permitted)
         self._permitted.clear()
-        return self._permits.takeBack() + unsent
+        return self._permits.revoke() + unsent
 
-    def _hear(self, message: m.Message) -> None:
+    def _receive(self, message: m.Message) -> None:
         if isinstance(message, m.Items):
             if message.id in self._sources:
                 self._sources[message.id].arrived(message.number, message.payload)
@@ -365,16 +365,16 @@ class Link(Protocol):
             self._over(message.id, loadError(message.payload))
         elif isinstance(message, m.Ready):
             self.ready = True
-            self._tellIfReady()
+            self._notifyIfReady()
         else:
-            self.hearOther(message)
+            self.receiveOther(message)
 
     def payloadOf(self, task: Task) -> tuple[bytes | ChunkedPayload, object]:
         """The call of TASK as bytes, and the object that becomes resident by it, if any. Raises an
         `AsynQueueError`, with which the call fails."""
         return self._residents.payload(task, self._lastNumber + 1)
 
-    def hearOther(self, message: m.Message) -> None:
+    def receiveOther(self, message: m.Message) -> None:
         """Hear what not every far side says. Raises `FrameError` for what this one does not."""
         raise FrameError(f"a {type(message).__name__} from the far side")
 
@@ -390,10 +390,10 @@ class Link(Protocol):
     def _over(self, number: int, error: BaseException | None) -> None:
         source = self._sources.pop(number, None)
         if source is not None:
-            if self.closings is not None:
-                self.closings.ended(number)
+            if self.closeWatchdog is not None:
+                self.closeWatchdog.ended(number)
             source.over(error)
-            self._tellIfIdle()
+            self._notifyIfIdle()
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. False if it was not pending."""
@@ -406,22 +406,22 @@ class Link(Protocol):
             self._outcomes.append((pending.to, outcome))
         else:
             pending.to.callback(outcome)
-            self._tellIfIdle()
+            self._notifyIfIdle()
         return True
 
-    def _tellIfReady(self) -> None:
+    def _notifyIfReady(self) -> None:
         if self._whenReady is not None and self.ready:
             then, self._whenReady = self._whenReady, None
             then()
 
-    def _tellIfIdle(self) -> None:
+    def _notifyIfIdle(self) -> None:
         if self._whenIdle is not None and not (self._pending or self._sources or self._outcomes):
             then, self._whenIdle = self._whenIdle, None
             then()
 
     def interrupt(self, number: int) -> None:
         """A call is not wanted any more. Nothing else suffers for it."""
-        unstarted = self.takeBack()
+        unstarted = self.revoke()
         started = self._startedBut(unstarted)
         if number in unstarted:
             now = perf_counter()

@@ -33,7 +33,7 @@ class PermitIssuer:
         if numbers:
             self.giving.sendall(Struct(f"<{len(numbers)}Q").pack(*numbers))
 
-    def takeBack(self) -> list[int]:
+    def revoke(self) -> list[int]:
         """The numbers of the calls that will never start: they have no permit any more."""
         permits = b""
         while self.taking.fileno() >= 0:
@@ -59,7 +59,7 @@ class PermitHolder:
         self._taking = taking
         self._last = 0
 
-    def may(self, number: int) -> bool:
+    def mayStart(self, number: int) -> bool:
         """True if call NUMBER may start; it has started then. NUMBER never goes down."""
         while self._last < number:
             try:

@@ -49,7 +49,7 @@ class _NoPermits:
     def give(self, numbers: Sequence[int]) -> None:
         """Do nothing."""
 
-    def takeBack(self) -> list[int]:
+    def revoke(self) -> list[int]:
         """Return an empty list."""
         return []
 
@@ -118,7 +118,7 @@ class ClientConnection(WireProtocol, Link):
         if self.open:
             self._writer.close()
 
-    def say(self, message: m.ToRemote) -> None:
+    def send(self, message: m.ToRemote) -> None:
         """Send MESSAGE, if the connection is open. A call waits until the quota admits it."""
         if not self.open:
             return
@@ -127,8 +127,8 @@ class ClientConnection(WireProtocol, Link):
             self._admit(self._quota.called(message.id, len(message.payload)))
         else:
             self._writer.add(message)
-        if not self._hearing:
-            self.send()
+        if not self._receiving:
+            self.flush()
 
     def recall(self) -> None:
         """Recall the calls that have not started.
@@ -148,16 +148,16 @@ class ClientConnection(WireProtocol, Link):
         if self.numbers:
             self._starts.recalled(self.numbers)
             self._notifyRecall()
-            self.say(m.Recall())
+            self.send(m.Recall())
 
     # How a wire connection differs from a link to a child process.
 
-    def send(self) -> None:
+    def flush(self) -> None:
         """Send what waits."""
         self._permitted.clear()
         self._writer.flush()
 
-    def takeBack(self) -> list[int]:
+    def revoke(self) -> list[int]:
         """Return the calls that did not start on a connection that is lost. They will never start."""
         if self.open:
             return []
@@ -169,7 +169,7 @@ class ClientConnection(WireProtocol, Link):
         if number in self._held or self._writer.withdraw(number):
             self.answer(number, Recalled())
         else:
-            self.say(m.Cancel(number))
+            self.send(m.Cancel(number))
             self.answer(number, Interrupted())
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
@@ -182,8 +182,8 @@ class ClientConnection(WireProtocol, Link):
             leaving = isinstance(outcome, Interrupted) and number in self._writer.unsent()
             admitted = self._quota.ended(number, leaving)
             self._admit(admitted)
-            if admitted and not self._hearing:
-                self.send()
+            if admitted and not self._receiving:
+                self.flush()
         wasPending = super().answer(number, outcome)
         self._notifyRecall()
         return wasPending
@@ -202,7 +202,7 @@ class ClientConnection(WireProtocol, Link):
             )
         return payload, None
 
-    def hearOther(self, message: m.Message) -> None:
+    def receiveOther(self, message: m.Message) -> None:
         """Receive a MESSAGE that only a server sends."""
         if isinstance(message, m.Started):
             self._starts.started(message.id)
@@ -212,19 +212,19 @@ class ClientConnection(WireProtocol, Link):
         elif isinstance(message, m.Terms):
             self._accept(message)
         elif isinstance(message, m.Ping):
-            self.say(m.Pong())
+            self.send(m.Pong())
         elif isinstance(message, m.Refused):
             why = printable(bytes(whole(message.payload)[:REASON_LIMIT]).decode(errors="replace"))
             self.reason = f"{self._server} ended the connection: {why}"
         elif not isinstance(message, m.Pong):
-            super().hearOther(message)
+            super().receiveOther(message)
 
-    def _hear(self, message: m.Message) -> None:
+    def _receive(self, message: m.Message) -> None:
         if isinstance(message, m.Opened):
             number = message.id
             if number not in self._pending and number not in self._sources and 0 < number <= self._lastNumber:
                 return  # the call was cancelled and the server knows by now; or the server sends an iterator of no call
-        super()._hear(message)
+        super()._receive(message)
 
     def _notifyRecall(self) -> None:
         if self.open and self._recalling != self._starts.recalling:
@@ -247,7 +247,7 @@ class ClientConnection(WireProtocol, Link):
             self.closeSource(number)
             self._sources[number].over(error)
         else:
-            self.say(m.Cancel(number))
+            self.send(m.Cancel(number))
             self.answer(number, Raised(error))
         return False
 
@@ -332,7 +332,7 @@ class ClientConnection(WireProtocol, Link):
                 "{server} runs {most} calls at once for a client, and not {wanted}",
                 server=self._server, most=terms.running, wanted=self._running,
             )  # fmt: skip
-        self.say(m.Begin(min(self._running, terms.running)))
+        self.send(m.Begin(min(self._running, terms.running)))
         self.established.callback(None)
 
     def _admit(self, numbers: list[int]) -> None:

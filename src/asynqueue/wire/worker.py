@@ -173,7 +173,7 @@ class WireWorker:
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET."""
         if self._link is not None:
-            self._link.letGo(ticket)
+            self._link.cancel(ticket)
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Have the server run TASK."""

@@ -376,13 +376,13 @@ class TestTheProcess:
     @inLoop
     async def test_its_quick_answers_are_looked_out_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked: list[Link] = []
-        look = Link.look
+        look = Link.poll
 
         def looking(link: Link) -> bool:
             looked.append(link)
             return look(link)
 
-        monkeypatch.setattr(Link, "look", looking)
+        monkeypatch.setattr(Link, "poll", looking)
         async with ProcessQueue(1) as queue:
             for _ in range(50):
                 await queue.call(int)

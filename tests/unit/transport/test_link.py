@@ -105,7 +105,7 @@ class Sink:
 def opened(far: FarSide) -> tuple[Any, Sink]:
     """An iteration of FAR's first call, and its sink."""
     run = far.run(iter, [])
-    far.holder.may(1)
+    far.holder.mayStart(1)
     far.say(m.Opened(1, 0.0))
     outcome = resultOf(run)
     assert isinstance(outcome, Iterating)
@@ -119,7 +119,7 @@ class TestClosing:
     @pytest.fixture
     def clock(self, far: FarSide) -> Clock:
         clock = Clock()
-        far.link.closings = closings.CloseWatchdog(far.link, clock)
+        far.link.closeWatchdog = closings.CloseWatchdog(far.link, clock)
         return clock
 
     def test_an_iterator_that_does_not_close_has_the_far_side_end(self, far: FarSide, clock: Clock) -> None:
@@ -140,7 +140,7 @@ class TestClosing:
     def test_one_that_closes_behind_a_call_has_as_long_as_that_takes(self, far: FarSide, clock: Clock) -> None:
         source, _ = opened(far)
         run = far.run(abs, -1)
-        far.holder.may(2)
+        far.holder.mayStart(2)
         source.close()
         clock.pump([closings.STOP_GRACE] * 3)
         assert far.interrupts == 0
@@ -170,7 +170,7 @@ class TestLookingOut:
     @pytest.fixture
     def clock(self, far: FarSide) -> Clock:
         clock, looks = Clock(), count()
-        far.link.lookout = Spinner(clock, look=lambda: False, now=lambda: next(looks) * SPIN / 4)
+        far.link.spinner = Spinner(clock, poll=lambda: False, now=lambda: next(looks) * SPIN / 4)
         return clock
 
     def lookingOut(self, clock: Clock) -> bool:
@@ -211,17 +211,17 @@ class TestLooking:
     def test_hears_what_has_come(self, far: FarSide) -> None:
         run = far.run(int)
         far.transport.doRead = lambda: far.say(m.Returned(1, 0.0, dumps(3)))
-        assert far.link.look()
+        assert far.link.poll()
         assert resultOf(run) == Returned(3, 0.0)
 
     def test_says_so_when_nothing_has(self, far: FarSide) -> None:
         far.transport.doRead = lambda: None
-        assert not far.link.look()
+        assert not far.link.poll()
 
     def test_asks_nobody_who_has_gone(self, far: FarSide) -> None:
         far.transport.doRead = lambda: far.say(m.Ready(1))
         far.goAway()
-        assert not far.link.look()
+        assert not far.link.poll()
 
 
 class TestTickets:
@@ -243,24 +243,24 @@ class TestTickets:
     def test_what_has_not_started_is_given_back_in_one_go(self, far: FarSide) -> None:
         for ticket in (7, 8, 9):
             far.give(ticket, abs, -ticket)
-        assert far.holder.may(1)
+        assert far.holder.mayStart(1)
         far.link.recall()
         assert far.reports == [[(8, Recalled()), (9, Recalled())]]
 
     def test_one_that_runs_is_let_go_of_and_its_neighbours_are_given_back(self, far: FarSide) -> None:
         for ticket in (7, 8):
             far.give(ticket, abs, -ticket)
-        assert far.holder.may(1)
-        far.link.letGo(7)
+        assert far.holder.mayStart(1)
+        far.link.cancel(7)
         assert far.interrupts == 1
         assert far.reports == [[(8, Recalled()), (7, Interrupted())]]
-        far.link.letGo(7)  # it has its outcome
+        far.link.cancel(7)  # it has its outcome
         assert len(far.reports) == 1
 
     def test_what_ran_when_the_far_side_went_is_lost(self, far: FarSide) -> None:
         for ticket in (7, 8):
             far.give(ticket, abs, -ticket)
-        assert far.holder.may(1)
+        assert far.holder.mayStart(1)
         far.goAway()
         assert far.reports == [[(8, Recalled())], [(7, Lost("it died"))]]
 
@@ -271,7 +271,7 @@ class TestCalls:
         (call,) = far.hear()
         assert isinstance(call, m.Call)
         assert (call.id, call.raw, CallDecoder().load(call.payload)) == (1, False, (max, (1, 2), {}, []))
-        assert far.holder.may(1)
+        assert far.holder.mayStart(1)
         far.say(m.Returned(1, 0.5, dumps(2)))
         assert resultOf(run) == Returned(2, 0.5)
 
@@ -282,7 +282,7 @@ class TestCalls:
         first.addCallback(lambda _: [far.run(abs, -2), far.run(abs, -3)])
         far.say(m.Returned(1, 0.0, dumps(1)))
         assert len(writes) == 2
-        assert [far.holder.may(n) for n in (1, 2, 3)] == [True] * 3
+        assert [far.holder.mayStart(n) for n in (1, 2, 3)] == [True] * 3
 
     def test_a_result_that_does_not_come_out_fails_its_call_alone(self, far: FarSide) -> None:
         bad, good = far.run(abs, -1), far.run(abs, -2)
@@ -307,14 +307,14 @@ class TestCalls:
         assert isinstance(outcome, Raised)
         assert "argument 1 of abs(" in str(outcome.error)
         assert far.hear() == []
-        assert far.office.takeBack() == []
+        assert far.office.revoke() == []
 
 
 class TestWhatComesToAnEnd:
     def test_with_the_connection_what_had_started_is_lost_and_the_rest_comes_back(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(4)]
-        far.holder.may(1)
-        far.holder.may(2)
+        far.holder.mayStart(1)
+        far.holder.mayStart(2)
         far.say(m.Returned(1, 0.0, dumps(0)))
         assert len(far.link.unfinished) == 3
         far.goAway()
@@ -324,24 +324,24 @@ class TestWhatComesToAnEnd:
 
     def test_a_recall_brings_back_what_has_not_started(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(3)]
-        far.holder.may(1)
+        far.holder.mayStart(1)
         far.link.recall()
         assert [run.called for run in runs] == [False, True, True]
         assert resultOf(runs[1]) == Recalled()
-        assert not far.holder.may(2)
+        assert not far.holder.mayStart(2)
         runs[0].cancel()
 
     def test_a_cancelled_call_that_has_started_interrupts(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(3)]
-        far.holder.may(1)
+        far.holder.mayStart(1)
         runs[0].cancel()
         assert [resultOf(run) for run in runs] == [Interrupted(), Recalled(), Recalled()]
         assert far.interrupts == 1
 
     def test_a_cancelled_call_that_had_ended_when_the_next_began_does_not_interrupt_that(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(2)]
-        far.holder.may(1)
-        far.holder.may(2)
+        far.holder.mayStart(1)
+        far.holder.mayStart(2)
         runs[0].cancel()
         assert resultOf(runs[0]) == Interrupted()
         assert far.interrupts == 0
@@ -393,7 +393,7 @@ class TestWhatComesToAnEnd:
 
     def test_a_cancelled_call_that_has_not_started_interrupts_nothing(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(2)]
-        far.holder.may(1)
+        far.holder.mayStart(1)
         runs[1].cancel()
         assert resultOf(runs[1]) == Recalled()
         assert far.interrupts == 0
@@ -402,8 +402,8 @@ class TestWhatComesToAnEnd:
 
     def test_cancelling_one_when_another_is_lost_is_no_harm(self, far: FarSide) -> None:
         runs = [far.run(abs, n) for n in range(2)]
-        far.holder.may(1)
-        far.holder.may(2)
+        far.holder.mayStart(1)
+        far.holder.mayStart(2)
         runs[0].addCallback(lambda _: runs[1].cancel())
         far.goAway()
         assert runs[1].called
@@ -411,8 +411,8 @@ class TestWhatComesToAnEnd:
     def test_what_is_said_when_nobody_hears_it_is_kept_nowhere(self, far: FarSide) -> None:
         far.goAway()
         for n in range(100):
-            far.link.say(m.Close(n))
-        assert far.link._said == []
+            far.link.send(m.Close(n))
+        assert far.link._outgoing == []
 
 
 class TestIterations:
@@ -482,7 +482,7 @@ class TestNonsense:
         try:
             with logged() as events:
                 runs = [far.run(abs, n) for n in range(3)]
-                far.holder.may(1)
+                far.holder.mayStart(1)
                 if late:
                     far.say(m.Ready(1))
                 far.link.dataReceived(junk)

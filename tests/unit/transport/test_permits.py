@@ -26,48 +26,48 @@ class TestPermits:
     def test_a_call_with_one_may_start_and_one_without_may_not(self, office: PermitIssuer) -> None:
         holder = PermitHolder(office.taking)
         office.give([1, 2])
-        assert [holder.may(n) for n in (1, 2, 3)] == [True, True, False]
+        assert [holder.mayStart(n) for n in (1, 2, 3)] == [True, True, False]
 
     def test_one_that_was_taken_back_lets_nothing_start(self, office: PermitIssuer) -> None:
         holder = PermitHolder(office.taking)
         office.give([1, 2, 3])
-        assert holder.may(1)
-        assert office.takeBack() == [2, 3]
+        assert holder.mayStart(1)
+        assert office.revoke() == [2, 3]
         office.give([4])
-        assert [holder.may(n) for n in (2, 3, 4)] == [False, False, True]
+        assert [holder.mayStart(n) for n in (2, 3, 4)] == [False, False, True]
 
     def test_one_that_was_used_cannot_be_taken_back(self, office: PermitIssuer) -> None:
         holder = PermitHolder(office.taking)
         office.give([1])
-        assert holder.may(1)
-        assert office.takeBack() == []
+        assert holder.mayStart(1)
+        assert office.revoke() == []
 
     def test_none_given_is_none_to_take_back(self, office: PermitIssuer) -> None:
         office.give([])
-        assert office.takeBack() == []
+        assert office.revoke() == []
 
     def test_a_thousand_can_be_taken_back_at_once(self, office: PermitIssuer) -> None:
         numbers = [n + (1 << 40) for n in range(1000)]
         office.give(numbers)
-        assert office.takeBack() == numbers
+        assert office.revoke() == numbers
 
     def test_with_the_office_gone_nothing_starts(self, office: PermitIssuer) -> None:
         holder = PermitHolder(office.taking.dup())
         office.close()
-        assert not holder.may(1)
+        assert not holder.mayStart(1)
         holder._taking.close()
 
     def test_a_closed_office_takes_nothing_back(self, office: PermitIssuer) -> None:
         office.give([1])
         office.close()
-        assert office.takeBack() == []
+        assert office.revoke() == []
 
     def test_those_that_a_dead_process_left_are_the_calls_that_it_never_started(self, office: PermitIssuer) -> None:
         office.give([1, 2, 3])
         taking = office.taking.fileno()
         dead = subprocess.run([sys.executable, "-c", CHILD, str(taking)], pass_fds=[taking], check=False)
         assert dead.returncode == -signal.SIGKILL
-        assert office.takeBack() == [2, 3]
+        assert office.revoke() == [2, 3]
 
 
 CHILD = f"""
@@ -91,7 +91,7 @@ class TestTheRace:
             def run() -> None:
                 for n in range(1, total + 1):
                     told.acquire()
-                    if holder.may(announced[n - 1]):
+                    if holder.mayStart(announced[n - 1]):
                         started.append(announced[n - 1])
 
             far = threading.Thread(target=run)
@@ -104,9 +104,9 @@ class TestTheRace:
                 office.give(numbers)
                 announced += numbers
                 told.release(size)
-                back += office.takeBack()  # while the other side takes as many as it can
+                back += office.revoke()  # while the other side takes as many as it can
             far.join()
-            back += office.takeBack()
+            back += office.revoke()
             assert sorted(started + back) == list(range(1, total + 1))
             assert started == sorted(started)
         finally:

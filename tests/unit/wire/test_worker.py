@@ -588,10 +588,12 @@ class TestTrust:
 class TestRefusals:
     def test_what_a_server_says_is_one_line_without_commands_to_a_terminal(self) -> None:
         link = ClientConnection(Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None, None)
-        link.hearOther(m.Refused(0, "go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é \udcff".encode(errors="replace")))
+        link.receiveOther(
+            m.Refused(0, "go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é \udcff".encode(errors="replace"))
+        )
         said = link.reason.removeprefix("there ended the connection: ")
         assert said == r"go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é ?"
-        link.hearOther(m.Refused(0, b"x" * 1_000_000))
+        link.receiveOther(m.Refused(0, b"x" * 1_000_000))
         assert len(link.reason) < 1_100
 
     @inLoop

@@ -138,7 +138,7 @@ class ProcessUniverse:
         return self._stream.recv_into(self._room)
 
     def _run(self, call: m.Call) -> None:
-        if not self._permits.may(call.id):
+        if not self._permits.mayStart(call.id):
             self._callDecoder.drop(call.payload)
             return
         started = perf_counter()

@@ -105,7 +105,7 @@ class ReactorUniverse(ProcessUniverse):
             self._proceed()
 
     def _run(self, call: m.Call) -> None:
-        if not self._permits.may(call.id):
+        if not self._permits.mayStart(call.id):
             self._callDecoder.drop(call.payload)
             return
         self._running = True
