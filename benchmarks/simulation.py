@@ -154,7 +154,7 @@ class Simulation:
         self._workers[self._lastWorker] = Virtual(self._lastWorker)
         # Some are for every series, or those tasks would wait for a worker that never comes.
         qualified = QUALIFICATIONS[3 if self._lastWorker % 4 == 1 else self._lastWorker % 4]
-        self._obey(self._scheduler.hire(self._lastWorker, qualified, Window(1, self._random.choice((1, 4, 64)))))
+        self._obey(self._scheduler.attach(self._lastWorker, qualified, Window(1, self._random.choice((1, 4, 64)))))
 
     def _begin(self, worker: Virtual) -> None:
         """WORKER starts the next of what it holds."""

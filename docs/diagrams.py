@@ -30,11 +30,12 @@ TASK_PLACES: dict[TaskState, Point] = {
     TaskState.SETTLED: (610, 110),
 }
 WORKER_PLACES: dict[WorkerState, Point] = {
-    WorkerState.JOINING: (120, 120),
-    WorkerState.OPEN: (390, 120),
-    WorkerState.FULL: (660, 120),
-    WorkerState.LEAVING: (255, 330),
-    WorkerState.GONE: (525, 330),
+    WorkerState.AWAY: (390, 40),
+    WorkerState.JOINING: (120, 300),
+    WorkerState.OPEN: (390, 300),
+    WorkerState.FULL: (660, 300),
+    WorkerState.LEAVING: (255, 510),
+    WorkerState.GONE: (525, 510),
 }
 STYLE = """
   rect { fill: #e8eef7; stroke: #4a6fa5; stroke-width: 1.5 } path { fill: none; stroke: #555; stroke-width: 1.3 }
@@ -51,7 +52,7 @@ def drawn() -> dict[str, str]:
     """Each diagram, by the name of its file."""
     return {
         "task.svg": diagram(TASK, TASK_PLACES, (700, 160)),
-        "worker.svg": diagram(WORKER, WORKER_PLACES, (780, 370)),
+        "worker.svg": diagram(WORKER, WORKER_PLACES, (780, 550)),
     }
 
 
@@ -60,7 +61,7 @@ def diagram(table: Mapping[tuple[S, str], S], places: Mapping[S, Point], size: t
     arrows: dict[tuple[S, S], list[str]] = {}
     for (state, event), following in table.items():
         arrows.setdefault((state, following), []).append(event)
-    parts = [_arrow(places[a], places[b], ", ".join(events)) for (a, b), events in arrows.items()]
+    parts = [_arrow(places[a], places[b], ", ".join(events), (b, a) in arrows) for (a, b), events in arrows.items()]
     for state in dict.fromkeys(state for ends in arrows for state in ends):
         x, y = places[state]
         box = f'<rect x="{x - WIDTH / 2}" y="{y - HEIGHT / 2}" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
@@ -72,8 +73,8 @@ def diagram(table: Mapping[tuple[S, str], S], places: Mapping[S, Point], size: t
     )
 
 
-def _arrow(start: Point, end: Point, label: str) -> str:
-    """An arrow that bends to its left, so that two between neighbours pass each other; a long one passes above."""
+def _arrow(start: Point, end: Point, label: str, hasReverse: bool) -> str:
+    """Draw an arrow. It bends to its left if there is one the other way, or along a row; a long one passes above."""
     (ax, ay), (bx, by) = start, end
     if start == end:
         top = ay - HEIGHT / 2
@@ -82,11 +83,11 @@ def _arrow(start: Point, end: Point, label: str) -> str:
     length = hypot(bx - ax, by - ay)
     left = (by - ay) / length, -(bx - ax) / length
     level, far = ay == by, abs(bx - ax) > 300
-    bend = (150 if bx > ax else -150) if far and level else 26 if level else 0
+    bend = (150 if bx > ax else -150) if far and level else 26 if level or hasReverse else 0
     mx, my = (ax + bx) / 2 + bend * left[0], (ay + by) / 2 + bend * left[1]
     sx, sy = _edge(start, (mx, my))
     ex, ey = _edge(end, (mx, my))
-    t, aside = (0.5, 12 if bend > 0 else -12) if level else (0.3, 0)
+    t, aside = (0.3 if far else 0.5, 12 if bend > 0 else -12) if level else (0.3, 0)
     on = tuple((1 - t) ** 2 * s + 2 * t * (1 - t) * m + t**2 * e for s, m, e in ((sx, mx, ex), (sy, my, ey)))
     path = f"M {sx:.0f} {sy:.0f} Q {mx:.0f} {my:.0f} {ex:.0f} {ey:.0f}"
     return _drawn(path, (ex, ey), (mx, my), (on[0], on[1] + aside * left[1]), label)

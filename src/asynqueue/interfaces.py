@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from asynqueue.core.records import RunOutcome, Task
+from asynqueue.core.scheduling.states import Departed, Disconnected, Reconnected, Resignation, Restarted
 from asynqueue.core.scheduling.window import Window
 
 if TYPE_CHECKING:
@@ -23,15 +24,20 @@ __all__ = [
     "Clock",
     "Consumer",
     "DelayedCall",
+    "Departed",
+    "Disconnected",
     "ItemSink",
     "ItemSource",
     "Producer",
     "Recaller",
+    "Reconnected",
     "Report",
     "Reporter",
+    "Resignation",
     "Resignator",
     "Resizable",
     "Resizer",
+    "Restarted",
     "Serializer",
     "ThreadCaller",
     "Tracker",
@@ -43,21 +49,16 @@ D = TypeVar("D", bound="Deferred[Any]")  # any Deferred at all: a tracker hands 
 
 
 class Resignator(Protocol):
-    """What a worker calls when it must go."""
+    """What a worker calls when it resigns, restarts, disconnects or reconnects."""
 
-    def __call__(self, returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
-        """The worker is gone and reports nothing more.
+    def __call__(self, why: Resignation = Departed(), /) -> None:  # noqa: B008  # it is frozen
+        """Tell the queue that the worker resigns.
 
-        With RETURNING, it has been replaced by a fresh one under its old name, a new process say: it takes
-        nothing until this call returns, reports the outcome of every task it held, and runs the saved updates
-        again.
+        Args:
+            why: `Departed` (with the cause, if there is an error), `Restarted`, `Disconnected` or `Reconnected`.
 
-        With AWAY, it is not there at present, its connection being lost or yet to be made, say. It stays attached
-        and is given nothing until it is RETURNING. If it is a `Recaller` it is told first to `recall`, and reports
-        what it knows of each task; of what it does not report, it counts as having started what it runs at once.
-        A queue that shuts down does not wait for it.
-
-        ERROR says why it is gone to whoever waits for it to be attached.
+        A worker that has `Restarted` takes nothing until this call returns. A queue that shuts down does not wait for a
+        worker that is `Disconnected`.
         """
 
 

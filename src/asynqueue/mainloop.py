@@ -171,4 +171,4 @@ class NullQueue(TaskQueue):
 
     def __init__(self, **kw: Unpack[QueueOptions]) -> None:
         super().__init__(**kw)
-        self.hire(AsyncWorker(reactor=kw.get("reactor")))
+        self.attachOwn(AsyncWorker(reactor=kw.get("reactor")))

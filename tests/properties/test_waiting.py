@@ -70,10 +70,10 @@ class World:
         self.tickAt = float("inf")
         self.last = 0
 
-    def hire(self, most: int, qualified: bool, seconds: float) -> Worker:
+    def attach(self, most: int, qualified: bool, seconds: float) -> Worker:
         self.last += 1
         worker = self.workers[self.last] = Worker(self.last, qualified, seconds)
-        self.obey(self.scheduler.hire(worker.id, ("a",) if qualified else (), Window(1, most)))
+        self.obey(self.scheduler.attach(worker.id, ("a",) if qualified else (), Window(1, most)))
         return worker
 
     def submit(self, series: str | None = None, doNext: bool = False) -> Task:
@@ -129,7 +129,7 @@ def worlds(draw: st.DrawFn) -> World:
     """Some workers, each with calls that take as long as one another; they are at it."""
     world = World()
     for n in range(draw(st.integers(1, 4))):
-        world.hire(draw(MOST), n == 0 or draw(st.booleans()), draw(SECONDS))
+        world.attach(draw(MOST), n == 0 or draw(st.booleans()), draw(SECONDS))
     for _ in range(draw(st.integers(0, 300))):
         world.submit(draw(SERIES))
     for _ in range(draw(st.integers(0, 200))):
@@ -167,7 +167,7 @@ def test_no_worker_idles_for_more_than_a_millisecond_beside_another_that_holds_u
     world = World()
     paces = st.lists(st.tuples(st.integers(1, 60), SECONDS), min_size=1, max_size=3)
     for n in range(data.draw(st.integers(2, 4))):
-        worker = world.hire(data.draw(MOST), n == 0 or data.draw(st.booleans()), 1.0)
+        worker = world.attach(data.draw(MOST), n == 0 or data.draw(st.booleans()), 1.0)
         worker.thereafter = cycle(data.draw(paces))
     since = dict.fromkeys(world.workers, 0.0)  # when each began to idle beside another
     for burst in range(data.draw(st.integers(1, 3))):

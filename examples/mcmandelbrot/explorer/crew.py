@@ -79,7 +79,7 @@ class TileQueue(TaskQueue):
         """Have the machine at DESCRIPTION draw, with so many PROCESSES, whenever it can be reached. It has KEY."""
         machine = Machine(description, processes, SERIES, key=key, reconnect=True)
         self._crew.append(machine)
-        self.hire(machine)
+        self.attachOwn(machine)
 
     def presences(self) -> list[Presence]:
         """The workers, those that are not there too. Where a machine is, visitors need not know: it has a number."""

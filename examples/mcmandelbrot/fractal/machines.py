@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from asynqueue import ProcessQueue, Task, TaskQueue
 from asynqueue.core.records import RunOutcome
 from asynqueue.errors import AsynQueueError, WorkerLost
-from asynqueue.interfaces import Resignator
+from asynqueue.interfaces import Departed, Reconnected, Resignation, Resignator
 from asynqueue.wire import Method, WireWorker, WireWorkerUniverse
 from mcmandelbrot.fractal import worker
 from mcmandelbrot.fractal.picture import Band
@@ -79,13 +79,13 @@ class Machine(WireWorker):
     def setResignator(self, resign: Resignator) -> None:
         """Know whether there is a connection, too."""
 
-        def told(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
-            self.there = returning
-            if error is not None:
-                self._onGone(error)
-            resign(returning, away, error)
+        def resigned(why: Resignation = Departed()) -> None:  # noqa: B008  # it is frozen
+            self.there = isinstance(why, Reconnected)
+            if isinstance(why, Departed) and why.error is not None:
+                self._onGone(why.error)
+            resign(why)
 
-        super().setResignator(told)
+        super().setResignator(resigned)
 
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
         """Have the machine make the calls of RUNS."""

@@ -22,7 +22,7 @@ from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalle
 from asynqueue.core.scheduling.window import Window
 from asynqueue.dask.source import _DaskSource, _explained
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
-from asynqueue.interfaces import Resignator, Resizer
+from asynqueue.interfaces import Resignator, Resizer, Restarted
 from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.failures import failureOf
 from asynqueue.reactor.lookup import installedReactor
@@ -249,7 +249,7 @@ class DaskWorker:
         returning, self._wasConnected = self._wasConnected, True
         if returning:
             if self._resign is not None:
-                self._resign(returning=True)
+                self._resign(Restarted())
             self._reportWindow()
         for call in list(self._calls):
             if call.key is None and self._opening is not None:

@@ -77,7 +77,7 @@ class ProcessQueue(TaskQueue):
                     maxMemory=maxMemory,
                     reactor=kw.get("reactor"),
                 )
-                self.hire(worker)
+                self.attachOwn(worker)
                 self._brought.append(worker)
         except BaseException:
             for each in self.workers():
@@ -132,7 +132,7 @@ class _Pool(TaskQueue):
         if len(self) >= min(self._most, self._scheduler.unfinished + 1):
             return
         try:
-            self.hire(ProcessWorker())
+            self.attachOwn(ProcessWorker())
         except ProcessError as error:
             if not len(self):
                 raise

@@ -23,7 +23,7 @@ from asynqueue.core.scheduling.restarts import RestartPolicy
 from asynqueue.core.scheduling.statistics import CallTimes, callLog
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import DelayedCall, Report, Resignator, Resizer
+from asynqueue.interfaces import DelayedCall, Report, Resignator, Resizer, Restarted
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
 from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.lookup import installedReactor
@@ -340,7 +340,7 @@ class ProcessWorker:
         """Notify the queue that there is a fresh process."""
         self._await(self.process)
         if self._resign is not None:
-            self._resign(returning=True)
+            self._resign(Restarted())
 
     def _resignFor(self, why: str) -> None:
         self._log.error("a process worker resigns: {why}", why=why)

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Returned, Settlement, Task
+from asynqueue.core.scheduling.commands import Settle
 from asynqueue.core.scheduling.statistics import StatsCollector
 from asynqueue.errors import WorkerError
 from asynqueue.interfaces import Consumer, ItemSource
@@ -69,18 +70,18 @@ _layOut()
 
 
 class Calls:
-    """The pending calls of the queue that ENGINE drives, entered in LEDGER as they end, and told of in LOG.
+    """The pending calls of the queue that DRIVER drives, counted by STATISTICS as they end, and logged in LOG.
 
     With WARN, each failing call is logged as an error; with VERBOSE, what the call was with it; with SPEW, every
     call and its result is.
     """
 
     def __init__(
-        self, engine: Driver, ledger: StatsCollector, log: Logger, warn: bool, verbose: bool, spew: bool
+        self, driver: Driver, statistics: StatsCollector, log: Logger, warn: bool, verbose: bool, spew: bool
     ) -> None:
-        self._engine = engine
-        self._scheduler = engine.scheduler
-        self._ledger = ledger
+        self._driver = driver
+        self._scheduler = driver.scheduler
+        self._statistics = statistics
         self._log = log
         self._warn = warn
         self._verbose = verbose
@@ -101,15 +102,16 @@ class Calls:
         pending.errback(CancelledError(f"{task.call} was cancelled"))
         opening = self._opening.get(task.id)
         if opening is None:
-            self._engine.happened(self._scheduler.cancel(task))
+            self._driver.happened(self._scheduler.cancel(task))
         else:
             opening.stop()
 
-    def settle(self, taskID: int, settlement: Settlement) -> None:
-        """The task of number TASKID has ended."""
-        pending = self.pending.pop(taskID, None)
+    def settle(self, command: Settle) -> None:
+        """Fire the Deferred of a call that has ended."""
+        pending = self.pending.pop(command.task, None)
         if pending is None:
             return
+        settlement = command.settlement
         self._enter(pending, settlement)
         if isinstance(settlement, Returned):
             self._returned(pending, settlement.value)
@@ -137,8 +139,8 @@ class Calls:
         if pending.run is not None:
             worker, started = pending.run
             wait = started - pending.submitted
-            run = self._engine.moment - started
-        self._ledger.ended(pending.task.series, worker, settlement, wait, run)
+            run = self._driver.moment - started
+        self._statistics.ended(pending.task.series, worker, settlement, wait, run)
 
     def _iterate(self, pending: Pending, source: ItemSource) -> None:
         """The call has returned an iterator, whose items come from SOURCE."""
@@ -146,7 +148,7 @@ class Calls:
 
         def over() -> None:  # it may not refer to `pending`, whose Deferred may have the Deferator
             if run is not None:
-                self._engine.happened(self._scheduler.iterationEnded(run[0], taskID))
+                self._driver.happened(self._scheduler.iterationEnded(run[0], taskID))
 
         def known(deferator: Deferator[Any]) -> None:
             del self._opening[taskID]
@@ -160,7 +162,7 @@ class Calls:
             else:
                 self._succeed(pending, result)
 
-        deferator: Deferator[Any] = Deferator(source, onEnded=over, reactor=self._engine.reactor)
+        deferator: Deferator[Any] = Deferator(source, onEnded=over, reactor=self._driver.reactor)
         if pending.consumer is None:
             self._opening[taskID] = deferator
             deferator.whenKnown().addCallback(known)

@@ -1,127 +1,89 @@
-"""The runs of a queue: the tasks that its workers have been given, each until its worker reports the outcome."""
+"""Hand assigned tasks to the workers, and their outcomes to the scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import attrs
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from collections.abc import Sequence
 
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome
-from asynqueue.core.scheduling.commands import Assign, Interrupt
+from asynqueue.core.scheduling.commands import Arm, Assign, Interrupt
 from asynqueue.core.scheduling.statistics import StatsCollector
-from asynqueue.errors import ImplementationError, WorkerError
+from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import DelayedCall, ItemSource, Reporter, Worker
+from asynqueue.queue.adapter import reporterOf
 from asynqueue.queue.calls import Calls
 from asynqueue.queue.driver import Driver
 
 
-@attrs.define(eq=False)
-class _Run:
-    """What is to be done with the run on WORKER when it is interrupted or has ended."""
-
-    worker: int
-    outcome: Deferred[RunOutcome] | None = None
-    timer: DelayedCall | None = None
-
-
 class Dispatcher:
-    """The runs under way on WORKERS, for CALLS, in the queue that ENGINE drives.
+    """What the workers of the queue that DRIVER drives have been given, on behalf of CALLS, and until when."""
 
-    A worker that is a `Reporter` says itself which run has ended how. For any other, and for a run whose time is
-    limited, something has to be kept here.
-    """
-
-    def __init__(self, engine: Driver, ledger: StatsCollector, calls: Calls, workers: Mapping[int, Worker]) -> None:
-        self._engine = engine
-        self._scheduler = engine.scheduler
-        self._ledger = ledger
+    def __init__(self, driver: Driver, statistics: StatsCollector, calls: Calls) -> None:
+        self._driver = driver
+        self._scheduler = driver.scheduler
+        self._statistics = statistics
         self._pending = calls.pending
-        self._workers = workers
-        self._reporters: dict[int, Reporter] = {}
-        self._runs: dict[int, _Run] = {}  # by ticket
+        self._reporters: dict[int, Reporter] = {}  # by worker
+        self._timers: dict[int, tuple[int, DelayedCall]] = {}  # by ticket: the worker, and when the time is up
 
-    def expect(self, workerID: int, worker: Worker) -> None:
-        """A worker is about to be taken."""
-        if isinstance(worker, Reporter):
-            self._reporters[workerID] = worker
-            worker.setReport(self._reported)
+    def attach(self, workerID: int, worker: Worker) -> None:
+        """Take the reports of a worker from now on."""
+        reporter = self._reporters[workerID] = reporterOf(worker)
+        reporter.setReport(self._reported)
 
-    def assign(self, workerID: int, commands: Sequence[Assign]) -> None:
-        """Give a worker the tasks of COMMANDS."""
-        worker = self._workers.get(workerID)
-        if worker is None:
+    def detach(self, workerID: int) -> None:
+        """Forget a worker that is gone."""
+        self._reporters.pop(workerID, None)
+        self.forgetTimers(workerID)
+
+    def forgetTimers(self, workerID: int) -> None:
+        """Stop the timers of a worker that reports nothing more of what it holds."""
+        for ticket in [ticket for ticket, (worker, _) in self._timers.items() if worker == workerID]:
+            self._forgetTimer(ticket)
+
+    def assign(self, command: Assign) -> None:
+        """Give a worker a task, and those after it for the same worker."""
+        workerID = command.worker
+        batch = self._driver.following(command)
+        reporter = self._reporters.get(workerID)
+        if reporter is None:
             return  # it has gone since
-        moment = self._engine.moment
-        for command in commands:
-            task = command.task
+        moment = self._driver.moment
+        for each in batch:
+            task = each.task
             pending = self._pending.get(task.id)
             if pending is not None:
                 pending.run = workerID, max(moment, pending.submitted)  # it may be of the same turn, and a later time
                 if task.attempt > pending.attempt:
                     pending.attempt = task.attempt
-                    self._ledger.again(task.series, workerID)
-        reporter = self._reporters.get(workerID)
-        if reporter is None:
-            for command in commands:
-                self._run(worker, command)
-            return
+                    self._statistics.again(task.series, workerID)
         try:
-            reporter.give([(command.ticket, command.task) for command in commands])
-        except BaseException as error:  # SystemExit too: it is the calls that end, not the reactor
-            self._reported([(command.ticket, Raised(error)) for command in commands])
-
-    def _run(self, worker: Worker, command: Assign) -> None:
-        try:
-            outcome = worker.run(command.task)
-            if not isinstance(outcome, Deferred):
-                raise ImplementationError(f"{type(worker).__name__}.run gave no Deferred but {outcome!r}")
-        except BaseException as error:  # as above
-            self._reported([(command.ticket, Raised(error))])
-            return
-        self._runs[command.ticket] = _Run(command.worker, outcome)
-        outcome.addBoth(self._ran, command.ticket)
+            reporter.give([(each.ticket, each.task) for each in batch])
+        except BaseException as error:  # SystemExit too: it ends the calls, not the reactor
+            self._reported([(each.ticket, Raised(error)) for each in batch])
 
     def interrupt(self, command: Interrupt) -> None:
-        """Have a worker let go of a run, if it has not ended since."""
-        run = self._runs.get(command.ticket)
-        if run is not None and run.outcome is not None:
-            run.outcome.cancel()
-        elif command.worker in self._reporters:
-            self._reporters[command.worker].interrupt(command.ticket)
+        """Interrupt a worker's call, if the worker is there."""
+        reporter = self._reporters.get(command.worker)
+        if reporter is not None:
+            reporter.interrupt(command.ticket)
 
-    def arm(self, ticket: int, seconds: float) -> None:
-        """Tell the scheduler in SECONDS that the run's time is up, unless it has ended by then."""
-        assigned = self._scheduler.assigned(ticket)
+    def arm(self, command: Arm) -> None:
+        """Report to the scheduler when the time of a call is up, unless the call has ended by then."""
+        assigned = self._scheduler.assigned(command.ticket)
         if assigned is not None:  # it has not ended since
-            run = self._runs.setdefault(ticket, _Run(assigned[0]))
-            run.timer = self._engine.clock().callLater(seconds, self._expired, ticket)
-
-    def forgetAllOf(self, workerID: int) -> None:
-        """A worker is gone, and reports nothing more."""
-        self._reporters.pop(workerID, None)
-        for ticket in [ticket for ticket, run in self._runs.items() if run.worker == workerID]:
-            self._forget(ticket)
-
-    def _ran(self, outcome: RunOutcome | Failure, ticket: int) -> None:
-        if isinstance(outcome, Failure):
-            if outcome.check(CancelledError):
-                outcome = Interrupted()
-            else:
-                outcome = Raised(outcome.value or WorkerError("the worker failed"))
-        self._reported([(ticket, outcome)])
+            timer = self._driver.clock().callLater(command.seconds, self._expired, command.ticket)
+            self._timers[command.ticket] = assigned[0], timer
 
     def _reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
         outcomes = [
-            ended if type(ended[1]) is Returned and not self._runs else self._ended(*ended) for ended in outcomes
+            ended if type(ended[1]) is Returned and not self._timers else self._ended(*ended) for ended in outcomes
         ]
-        self._engine.happened(self._scheduler.reported(outcomes))
+        self._driver.happened(self._scheduler.reported(outcomes))
 
     def _ended(self, ticket: int, outcome: RunOutcome) -> tuple[int, RunOutcome]:
-        """A run has ended, and is to be reported as what this gives."""
-        if self._runs:
-            self._forget(ticket)
+        """Return what is reported to the scheduler for an outcome of a worker, which may not be a valid one."""
+        if self._timers:
+            self._forgetTimer(ticket)
         if isinstance(outcome, Returned):
             return ticket, outcome
         if isinstance(outcome, Recalled):
@@ -136,11 +98,11 @@ class Dispatcher:
             outcome = Raised(ImplementationError(f"a worker gave no outcome but {outcome!r}"))
         return ticket, outcome
 
-    def _forget(self, ticket: int) -> None:
-        run = self._runs.pop(ticket, None)
-        if run is not None and run.timer is not None:
-            run.timer.cancel()
+    def _forgetTimer(self, ticket: int) -> None:
+        _, timer = self._timers.pop(ticket, (0, None))
+        if timer is not None:
+            timer.cancel()
 
     def _expired(self, ticket: int) -> None:
-        self._runs[ticket].timer = None
-        self._engine.happened(self._scheduler.expired(ticket))
+        del self._timers[ticket]
+        self._driver.happened(self._scheduler.expired(ticket))

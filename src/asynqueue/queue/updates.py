@@ -1,8 +1,7 @@
-"""The updates of a queue: calls that run on every worker, past the queue."""
+"""Collect how the updates of a queue end on its workers."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import attrs
@@ -17,38 +16,34 @@ from asynqueue.reactor.failures import errorOf, failureOf
 
 @attrs.define(eq=False)
 class _Update:
-    """An update under way: on which workers, which of them wait for their turn, and how it ended on the others."""
+    """An update, the workers that were there when it was made, and how it has ended on some of them."""
 
     task: Task
     deferred: Deferred[list[Any]]  # of results of every type
     workers: list[int]
-    waiting: deque[int]
     ended: dict[int, Returned | Raised | Lost] = attrs.field(factory=dict)
 
 
 class Updates:
-    """The updates under way in the queue that ENGINE drives; what nobody waits for is told of in LOG."""
+    """The updates that have not ended, in the queue that DRIVER drives. Failures on later workers go to LOG."""
 
-    def __init__(self, engine: Driver, log: Logger) -> None:
-        self._engine = engine
-        self._scheduler = engine.scheduler
+    def __init__(self, driver: Driver, log: Logger) -> None:
+        self._driver = driver
+        self._scheduler = driver.scheduler
         self._log = log
-        self._underWay: dict[int, _Update] = {}  # by task
+        self._open: dict[int, _Update] = {}  # by task
 
     def begin(self, task: Task, ephemeral: bool, sequential: bool) -> Deferred[list[Any]]:
-        """Run TASK on every worker there is; fires with the list of results."""
-        workers = self._scheduler.workers
-        deferred: Deferred[list[Any]] = Deferred()
-        first, rest = (workers[:1], workers[1:]) if sequential else (workers, [])
-        update = self._underWay[task.id] = _Update(task, deferred, workers, deque(rest))
-        self._engine.happened(self._scheduler.update(task, first, save=not ephemeral, waiting=rest))
-        if not workers:
+        """Run TASK on every present worker. Return a Deferred of the list of results."""
+        update = self._open[task.id] = _Update(task, Deferred(), self._scheduler.workers)
+        self._driver.happened(self._scheduler.update(task, update.workers, not ephemeral, sequential))
+        if not update.workers:
             self._endIfDone(update)
-        return deferred
+        return update.deferred
 
     def ended(self, command: Updated) -> None:
-        """An update has ended on one worker."""
-        update = self._underWay.get(command.update)
+        """Note that an update has ended on one worker."""
+        update = self._open.get(command.update)
         if update is None or command.worker not in update.workers or command.worker in update.ended:
             if isinstance(command.outcome, Raised):  # on a worker that came later
                 self._log.failure(
@@ -56,24 +51,20 @@ class Updates:
                 )
             return
         update.ended[command.worker] = command.outcome
-        if update.waiting:
-            following = update.waiting.popleft()
-            commands = self._scheduler.update(update.task, [following], save=False, waiting=update.waiting)
-            self._engine.happened(commands)
         self._endIfDone(update)
 
-    def givenUp(self, command: UpdateAbandoned) -> None:
-        """An update that was saved will not be run any more."""
+    def abandoned(self, command: UpdateAbandoned) -> None:
+        """Log that a saved update runs on no later worker."""
         self._log.error(
-            "the update {call} is given up, since worker after worker died while it ran: those to come do without it",
+            "the update {call} is abandoned: two workers in a row died while they ran it. Later workers do not run it.",
             call=str(command.update.call),
         )
 
     def _endIfDone(self, update: _Update) -> None:
-        """Fire the Deferred of UPDATE if it has ended everywhere."""
+        """Fire the Deferred of UPDATE if it has ended on every worker."""
         if len(update.ended) < len(update.workers):
             return
-        del self._underWay[update.task.id]
+        del self._open[update.task.id]
         results: list[Any] = []
         for workerID in update.workers:
             outcome = update.ended[workerID]

@@ -20,7 +20,7 @@ from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import WorkerLost
-from asynqueue.interfaces import Clock, DelayedCall, ItemSink, Resignator
+from asynqueue.interfaces import Clock, DelayedCall, Departed, ItemSink, Resignator, Restarted
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.waiters import Waiters
 
@@ -124,7 +124,9 @@ class MemoryWorker:
             reason: The reason, for the outcomes.
         """
         if self._resign is not None:
-            self._resign(returning)  # while a worker resigns, the queue asks it for the calls that have not started
+            self._resign(
+                Restarted() if returning else Departed()
+            )  # while a worker resigns, the queue asks it for the calls that have not started
         held = list(self.runs)
         self._drop(reason)
         for run in held:

@@ -17,14 +17,19 @@ from twisted.python.failure import Failure
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.interfaces import (
+    Departed,
+    Disconnected,
     ItemSink,
     ItemSource,
     Recaller,
+    Reconnected,
     Report,
     Reporter,
+    Resignation,
     Resignator,
     Resizable,
     Resizer,
+    Restarted,
     Worker,
 )
 from asynqueue.queue.registry import qualifications, window
@@ -91,15 +96,15 @@ class WatchedWorker:
     def setResignator(self, resign: Resignator) -> None:
         """Set the function RESIGN, through this proxy."""
 
-        def resigned(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
-            how = "and is restarted" if returning else "and is disconnected" if away else "for good"
-            self._record(f"the worker resigns, {how}")
-            self.away = away
-            self.gone = not (returning or away)
-            self.returns += returning
+        def resigned(why: Resignation = Departed()) -> None:  # noqa: B008  # it is frozen
+            self._record(f"the worker resigns: {type(why).__name__}")
+            returns = isinstance(why, (Restarted, Reconnected))
+            self.away = isinstance(why, Disconnected)
+            self.gone = isinstance(why, Departed)
+            self.returns += returns
             held = list(self.held)
-            resign(returning, away, error)
-            if not returning:  # these get no outcome any more
+            resign(why)
+            if not returns:  # these get no outcome any more
                 self.held = [run for run in self.held if run not in held]
 
         self.worker.setResignator(resigned)

@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 from asynqueue.core.records import CallSpec, Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import QueueRunError
-from asynqueue.interfaces import Report, Resignator
+from asynqueue.interfaces import Report, Resignator, Restarted
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
@@ -49,7 +49,7 @@ class ThreadQueue(TaskQueue):
             raise ValueError(f"a ThreadQueue has at least one worker, got {workers!r}")
         super().__init__(**kw)
         for _ in range(workers):
-            self.hire(ThreadWorker(raw=raw, reactor=kw.get("reactor")))
+            self.attachOwn(ThreadWorker(raw=raw, reactor=kw.get("reactor")))
 
     @overload
     def deferToThread(
@@ -193,4 +193,4 @@ class ThreadWorker:
 
     def _refreshed(self) -> None:
         if self._resign is not None:
-            self._resign(returning=True)
+            self._resign(Restarted())

@@ -20,7 +20,7 @@ from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
-from asynqueue.interfaces import Report, Resignator, Resizer
+from asynqueue.interfaces import Departed, Disconnected, Reconnected, Report, Resignator, Resizer
 from asynqueue.iteration.delay import deferToDelay
 from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
@@ -146,7 +146,7 @@ class WireWorker:
         if self._stopping:
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = resign
-        resign(away=True)
+        resign(Disconnected())
         attempts = _Attempts(
             self._endpoint, self._newLink, partial(self._inNextTurn, self._connected), self._unconnected
         )
@@ -259,7 +259,7 @@ class WireWorker:
         self._connectPolicy.authenticated()
         if link.open and not self._stopping and self._resign is not None:
             self._link = link
-            self._resign(returning=True)
+            self._resign(Reconnected())
 
     def _unconnected(self, error: BaseException) -> None:
         """An attempt to connect has failed with ERROR: wait for the next one, or resign."""
@@ -279,7 +279,7 @@ class WireWorker:
         if self._resign is not None and not self._stopping:
             self._log.warn("a wire worker is disconnected: {why}", why=link.reason)
             if self._reconnect:
-                self._resign(away=True)
+                self._resign(Disconnected())
             else:
                 self._resignWith(WorkerLost(link.reason))
         link.conclude(link.reason)
@@ -291,7 +291,7 @@ class WireWorker:
         self._next = None
         self._log.error("a wire worker resigns: {why}", why=error)
         if self._resign is not None and not self._stopping:
-            self._resign(error=error)
+            self._resign(Departed(error))
 
 
 class WireQueue(TaskQueue):

@@ -56,15 +56,20 @@ NAMES: dict[str, set[str]] = {
         "Clock",
         "Consumer",
         "DelayedCall",
+        "Departed",
+        "Disconnected",
         "ItemSink",
         "ItemSource",
         "Producer",
         "Recaller",
+        "Reconnected",
         "Report",
         "Reporter",
+        "Resignation",
         "Resignator",
         "Resizable",
         "Resizer",
+        "Restarted",
         "Serializer",
         "ThreadCaller",
         "Tracker",
@@ -100,7 +105,7 @@ TOP = {"CallSpec", "Task", "__version__"}
 TOP |= {name for module, names in NAMES.items() if module != "interfaces" for name in names} - BESIDES
 
 EVERY = sorted((module, name) for module, names in NAMES.items() for name in names)
-OURS = [(module, name) for module, name in EVERY if name not in {"DaskWorker", "WireWorker"}]
+OURS = [(module, name) for module, name in EVERY if name not in {"DaskWorker", "WireWorker", "Resignation"}]
 
 
 def home(module: str) -> ModuleType:

@@ -21,7 +21,7 @@ from asynqueue import AsyncWorker, CallSpec, Deferator, NullQueue, TaskQueue
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, Task
 from asynqueue.core.scheduling.window import BUDGET, LOOK
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerLost
-from asynqueue.interfaces import Report, Resignator, Window, Worker
+from asynqueue.interfaces import Departed, Disconnected, Reconnected, Report, Resignator, Restarted, Window, Worker
 from asynqueue.queue.driver import STAMP
 from asynqueue.queue.taskqueue import PATIENCE
 from tests.support.deferreds import HeldWorker, ListSource, NowWorker, errorOf, logged, nothing, outcomes, resultOf
@@ -498,7 +498,7 @@ class TestUpdates:
             worker.end(Lost())
         errorOf(d, WorkerLost)
         (said,) = map(formatEvent, events)
-        assert said.startswith("the update size(1) is given up, since worker after worker died")
+        assert said.startswith("the update size(1) is abandoned: two workers in a row died")
 
     def test_an_iterator_is_no_result_of_one_and_is_closed(self, held: TaskQueue, worker: HeldWorker) -> None:
         d, source = held.update(iter, [1]), ListSource()
@@ -641,7 +641,7 @@ class TestWorkers:
     def test_one_that_is_away_and_then_cannot_start_leaves_nothing_to_wait_for(self, clock: Clock) -> None:
         class Broken(HeldWorker):
             def setResignator(self, resign: Resignator) -> None:
-                resign(away=True)
+                resign(Disconnected())
                 raise OSError("no such machine")
 
         queue = TaskQueue(reactor=clock)
@@ -914,7 +914,7 @@ class TestResigning:
         worker.end(Returned(1))
         d = held.call(size, 2)
         assert worker.resign is not None
-        worker.resign(returning=True)
+        worker.resign(Restarted())
         worker.end(Lost())
         assert [*given(worker)] == [1, 2, 1]
         worker.end(Returned(1))
@@ -927,7 +927,7 @@ class TestResigning:
         queue = TaskQueue(worker, reactor=clock)
         first, second = queue.call(size, 1), queue.call(size, 2, retries=0)
         assert worker.resign is not None
-        first.addCallback(lambda _: worker.resign and worker.resign(returning=True))
+        first.addCallback(lambda _: worker.resign and worker.resign(Restarted()))
         worker.end(Returned(1))
         assert given(worker) == [1, 2]
         worker.end(Returned(2))
@@ -945,7 +945,7 @@ class AwayWorker(HeldWorker):
 
     def setResignator(self, resign: Resignator) -> None:
         super().setResignator(resign)
-        resign(away=True)
+        resign(Disconnected())
 
 
 class TestBeingAway:
@@ -961,27 +961,27 @@ class TestBeingAway:
         queue = TaskQueue(reactor=clock)
         hired, d = queue.attachWorker(worker), queue.call(size, 1)
         assert (len(queue), worker.given, hired.called) == (1, [], False)
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         assert resultOf(hired) == 1
         worker.end(Returned(1))
         assert resultOf(d) == 1
 
     def test_what_it_held_comes_back_to_it_charged_once(self, held: TaskQueue, worker: AwayWorker) -> None:
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         d = held.call(size, 1)
-        self.resign(worker)(away=True)
-        self.resign(worker)(away=True)
+        self.resign(worker)(Disconnected())
+        self.resign(worker)(Disconnected())
         assert not d.called
         worker.held.clear()
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         assert [task.attempt for task in worker.given] == [0, 1]
-        self.resign(worker)(away=True)
+        self.resign(worker)(Disconnected())
         errorOf(d, WorkerLost)
 
     def test_it_runs_the_saved_updates_when_it_returns(self, held: TaskQueue, worker: AwayWorker) -> None:
         assert resultOf(held.update(size, 1)) == []
         d = held.call(size, 2)
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         worker.end(Returned(1))
         worker.end(Returned(2))
         assert (given(worker), resultOf(d)) == ([1, 2], 2)
@@ -989,7 +989,7 @@ class TestBeingAway:
     def test_what_it_was_qualified_for_meanwhile_it_may_run_then(self, held: TaskQueue, worker: AwayWorker) -> None:
         d = held.call(size, 1, series="a")
         held.qualifyWorker(worker, "a")
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         worker.end(Returned(1))
         assert resultOf(d) == 1
 
@@ -999,22 +999,22 @@ class TestBeingAway:
         assert (done.called, len(worker.stops)) == (True, 1)
 
     def test_one_that_goes_away_in_a_shutdown_is_gone(self, held: TaskQueue, worker: AwayWorker) -> None:
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         d, done = held.call(size, 1), held.shutdown()
-        self.resign(worker)(away=True)
+        self.resign(worker)(Disconnected())
         errorOf(d, QueueRunError)
         assert done.called
 
     def test_it_can_be_detached(self, held: TaskQueue, worker: AwayWorker) -> None:
         assert resultOf(held.detachWorker(worker)) == []
         assert len(held) == 0
-        self.resign(worker)(returning=True)
+        self.resign(worker)(Reconnected())
         assert len(held) == 0
 
     def test_when_it_gives_up_whoever_waits_for_it_hears_why(self, clock: Clock, worker: AwayWorker) -> None:
         queue = TaskQueue(reactor=clock)
         hired = queue.attachWorker(worker)
-        self.resign(worker)(error=OSError("no such host"))
+        self.resign(worker)(Departed(OSError("no such host")))
         assert str(errorOf(hired, OSError)) == "no such host"
         assert len(queue) == 0
 
@@ -1023,7 +1023,7 @@ class TestBeingAway:
         with logged() as events:
             self.resign(worker)()
         assert [formatEvent(event) for event in events] == [
-            "a worker was never ready: worker 1 was gone before it was ready"
+            "a worker of the queue did not become ready: worker 1 was gone before it was ready"
         ]
         assert len(queue) == 0
 
@@ -1060,7 +1060,7 @@ class TestMisbehaviour:
         update, d = held.update(nothing), held.call(nothing)
         with logged() as events:
             worker.end(Iterating(Obstinate()))
-        assert [formatEvent(event)[:34] for event in events] == ["what a queue was to do went wrong:"]
+        assert [formatEvent(event)[:35] for event in events] == ["a queue could not carry out Discard"]
         errorOf(update, TypeError)
         worker.end(Returned(2))
         assert outcomes(d) == [2]
@@ -1084,7 +1084,7 @@ class TestMisbehaviour:
         d = held.call(nothing)
         worker.end(Interrupted())
         worker.end(Interrupted())
-        assert "let go of the call" in str(errorOf(d, WorkerLost))
+        assert "ended the call without an outcome" in str(errorOf(d, WorkerLost))
 
     def test_one_that_gives_back_has_it_again_uncharged(self, held: TaskQueue, worker: HeldWorker) -> None:
         d = held.call(nothing, retries=0)
@@ -1402,7 +1402,7 @@ class TestShutdown:
             clock.pump([0, PATIENCE])
         ((level, said),) = levels(events)
         assert level is LogLevel.critical
-        assert said.endswith("1 workers: []; 1 iterations wait for somebody to stop them, or to take an item")
+        assert said.endswith("1 workers: []; 1 iterations wait until they are stopped, or an item is taken")
         deferator.stop()
         clock.advance(0)
         assert outcomes(down) == [None]

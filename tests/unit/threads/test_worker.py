@@ -15,6 +15,7 @@ from asynqueue import TaskQueue, ThreadLooper, ThreadQueue, ThreadWorker, errors
 from asynqueue.core.flow.iterators import SLICE
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Raised, Recalled, Returned, Task
 from asynqueue.errors import WorkerLost
+from asynqueue.interfaces import Departed, Resignation, Restarted
 from asynqueue.reactor import watchdog as closings
 from tests.support import calls as kit
 from tests.support.calls import failureOf, inLoop, until
@@ -321,13 +322,13 @@ class TestTheWorkerAlone:
     @inLoop
     async def test_a_cancelled_run_gives_back_what_is_behind_it(self, gate: Gate) -> None:
         worker = ThreadWorker()
-        resigned: list[bool] = []
-        worker.setResignator(lambda returning=False, away=False, error=None: resigned.append(returning))
+        resigned: list[Resignation] = []
+        worker.setResignator(lambda why=Departed(): resigned.append(why))  # noqa: B008  # it is frozen
         running, behind = worker.run(task(1, gate.passThrough)), worker.run(task(2, threadName))
         await until(gate.reached.is_set)
         running.cancel()
         assert (await running, await behind) == (Interrupted(), Recalled())
-        assert resigned == [True]
+        assert resigned == [Restarted()]
         await worker.stop()
 
     @inLoop

@@ -116,3 +116,31 @@ Command: TypeAlias = (
     | Tick
     | Closed
 )
+
+
+class CommandBuffer:
+    """The commands that follow from one event, in the order in which they are handed out.
+
+    First come the deeds, which workers wait for, then the clocks, then the ends, with which callers go on.
+    """
+
+    __slots__ = ("clocks", "deeds", "ends")
+
+    def __init__(self) -> None:
+        self.deeds: list[Command] = []
+        self.clocks: list[Arm | Tick] = []
+        self.ends: list[Settle | Stop | Closed] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.deeds or self.clocks or self.ends)
+
+    def take(self) -> list[Command]:
+        """Return all commands, and forget them."""
+        commands, self.deeds = self.deeds, []
+        if self.clocks:
+            commands += self.clocks
+            self.clocks.clear()
+        if self.ends:
+            commands += self.ends
+            self.ends.clear()
+        return commands

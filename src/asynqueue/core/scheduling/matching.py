@@ -47,12 +47,12 @@ class WorkerEntry:
     """A worker, as far as it has to be known to decide what it does."""
 
     __slots__ = (
+        "announced",
         "answered",
         "asked",
         "cls",
         "granted",
         "held",
-        "hired",
         "id",
         "iterations",
         "qualifications",
@@ -74,14 +74,14 @@ class WorkerEntry:
         self.held: dict[int, Assignment] = {}  # by ticket, in the order given
         self.updates: deque[Task] = deque()
         self.iterations: set[int] = set()
-        self.cls: WorkerClass | None = None  # None while it leaves
-        self.hired: bool = False
+        self.cls: WorkerClass | None = None  # None while it is away or leaves
+        self.announced: bool = False  # the queue knows that it has run the saved updates
         self.stopping: bool = False
         self.stamp: int = 0
         self.answered: int = 0  # outcomes so far
         self.ticked: int = -1  # outcomes at the last tick
         self.silent: int = 0  # ticks since the last outcome
-        self.asked: int = 0  # the last ticket of all when it was asked for what it has not started
+        self.asked: int = 0  # its last ticket when it was last asked for what it has not started
 
     @property
     def warm(self) -> bool:
@@ -97,6 +97,31 @@ class WorkerEntry:
     def ahead(self) -> int:
         """How many of what it holds cannot have been started."""
         return len(self.held) - self.window.limits.running
+
+    def renew(self, window: Window) -> None:
+        """Forget what was learned about how fast it answers: it is another process, or another connection."""
+        self.window = AdaptiveWindow(window)
+        self.silent = 0
+
+    def validate(self) -> None:
+        """Assert every invariant."""
+        self.window.validate()
+        assert (self.cls is None) == (self.state in (WorkerState.LEAVING, WorkerState.AWAY))
+        assert self.cls is None or self.id in self.cls.members
+        for assignment in self.held.values():
+            task = assignment.task
+            assert task.series is None or task.series in self.qualifications, "a worker is qualified"
+            assert task.attempt <= task.retries, "no task is started more often than it may be"
+        assert len(self.held) <= self.granted, "a worker is assigned no more than its window"
+        if self.state is WorkerState.FULL:
+            assert len(self.held) >= self.window.size or (self.window.slow and self.ahead >= 0)
+        if self.state is WorkerState.OPEN:
+            assert len(self.held) < self.window.size
+            assert not self.updates, "an update goes before any task"
+        if self.state is WorkerState.JOINING:
+            assert self.held or self.updates, "a worker without an update to run is open"
+        if any(assignment.task.update for assignment in self.held.values()):
+            assert len(self.held) == 1, "an update runs alone"
 
 
 class WorkerClass:

@@ -19,7 +19,10 @@ import attrs
 from asynqueue.core.records import Iterating, Lost, Raised, Returned, Settlement, TimedOut
 
 SERIES_KEPT = 1000
-"""Of how many series the counts are kept."""
+"""The number of series whose counts are kept: the latest ones."""
+
+DEPARTED_KEPT = 100
+"""The number of detached workers whose counts are kept: the latest ones."""
 
 
 @attrs.frozen
@@ -111,6 +114,7 @@ class StatsCollector:
     def __init__(self) -> None:
         self._sums: dict[Hashable, dict[int | None, _Sums]] = {}  # by series, then by worker
         self._forgotten: dict[int | None, _Sums] = {}  # of all series that are not kept, by worker
+        self._departed: deque[int] = deque()  # the workers that have left and are kept
 
     def again(self, series: Hashable, worker: int) -> None:
         """A call of SERIES that may have started was given to a WORKER again."""
@@ -143,6 +147,16 @@ class StatsCollector:
             if run > sums.runLongest:
                 sums.runLongest = run
 
+    def workerLeft(self, worker: int) -> None:
+        """Note that a worker has left. Its counts are kept until DEPARTED_KEPT others have left after it."""
+        self._departed.append(worker)
+        if len(self._departed) > DEPARTED_KEPT:
+            oldest = self._departed.popleft()
+            for workers in (self._forgotten, *self._sums.values()):
+                sums = workers.pop(oldest, None)
+                if sums is not None:
+                    workers.setdefault(None, _Sums()).add(sums)
+
     def stats(self, queued: int, running: int) -> QueueStats:
         """A picture of everything, for a queue with so many calls QUEUED and RUNNING."""
         whole = _Sums()
@@ -174,6 +188,7 @@ class StatsCollector:
     def validate(self) -> None:
         """Assert that what is kept is bounded, and that nothing is counted that has not run."""
         assert len(self._sums) <= SERIES_KEPT
+        assert len(self._departed) <= DEPARTED_KEPT
         for workers in (self._forgotten, *self._sums.values()):
             for sums in workers.values():
                 assert sums.ran <= sums.done + sums.failed + sums.lost + sums.cancelled

@@ -5,7 +5,7 @@ that happens, tells the scheduler, and obeys the commands one by one. It keeps a
 worker from the *events*, never from the scheduler, and each command has to agree with the ledger at the moment
 it is obeyed. After every event, `check` asks for what must hold between events.
 
-A `Far` is a worker as seen from here. It runs what it holds in the order given, as many at once as its window
+A `ModelWorker` is a worker as seen from here. It runs what it holds in the order given, as many at once as its window
 says, and reports when the test says so. `back` holds what it has already decided to report.
 
 Nothing here draws anything at random: what happens, and when, is the test's to say.
@@ -78,7 +78,7 @@ class Entry:
 
 
 @attrs.define(eq=False)
-class Far:
+class ModelWorker:
     """A worker that behaves."""
 
     id: int
@@ -89,15 +89,16 @@ class Far:
     given: dict[int, Task] = attrs.field(factory=dict)  # by ticket: all that it has not reported on
     updates: set[int] = attrs.field(factory=set)  # still to be run
     iterations: set[int] = attrs.field(factory=set)
-    away: bool = False
+    shut: bool = False  # its window is closed: it takes nothing
+    away: bool = False  # it has no connection
     stuck: bool = False  # it starts nothing
     joining: bool = True  # until it holds nothing and has no update to run
-    hired: bool = False
+    announced: bool = False
     leaving: bool = False
     stopping: bool = False
 
     def mayRun(self, task: Task) -> bool:
-        return not self.leaving and (task.series is None or task.series in self.qualifications)
+        return not (self.leaving or self.away) and (task.series is None or task.series in self.qualifications)
 
     @property
     def running(self) -> list[int]:
@@ -107,7 +108,7 @@ class Far:
     @property
     def roomy(self) -> bool:
         """True when it has room, however small its window is."""
-        return not (self.leaving or self.joining or self.away) and len(self.given) < self.window.running
+        return not (self.leaving or self.joining or self.shut or self.away) and len(self.given) < self.window.running
 
     def recall(self) -> None:
         """Give back what is not running."""
@@ -123,7 +124,7 @@ class Model:
 
     scheduler: Scheduler = attrs.field(factory=Scheduler)
     entries: dict[int, Entry] = attrs.field(factory=dict)
-    workers: dict[int, Far] = attrs.field(factory=dict)
+    workers: dict[int, ModelWorker] = attrs.field(factory=dict)
     gone: set[int] = attrs.field(factory=set)
     saved: dict[int, Task] = attrs.field(factory=dict)
     deaths: dict[int, int] = attrs.field(factory=dict)  # of workers in a row, by update
@@ -133,7 +134,10 @@ class Model:
     tickets: dict[int, int] = attrs.field(factory=dict)  # entry by open ticket, unless abandoned
     armed: dict[int, float] = attrs.field(factory=dict)
     past: list[int] = attrs.field(factory=list)  # tickets that are closed
-    due: dict[int, type[Settlement]] = attrs.field(factory=dict)  # what this event has to settle
+    ending: dict[int, type[Settlement]] = attrs.field(factory=dict)  # what this event has to settle
+    turns: dict[int, list[int]] = attrs.field(
+        factory=dict
+    )  # by sequential update: the worker that runs it, and the rest
     owed: set[tuple[int, int]] = attrs.field(factory=set)  # an answer for each update and worker
     sources: set[int] = attrs.field(factory=set)  # iterators nobody has taken charge of
     ticking: int = 0  # budgets until the next tick
@@ -159,24 +163,24 @@ class Model:
         band = NEXT if doNext else LAST if doLast else FAIR
         self.entries[task.id] = Entry(task, (band, task.id))
         if self.closing or self.stranded:
-            self.due[task.id] = Refused
+            self.ending[task.id] = Refused
         self.obey(self.scheduler.submit(task))
         return task.id
 
     def cancel(self, taskID: int) -> None:
         entry = self.entries[taskID]
         if entry.settlement is None:
-            self.due[taskID] = Cancelled
+            self.ending[taskID] = Cancelled
             if entry.ticket is not None:
                 self.abandon(entry.ticket)
         self.obey(self.scheduler.cancel(entry.task))
 
     def cancelSeries(self, series: Hashable) -> None:
-        self.due.update((t, Cancelled) for t, e in self.entries.items() if e.queued and e.task.series == series)
+        self.ending.update((t, Cancelled) for t, e in self.entries.items() if e.queued and e.task.series == series)
         self.obey(self.scheduler.cancelSeries(series))
 
     def cancelAll(self) -> None:
-        self.due.update((t, Cancelled) for t, e in self.entries.items() if e.queued)
+        self.ending.update((t, Cancelled) for t, e in self.entries.items() if e.queued)
         self.obey(self.scheduler.cancelAll())
 
     def expire(self, ticket: int) -> None:
@@ -192,60 +196,66 @@ class Model:
 
     # What happens to workers.
 
-    def hire(
+    def attach(
         self,
         qualifications: Iterable[Hashable] = (),
         window: Window = Window(),  # noqa: B008  # it is frozen
-        workerID: int | None = None,
     ) -> int:
-        """A new worker, or a lost one that is there again."""
-        again = self.number() if workerID is None else workerID
-        self.gone.discard(again)
-        far = Far(again, frozenset(qualifications), window, updates=set(self.saved))
-        self.workers[far.id] = far
-        self._owe(far)
-        self.obey(self.scheduler.hire(far.id, far.qualifications, window))
-        return far.id
+        """A new worker."""
+        worker = ModelWorker(self.number(), frozenset(qualifications), window, updates=set(self.saved))
+        self.workers[worker.id] = worker
+        self._owe(worker)
+        self.obey(self.scheduler.attach(worker.id, worker.qualifications, window))
+        return worker.id
 
     def qualify(self, workerID: int, series: Hashable) -> None:
-        far = self.workers.get(workerID)
-        if far is not None and not far.leaving:
-            far.qualifications |= {series}
+        worker = self.workers.get(workerID)
+        if worker is not None and not worker.leaving:
+            worker.qualifications |= {series}
         self.obey(self.scheduler.qualify(workerID, series))
 
-    def update(self, workerIDs: Iterable[int], save: bool, retries: int = 1) -> int:
+    def update(self, workerIDs: Iterable[int], save: bool, retries: int = 1, sequential: bool = False) -> int:
         update = Task(self.number(), CALL, retries=retries, update=True)
         ids = list(workerIDs)
         if save:
             self.saved[update.id] = update
-        for workerID in ids:
-            self.owed.add((update.id, workerID))
-            far = self.workers.get(workerID)
-            if far is not None and not far.leaving:
-                far.updates.add(update.id)
-                far.joining = True
-        self.obey(self.scheduler.update(update, ids, save))
+        if sequential and ids:
+            self.turns[update.id] = ids
+        for workerID in ids[:1] if sequential else ids:
+            self._begin(update.id, workerID)
+        self.obey(self.scheduler.update(update, ids, save, sequential))
         return update.id
+
+    def _begin(self, updateID: int, workerID: int) -> None:
+        self.owed.add((updateID, workerID))
+        worker = self.workers.get(workerID)
+        if worker is not None and not (worker.leaving or worker.away or updateID in self.givenUp):
+            worker.updates.add(updateID)
+            worker.joining = True
+
+    def due(self, workerID: int) -> set[int]:
+        """The saved updates, but for those whose turn on the worker is yet to come."""
+        return {update for update in self.saved if workerID not in self.turns.get(update, [])[1:]}
 
     def finish(self, ticket: int, outcome: RunOutcome) -> None:
         """A worker reports on a TICKET that it holds."""
-        far = next(far for far in self.workers.values() if ticket in far.given)
-        task = far.given.pop(ticket)
-        far.run.pop(ticket, None)
-        far.back.pop(ticket, None)
+        worker = next(worker for worker in self.workers.values() if ticket in worker.given)
+        task = worker.given.pop(ticket)
+        worker.run.pop(ticket, None)
+        worker.back.pop(ticket, None)
         self.past.append(ticket)
         self.armed.pop(ticket, None)
         if isinstance(outcome, Iterating):
             self.sources.add(outcome.source)
         if task.update:
-            self._updateEnded(far, ticket, task, outcome)
+            self._updateEnded(worker, ticket, task, outcome)
         elif self.tickets.pop(ticket, None) is not None:
             entry = self.entries[task.id]
             entry.ticket = None
             if isinstance(outcome, ENDED):
-                self.due[task.id] = type(outcome)
+                self.ending[task.id] = type(outcome)
                 if isinstance(outcome, Iterating):
-                    far.iterations.add(task.id)
+                    worker.iterations.add(task.id)
             elif isinstance(outcome, Recalled):
                 self.requeue(entry)
             else:
@@ -272,32 +282,62 @@ class Model:
 
     def restart(self, workerID: int, ran: int = 1) -> None:
         """A worker dies, and rises. Of what it was running it has begun RAN; all else it gives back."""
-        far = self.workers[workerID]
-        running = far.running[:ran]
-        for ticket in far.run:
-            far.back[ticket] = Lost() if ticket in running else Recalled()
-        far.run.clear()
-        if not far.leaving:
-            held = {task.id for task in far.given.values()}
-            far.updates |= set(self.saved) - held
-            far.joining = True
-            self._owe(far)
+        worker = self.workers[workerID]
+        running = worker.running[:ran]
+        for ticket in worker.run:
+            worker.back[ticket] = Lost() if ticket in running else Recalled()
+        worker.run.clear()
+        if not worker.leaving:
+            held = {task.id for task in worker.given.values()}
+            worker.updates |= self.due(workerID) - held
+            worker.joining = True
+            self._owe(worker)
         self.obey(self.scheduler.restarted(workerID))
-        for taskID in list(far.iterations):
+        for taskID in list(worker.iterations):
             self.endIteration(workerID, taskID)
 
     def resize(self, workerID: int, window: Window | None) -> None:
         """A worker's window is another; without one, it is away."""
-        far = self.workers[workerID]
-        far.away = window is None
-        far.window = window or far.window
+        worker = self.workers[workerID]
+        worker.shut = window is None
+        worker.window = window or worker.window
         self.obey(self.scheduler.resized(workerID, window))
 
+    def disconnect(self, workerID: int, reports: bool) -> None:
+        """A worker loses its connection. If it reports at all, it reports what it has not started."""
+        worker = self.workers[workerID]
+        worker.away = True
+        worker.announced = False
+        worker.updates.clear()
+        self.obey(self.scheduler.disconnected(workerID))
+        if reports:
+            worker.recall()
+        for ticket in list(worker.back):
+            self.finish(ticket, worker.back[ticket])
+        self._writeOff(worker)
+        worker.iterations.clear()
+        worker.run.clear()
+        worker.given.clear()
+        self.obey(self.scheduler.unreported(workerID))
+
+    def reconnect(self, workerID: int, window: Window) -> None:
+        worker = self.workers[workerID]
+        worker.away = worker.shut = False
+        worker.window = window
+        worker.updates = self.due(workerID)
+        worker.joining = True
+        self._owe(worker)
+        self.obey(self.scheduler.reconnected(workerID, window))
+
     def lose(self, workerID: int, reassign: bool = True) -> None:
-        far = self.workers.pop(workerID)
+        worker = self.workers.pop(workerID)
         self.gone.add(workerID)
-        running = list(far.given)[: far.window.running]
-        for ticket, task in far.given.items():
+        self._writeOff(worker, reassign)
+        self.obey(self.scheduler.lost(workerID, reassign))
+
+    def _writeOff(self, worker: ModelWorker, reassign: bool = True) -> None:
+        running = list(worker.given)[: worker.window.running]
+        for ticket, task in worker.given.items():
             self.past.append(ticket)
             self.armed.pop(ticket, None)
             if task.update and ticket in running:
@@ -306,12 +346,11 @@ class Model:
                 entry = self.entries[task.id]
                 entry.ticket = None
                 if not reassign:
-                    self.due[task.id] = Lost
+                    self.ending[task.id] = Lost
                 elif ticket in running:
                     self.charge(entry, Lost)
                 else:
                     self.requeue(entry)
-        self.obey(self.scheduler.lost(workerID, reassign))
 
     def stopped(self, workerID: int) -> None:
         assert self.workers.pop(workerID).stopping
@@ -327,30 +366,33 @@ class Model:
 
     def strand(self) -> None:
         self.stranded = True
-        self.due.update((t, Refused) for t, e in self.entries.items() if e.queued)
+        self.ending.update((t, Refused) for t, e in self.entries.items() if e.queued)
         self.obey(self.scheduler.strand("nobody comes"))
 
     def shutdown(self) -> None:
         self.closing = True
+        for worker in self.workers.values():
+            if worker.away:
+                self._leave(worker)
         self.obey(self.scheduler.shutdown())
 
     def finishAll(self) -> None:
         """Let everything end that can, in the order in which it was begun."""
         while True:
             busy = False
-            for far in list(self.workers.values()):
-                far.stuck = False
-                for ticket in list(far.back):
-                    self.finish(ticket, far.back[ticket])
+            for worker in list(self.workers.values()):
+                worker.stuck = False
+                for ticket in list(worker.back):
+                    self.finish(ticket, worker.back[ticket])
                     busy = True
-                for ticket in far.running:
+                for ticket in worker.running:
                     self.finish(ticket, Returned(None))
                     busy = True
-                for taskID in list(far.iterations):
-                    self.endIteration(far.id, taskID)
+                for taskID in list(worker.iterations):
+                    self.endIteration(worker.id, taskID)
                     busy = True
-                if far.stopping:
-                    self.stopped(far.id)
+                if worker.stopping:
+                    self.stopped(worker.id)
                     busy = True
             if not busy:
                 return
@@ -359,8 +401,8 @@ class Model:
 
     def obey(self, commands: list[Command]) -> None:
         """Hold each command against the ledger, and do it."""
-        for far in self.workers.values():
-            far.joining = far.joining and bool(far.given or far.updates)
+        for worker in self.workers.values():
+            worker.joining = worker.joining and bool(worker.given or worker.updates)
         settled = [isinstance(command, Settle) for command in commands]
         given = [isinstance(command, Assign) for command in commands]
         assert not any(given[settled.index(True) :] if any(settled) else ()), "no worker waits for what a caller does"
@@ -385,26 +427,31 @@ class Model:
         elif isinstance(command, Recall):
             self.workers[command.worker].recall()
         elif isinstance(command, WorkerReady):
-            far = self.workers[command.worker]
-            assert not far.hired
-            assert not far.updates, "a worker has run the saved updates when it is hired"
-            assert not far.leaving
-            far.hired = True
+            worker = self.workers[command.worker]
+            assert not worker.announced
+            assert not worker.updates, "a worker has run the saved updates when it is hired"
+            assert not worker.leaving
+            worker.announced = True
         elif isinstance(command, UpdateAbandoned):
             self.abandoned.remove(command.update.id)
         elif isinstance(command, Updated):
             self.owed.remove((command.update, command.worker))
+            turns = self.turns.get(command.update, [])
+            if turns and turns[0] == command.worker:
+                del turns[0]
+                if turns:
+                    self._begin(command.update, turns[0])
         elif isinstance(command, Discard):
             self.sources.remove(command.source)
         elif isinstance(command, Stop):
-            far = self.workers[command.worker]
-            if self.closing and not self._unsettled():
-                self._leave(far)
-            assert far.leaving, "a worker is stopped because it leaves"
-            assert not far.given, "a worker finishes what it holds"
-            assert not far.iterations, "a worker keeps its iterators to their end"
-            assert not far.stopping, "a worker is stopped once"
-            far.stopping = True
+            worker = self.workers[command.worker]
+            if self._isEmptied():
+                self._leave(worker)
+            assert worker.leaving, "a worker is stopped because it leaves"
+            assert not worker.given, "a worker finishes what it holds"
+            assert not worker.iterations, "a worker keeps its iterators to their end"
+            assert not worker.stopping, "a worker is stopped once"
+            worker.stopping = True
         elif isinstance(command, Tick):
             assert 0 < command.budgets < (self.ticking or float("inf")), (
                 "one tick at a time, unless it is to come sooner"
@@ -418,54 +465,56 @@ class Model:
             assert not self._unsettled()
             self.closed = True
 
-    def _assigned(self, far: Far, ticket: int, task: Task) -> None:
+    def _assigned(self, worker: ModelWorker, ticket: int, task: Task) -> None:
         assert ticket > self.lastTicket, "a ticket is used once"
         self.lastTicket = ticket
-        assert not far.leaving
-        assert len(far.given) < far.window.most
+        assert not worker.leaving
+        assert len(worker.given) < worker.window.most
         if task.update:
-            assert not far.given, "an update runs alone"
-            assert not far.away, "no update while it is away"
-            assert task.id == min(far.updates), "updates run in the order in which they were made"
+            assert not worker.given, "an update runs alone"
+            assert not worker.shut, "no update while it is away"
+            assert task.id == min(worker.updates), "updates run in the order in which they were made"
         else:
             entry = self.entries[task.id]
-            assert far.hired, "no task before the saved updates"
-            assert not far.away, "no task while it is away"
-            assert not far.joining, "no task before an update, and none while it restarts"
-            self._checkTurn(far, entry)
+            assert worker.announced, "no task before the saved updates"
+            assert not worker.shut, "no task while it is away"
+            assert not worker.joining, "no task before an update, and none while it restarts"
+            self._checkTurn(worker, entry)
             assert task.attempt == entry.attempt <= task.retries
             if entry.rank[0] == FAIR:
                 self.served.append(entry)
                 entry.rank = (BEGUN, ticket)
             entry.ticket = ticket
             self.tickets[ticket] = task.id
-        far.given[ticket] = far.run[ticket] = task
+        worker.given[ticket] = worker.run[ticket] = task
 
-    def _checkTurn(self, far: Far, entry: Entry) -> None:
+    def _checkTurn(self, worker: ModelWorker, entry: Entry) -> None:
         """It is this worker's turn, and this task's."""
         assert self._waits(entry), "a task is in one place"
-        assert far.mayRun(entry.task), "a worker is qualified for what it runs"
+        assert worker.mayRun(entry.task), "a worker is qualified for what it runs"
         for other in self.entries.values():
-            if self._waits(other) and other is not entry and far.mayRun(other.task):
+            if self._waits(other) and other is not entry and worker.mayRun(other.task):
                 assert entry.rank[0] <= other.rank[0], "doNext before all, doLast after all"
                 if entry.rank[0] == other.rank[0] and (entry.rank[0] != FAIR or entry.flow == other.flow):
                     assert entry.rank < other.rank, "first in, first out"
         for rival in self.workers.values():
-            if rival.roomy and len(rival.given) < len(far.given):
+            if rival.roomy and len(rival.given) < len(worker.given):
                 assert not self._mayRunNow(rival), "the worker with the fewest unfinished tasks goes first"
 
     def _waits(self, entry: Entry) -> bool:
         """It is queued, and has not ended: of that, it is told last."""
-        return entry.queued and entry.task.id not in self.due
+        return entry.queued and entry.task.id not in self.ending
 
     def _settled(self, entry: Entry, settlement: Settlement) -> None:
         assert entry.settlement is None, "a task is settled once"
-        expected = self.due.pop(entry.task.id, None)
+        expected = self.ending.pop(entry.task.id, None)
         if expected is None:
             assert isinstance(settlement, Refused)
             assert self.closing
             assert entry.queued
-            assert not any(far.mayRun(entry.task) for far in self.workers.values()), "only the stranded are refused"
+            assert not any(worker.mayRun(entry.task) for worker in self.workers.values()), (
+                "only the stranded are refused"
+            )
         else:
             assert isinstance(settlement, expected)
         if isinstance(settlement, Iterating):
@@ -476,20 +525,26 @@ class Model:
 
     def check(self) -> None:
         self.scheduler.validate()
-        assert not self.due, "what has ended is settled at once"
+        assert not self.ending, "what has ended is settled at once"
         assert not self.abandoned, "an update that is run no more is told of"
         self.checkWork()
         self.checkClocks()
-        due = {(update, far.id) for far in self.workers.values() for update in far.updates}
-        held = {(task.id, far.id) for far in self.workers.values() for task in far.given.values() if task.update}
+        due = {(update, worker.id) for worker in self.workers.values() for update in worker.updates}
+        held = {
+            (task.id, worker.id) for worker in self.workers.values() for task in worker.given.values() if task.update
+        }
         assert self.owed == due | held, "an update is answered when it has ended, or has no worker any more"
-        for far in self.workers.values():
-            mine = self.closing and not self._unsettled()
-            state = self.scheduler.workerState(far.id)
-            assert (state is WorkerState.LEAVING) == (far.leaving or (mine and not far.given and not far.updates))
+        for worker in self.workers.values():
+            mine = self._isEmptied()
+            state = self.scheduler.workerState(worker.id)
+            assert (state is WorkerState.LEAVING) == (
+                worker.leaving or (mine and not worker.given and not worker.updates)
+            )
             if state is WorkerState.LEAVING:
-                self._leave(far)
-                assert far.stopping == (not far.given and not far.iterations), "who has nothing left is stopped"
+                self._leave(worker)
+                assert worker.stopping == (not worker.given and not worker.iterations), (
+                    "who has nothing left is stopped"
+                )
         if self.closing and not self.workers and not self._unsettled():
             assert self.closed, "a queue with nothing left is closed"
         assert self.scheduler.unfinished == len(self._unsettled())
@@ -498,17 +553,17 @@ class Model:
 
     def checkWork(self) -> None:
         """No worker with room idles beside what it may run."""
-        for far in self.workers.values():
-            if far.roomy or self.scheduler.workerState(far.id) is WorkerState.OPEN:
-                assert not self._mayRunNow(far)
-            if far.updates and not far.given:
-                assert far.leaving or far.away, "an update begins as soon as it can"
+        for worker in self.workers.values():
+            if worker.roomy or self.scheduler.workerState(worker.id) is WorkerState.OPEN:
+                assert not self._mayRunNow(worker)
+            if worker.updates and not worker.given:
+                assert worker.leaving or worker.shut or worker.away, "an update begins as soon as it can"
 
     def checkClocks(self) -> None:
         """The time of what a worker can have started is running."""
-        for far in self.workers.values():
-            for ticket in list(far.given)[: far.window.running]:
-                if ticket in self.tickets and far.given[ticket].timeout is not None:
+        for worker in self.workers.values():
+            for ticket in list(worker.given)[: worker.window.running]:
+                if ticket in self.tickets and worker.given[ticket].timeout is not None:
                     assert ticket in self.armed
 
     # The ledger's own business.
@@ -524,26 +579,26 @@ class Model:
         """A start has come to nothing; if it was the last allowed, the task is settled."""
         entry.attempt += 1
         if entry.attempt > entry.task.retries:
-            self.due[entry.task.id] = spent
+            self.ending[entry.task.id] = spent
         else:
             self.requeue(entry)
 
     def requeue(self, entry: Entry) -> None:
         """A task is queued again, unless there is nobody to come for it."""
         if self.stranded:
-            self.due[entry.task.id] = Refused
+            self.ending[entry.task.id] = Refused
 
-    def _owe(self, far: Far) -> None:
-        self.owed |= {(update, far.id) for update in far.updates}
+    def _owe(self, worker: ModelWorker) -> None:
+        self.owed |= {(update, worker.id) for update in worker.updates}
 
-    def _updateEnded(self, far: Far, ticket: int, update: Task, outcome: RunOutcome) -> None:
+    def _updateEnded(self, worker: ModelWorker, ticket: int, update: Task, outcome: RunOutcome) -> None:
         if isinstance(outcome, ENDED):
-            far.updates.discard(update.id)
+            worker.updates.discard(update.id)
             self.deaths[update.id] = self.charged[update.id] = 0
         elif not isinstance(outcome, Recalled):
             self._died(update, ticket)
         if update.id in self.givenUp:
-            far.updates.discard(update.id)
+            worker.updates.discard(update.id)
 
     def _died(self, update: Task, ticket: int) -> None:
         if ticket <= self.charged.get(update.id, 0):
@@ -554,17 +609,21 @@ class Model:
             self.givenUp.add(update.id)
             if self.saved.pop(update.id, None) is not None:
                 self.abandoned.add(update.id)
-            for far in self.workers.values():
-                if all(task.id != update.id for task in far.given.values()):
-                    far.updates.discard(update.id)
+            for worker in self.workers.values():
+                if all(task.id != update.id for task in worker.given.values()):
+                    worker.updates.discard(update.id)
 
-    def _leave(self, far: Far) -> None:
-        if not far.leaving:
-            far.leaving = True
-            far.updates.clear()
+    def _leave(self, worker: ModelWorker) -> None:
+        if not worker.leaving:
+            worker.leaving = True
+            worker.updates.clear()
 
-    def _mayRunNow(self, far: Far) -> bool:
-        return any(self._waits(entry) and far.mayRun(entry.task) for entry in self.entries.values())
+    def _mayRunNow(self, worker: ModelWorker) -> bool:
+        return any(self._waits(entry) and worker.mayRun(entry.task) for entry in self.entries.values())
+
+    def _isEmptied(self) -> bool:
+        """Whether a queue that shuts down has nothing left to do."""
+        return self.closing and not self._unsettled() and not any(len(turns) > 1 for turns in self.turns.values())
 
     def _unsettled(self) -> list[int]:
         return [taskID for taskID, entry in self.entries.items() if entry.settlement is None]

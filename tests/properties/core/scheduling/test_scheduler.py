@@ -22,7 +22,7 @@ from asynqueue.core.scheduling.commands import Assign, Command, Settle, Stop, Ti
 from asynqueue.core.scheduling.fairness import weight
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.window import Window
-from tests.properties.core.scheduling.schedulermodel import CALL, FAIR, Far, Model
+from tests.properties.core.scheduling.schedulermodel import CALL, FAIR, Model, ModelWorker
 
 SERIES = (None, "a", "b", "c")
 NICENESSES = (-20, -10, 0, 3, 20)
@@ -84,7 +84,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     # What workers report.
 
     @precondition(lambda self: self._running())
-    @rule(data=st.data(), how=st.sampled_from(("returned", "returned", "raised", "iterating", "lost", "let go")))
+    @rule(data=st.data(), how=st.sampled_from(("returned", "returned", "raised", "iterating", "lost", "interrupted")))
     def finish(self, data: st.DataObject, how: str) -> None:
         ticket = data.draw(st.sampled_from(self._running()))
         self.model.finish(ticket, self._outcome(how, data.draw(st.sampled_from((0.0, 0.00001, 0.0004, 2.0)))))
@@ -92,19 +92,19 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._back())
     @rule(data=st.data())
     def giveBack(self, data: st.DataObject) -> None:
-        far = data.draw(st.sampled_from(self._back()))
-        ticket, outcome = next(iter(far.back.items()))
+        worker = data.draw(st.sampled_from(self._back()))
+        ticket, outcome = next(iter(worker.back.items()))
         self.model.finish(ticket, outcome)
 
     @precondition(lambda self: self.model.past)
-    @rule(data=st.data(), how=st.sampled_from(("returned", "raised", "iterating", "lost", "let go", "recalled")))
+    @rule(data=st.data(), how=st.sampled_from(("returned", "raised", "iterating", "lost", "interrupted", "recalled")))
     def finishAgain(self, data: st.DataObject, how: str) -> None:
         self.model.finishAgain(data.draw(st.sampled_from(self.model.past)), self._outcome(how, 0.0))
 
-    @precondition(lambda self: any(far.iterations for far in self.model.workers.values()))
+    @precondition(lambda self: any(worker.iterations for worker in self.model.workers.values()))
     @rule(data=st.data())
     def endIteration(self, data: st.DataObject) -> None:
-        pairs = [(far.id, taskID) for far in self.model.workers.values() for taskID in sorted(far.iterations)]
+        pairs = [(worker.id, taskID) for worker in self.model.workers.values() for taskID in sorted(worker.iterations)]
         self.model.endIteration(*data.draw(st.sampled_from(pairs)))
 
     @precondition(lambda self: self.model.ticking)
@@ -118,48 +118,53 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # Workers.
 
-    @precondition(lambda self: any(not far.run for far in self.model.workers.values()))
+    @precondition(lambda self: any(not worker.run for worker in self.model.workers.values()))
     @rule(data=st.data())
     def stick(self, data: st.DataObject) -> None:
-        idle = sorted(far.id for far in self.model.workers.values() if not far.run)
+        idle = sorted(worker.id for worker in self.model.workers.values() if not worker.run)
         self.model.workers[data.draw(st.sampled_from(idle))].stuck = True
 
-    @precondition(lambda self: any(far.stuck for far in self.model.workers.values()))
+    @precondition(lambda self: any(worker.stuck for worker in self.model.workers.values()))
     @rule()
     def goOn(self) -> None:
-        for far in self.model.workers.values():
-            far.stuck = False
+        for worker in self.model.workers.values():
+            worker.stuck = False
 
     @precondition(lambda self: len(self.model.workers) < 5)
     @rule(qualifications=QUALIFICATIONS, window=windows())
-    def hire(self, qualifications: frozenset[str], window: Window) -> None:
-        self.model.hire(qualifications, window)
+    def attach(self, qualifications: frozenset[str], window: Window) -> None:
+        self.model.attach(qualifications, window)
 
-    @precondition(lambda self: self.model.gone and len(self.model.workers) < 5)
-    @rule(data=st.data(), qualifications=QUALIFICATIONS, window=windows())
-    def comeBack(self, data: st.DataObject, qualifications: frozenset[str], window: Window) -> None:
-        self.model.hire(qualifications, window, data.draw(st.sampled_from(sorted(self.model.gone))))
+    @precondition(lambda self: self._workers(away=False))
+    @rule(data=st.data(), reports=st.booleans())
+    def disconnect(self, data: st.DataObject, reports: bool) -> None:
+        self.model.disconnect(data.draw(st.sampled_from(self._workers(away=False))), reports)
+
+    @precondition(lambda self: self._workers(away=True))
+    @rule(data=st.data(), window=windows())
+    def reconnect(self, data: st.DataObject, window: Window) -> None:
+        self.model.reconnect(data.draw(st.sampled_from(self._workers(away=True))), window)
 
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), series=st.sampled_from(("a", "b")))
     def qualify(self, data: st.DataObject, series: str) -> None:
         self.model.qualify(data.draw(self._worker()), series)
 
-    @rule(data=st.data(), save=st.booleans(), retries=st.sampled_from((0, 1)))
-    def update(self, data: st.DataObject, save: bool, retries: int) -> None:
+    @rule(data=st.data(), save=st.booleans(), retries=st.sampled_from((0, 1)), sequential=st.booleans())
+    def update(self, data: st.DataObject, save: bool, retries: int, sequential: bool) -> None:
         known = sorted({*self.model.workers, *self.model.gone})
         some = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
-        self.model.update(some, save, retries)
+        self.model.update(some, save, retries, sequential)
 
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), reassign=st.booleans())
     def detach(self, data: st.DataObject, reassign: bool) -> None:
         self.model.detach(data.draw(self._worker()), reassign)
 
-    @precondition(lambda self: self.model.workers)
+    @precondition(lambda self: self._workers(away=False))
     @rule(data=st.data(), ran=st.sampled_from((1, 1, 0, 3)))
     def restart(self, data: st.DataObject, ran: int) -> None:
-        self.model.restart(data.draw(self._worker()), ran)
+        self.model.restart(data.draw(st.sampled_from(self._workers(away=False))), ran)
 
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), window=st.none() | windows())
@@ -171,10 +176,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def lose(self, data: st.DataObject, reassign: bool) -> None:
         self.model.lose(data.draw(self._worker()), reassign)
 
-    @precondition(lambda self: any(far.stopping for far in self.model.workers.values()))
+    @precondition(lambda self: any(worker.stopping for worker in self.model.workers.values()))
     @rule(data=st.data())
     def stopped(self, data: st.DataObject) -> None:
-        stopping = [far.id for far in self.model.workers.values() if far.stopping]
+        stopping = [worker.id for worker in self.model.workers.values() if worker.stopping]
         self.model.stopped(data.draw(st.sampled_from(stopping)))
 
     # Not too soon: little can happen afterwards.
@@ -191,7 +196,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened, everything ends."""
         for worker in list(self.model.workers):
-            self.model.resize(worker, Window(2, 4))  # nobody stays away
+            self.model.resize(worker, Window(2, 4))  # none stays shut
         self.model.finishAll()
         self.model.shutdown()
         self.model.finishAll()
@@ -205,7 +210,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             "returned": Returned(None, seconds),
             "raised": Raised(ValueError(), seconds),
             "lost": Lost(),
-            "let go": Interrupted(),
+            "interrupted": Interrupted(),
             "recalled": Recalled(),
         }
         return outcomes[how]
@@ -213,11 +218,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def _worker(self) -> st.SearchStrategy[int]:
         return st.sampled_from(sorted(self.model.workers))
 
-    def _running(self) -> list[int]:
-        return [ticket for far in self.model.workers.values() for ticket in far.running]
+    def _workers(self, away: bool) -> list[int]:
+        workers = self.model.workers.values()
+        return sorted(worker.id for worker in workers if worker.away == away and not worker.leaving)
 
-    def _back(self) -> list[Far]:
-        return [far for far in self.model.workers.values() if far.back]
+    def _running(self) -> list[int]:
+        return [ticket for worker in self.model.workers.values() for ticket in worker.running]
+
+    def _back(self) -> list[ModelWorker]:
+        return [worker for worker in self.model.workers.values() if worker.back]
 
 
 TestScheduler = SchedulerMachine.TestCase
@@ -229,7 +238,7 @@ TestScheduler = SchedulerMachine.TestCase
 def crowd(model: Model, data: st.DataObject, atLeast: int = 1) -> list[int]:
     """A few workers of various qualifications."""
     return [
-        model.hire(data.draw(QUALIFICATIONS), data.draw(windows())) for _ in range(data.draw(st.integers(atLeast, 4)))
+        model.attach(data.draw(QUALIFICATIONS), data.draw(windows())) for _ in range(data.draw(st.integers(atLeast, 4)))
     ]
 
 
@@ -240,7 +249,7 @@ def load(model: Model, data: st.DataObject, most: int = 12) -> list[int]:
 
 def finishOne(model: Model, data: st.DataObject) -> None:
     """One of the calls that are running returns, soon or late."""
-    running = [ticket for far in model.workers.values() for ticket in far.running]
+    running = [ticket for worker in model.workers.values() for ticket in worker.running]
     if running:
         model.finish(data.draw(st.sampled_from(running)), Returned(None, data.draw(st.sampled_from((1e-5, 1.0)))))
 
@@ -251,11 +260,11 @@ def test_nothing_lost_nothing_doubled(data: st.DataObject) -> None:
     crowd(model, data)
     tasks = load(model, data)
     for _ in range(data.draw(st.integers(0, 8))):
-        what = data.draw(st.sampled_from(("finish", "lose", "restart", "detach", "hire")))
+        what = data.draw(st.sampled_from(("finish", "lose", "restart", "detach", "attach")))
         if what == "finish":
             finishOne(model, data)
-        elif what == "hire":
-            model.hire(data.draw(QUALIFICATIONS))
+        elif what == "attach":
+            model.attach(data.draw(QUALIFICATIONS))
         elif model.workers:
             workerID = data.draw(st.sampled_from(sorted(model.workers)))
             if what == "lose":
@@ -264,7 +273,7 @@ def test_nothing_lost_nothing_doubled(data: st.DataObject) -> None:
                 model.restart(workerID)
             else:
                 model.detach(workerID, reassign=data.draw(st.booleans()))
-    model.hire("abc")
+    model.attach("abc")
     model.finishAll()
     assert [type(model.entries[t].settlement) in (Returned, Lost) for t in tasks] == [True] * len(tasks)
     assert model.scheduler.unfinished == 0
@@ -275,7 +284,7 @@ def test_qualified_and_never_head_of_line_blocked(data: st.DataObject) -> None:
     """With any number of tasks before it that nobody can run, a task that somebody can run runs."""
     model = Model()
     qualifications = data.draw(QUALIFICATIONS)
-    worker = model.hire(qualifications)
+    worker = model.attach(qualifications)
     blocked = data.draw(st.lists(st.sampled_from(sorted({"a", "b", "c"} - qualifications) or ["d"]), max_size=9))
     for series in blocked:
         model.submit(series, niceness=-20, doNext=data.draw(st.booleans()))
@@ -288,7 +297,7 @@ def test_qualified_and_never_head_of_line_blocked(data: st.DataObject) -> None:
 def test_order(tasks: list[tuple[str, int]]) -> None:
     """doNext, then fair order, then doLast; first in, first out in each of them and in each flow."""
     model = Model()
-    worker = model.hire()
+    worker = model.attach()
     model.submit()
     for where, niceness in tasks:
         model.submit(None, niceness, where == "next", where == "last")
@@ -316,9 +325,9 @@ def test_fair_shares(data: st.DataObject) -> None:
     if one == two:
         two = ("b", two[1])
     qualified = st.sampled_from(("", "c", "ab", "abc", "abd"))
-    model.hire("ab")
+    model.attach("ab")
     for _ in range(data.draw(st.integers(0, 3))):
-        model.hire(data.draw(qualified), data.draw(windows()))
+        model.attach(data.draw(qualified), data.draw(windows()))
     # Others that came before, some of them on workers of their own, and have pushed the virtual times about.
     for _ in range(data.draw(st.integers(0, 6))):
         other = data.draw(st.sampled_from((None, "c", "d")))
@@ -334,13 +343,13 @@ def test_fair_shares(data: st.DataObject) -> None:
         if not lead:
             begun = len(model.served)
             lead.append(0)
-        what = data.draw(st.sampled_from(("finish", "finish", "finish", "submit", "hire", "detach", "lose")))
+        what = data.draw(st.sampled_from(("finish", "finish", "finish", "submit", "attach", "detach", "lose")))
         if what == "finish":
             finishOne(model, data)
         elif what == "submit":
             model.submit(data.draw(st.sampled_from((None, "c", "d"))), data.draw(st.sampled_from(NICENESSES)))
-        elif what == "hire" and len(model.workers) < 6:
-            model.hire(data.draw(qualified))
+        elif what == "attach" and len(model.workers) < 6:
+            model.attach(data.draw(qualified))
         elif len(model.workers) > 1 and what in ("detach", "lose"):
             workerID = data.draw(st.sampled_from(sorted(model.workers)[1:]))
             if what == "lose":
@@ -357,7 +366,7 @@ def test_fair_shares(data: st.DataObject) -> None:
 def test_a_new_flow_neither_waits_nor_overtakes(others: list[int], niceness: int, before: int) -> None:
     """Before the nth task of a new flow goes, each backlogged flow gets what n of the new flow's tasks weigh."""
     model = Model()
-    worker = model.hire("abcdn")
+    worker = model.attach("abcdn")
     flows = list(zip("abcd", others, strict=False))
     for _ in range(70):
         for flow in flows:
@@ -389,10 +398,10 @@ def test_work_conserving(data: st.DataObject) -> None:
     model = Model()
     qualifications = data.draw(QUALIFICATIONS)
     for _ in range(data.draw(st.integers(1, 5))):
-        model.hire(qualifications, Window(4, 4))
+        model.attach(qualifications, Window(4, 4))
     for _ in range(data.draw(st.integers(1, 25))):
         model.submit(data.draw(st.sampled_from([None, *sorted(qualifications)])))
-        sizes = [len(far.given) for far in model.workers.values()]
+        sizes = [len(worker.given) for worker in model.workers.values()]
         assert max(sizes) - min(sizes) <= 1
         assert sum(sizes) == min(4 * len(sizes), len(model.entries))
 
@@ -404,11 +413,11 @@ def test_no_worker_idles_beside_another_that_holds_unstarted_tasks(data: st.Data
     workers = [model.workers[worker] for worker in crowd(model, data, atLeast=2)]
 
     def proceed() -> None:
-        while any(far.back or far.running for far in workers):
-            for far in workers:
-                for ticket in list(far.back):
-                    model.finish(ticket, far.back[ticket])
-                for ticket in far.running:
+        while any(worker.back or worker.running for worker in workers):
+            for worker in workers:
+                for ticket in list(worker.back):
+                    model.finish(ticket, worker.back[ticket])
+                for ticket in worker.running:
                     model.finish(ticket, Iterating(model.number(), 2.0) if iterates else Returned(None, 2.0))
 
     iterates = iterating
@@ -416,8 +425,8 @@ def test_no_worker_idles_beside_another_that_holds_unstarted_tasks(data: st.Data
         load(model, data)
         proceed()
         iterates = False
-    for far in workers:
-        far.stuck = (bool(far.iterations) or not iterating) and data.draw(st.booleans())
+    for worker in workers:
+        worker.stuck = (bool(worker.iterations) or not iterating) and data.draw(st.booleans())
     load(model, data)
     for _ in range(80):  # more often than there are tasks and workers that could give them back
         proceed()
@@ -425,18 +434,20 @@ def test_no_worker_idles_beside_another_that_holds_unstarted_tasks(data: st.Data
             model.tick()
         if not iterating:
             model.look()
-    stuck = [far for far in workers if far.stuck]
-    assert not any(far.mayRun(task) for held in stuck for task in held.run.values() for far in workers if not far.stuck)
+    stuck = [worker for worker in workers if worker.stuck]
+    assert not any(
+        worker.mayRun(task) for held in stuck for task in held.run.values() for worker in workers if not worker.stuck
+    )
     model.tick()
     model.look()
     model.tick()
-    assert not any(far.back for far in stuck), "what nobody starts goes round once, not for ever"
+    assert not any(worker.back for worker in stuck), "what nobody starts goes round once, not for ever"
 
 
 @given(st.data())
 def test_a_death_is_charged_only_to_the_call_that_ran(data: st.DataObject) -> None:
     model = Model()
-    worker = model.hire((), Window(1, 64))
+    worker = model.attach((), Window(1, 64))
     model.submit()
     for _ in range(data.draw(st.integers(0, 6))):  # the window grows
         model.finish(next(iter(model.workers[worker].run)), Returned(None, 1e-6))
@@ -447,7 +458,7 @@ def test_a_death_is_charged_only_to_the_call_that_ran(data: st.DataObject) -> No
     held = list(model.workers[worker].given.values())
     if data.draw(st.booleans()):
         model.lose(worker)
-        model.hire()
+        model.attach()
     else:
         model.restart(worker)
     model.finishAll()
@@ -464,7 +475,7 @@ def test_two_starts_at_most(retries: int, deaths: list[str]) -> None:
     starts = 0
     for death in deaths:
         if not model.workers:
-            model.hire()
+            model.attach()
         (worker,) = model.workers
         if task in {t.id for t in model.workers[worker].run.values()}:
             starts += 1
@@ -487,26 +498,26 @@ def test_two_starts_at_most(retries: int, deaths: list[str]) -> None:
 def test_what_had_not_started_keeps_its_place(data: st.DataObject) -> None:
     """Tasks of one flow start in the order in which they were submitted, however often they were given back."""
     model = Model()
-    model.hire((), Window(1, 8))
+    model.attach((), Window(1, 8))
     for _ in range(3):
         model.submit()
         model.finish(next(iter(next(iter(model.workers.values())).run)), Returned(None, 1e-6))
     tasks = [model.submit() for _ in range(data.draw(st.integers(2, 15)))]
     started: list[int] = []
     while any(model.entries[t].settlement is None for t in tasks):
-        (far,) = model.workers.values()
+        (worker,) = model.workers.values()
         what = data.draw(st.sampled_from(("finish", "recall", "lose"))) if len(started) < 30 else "finish"
-        ran = far.running[0]
+        ran = worker.running[0]
         if what == "finish":
-            started.append(far.run[ran].id)
+            started.append(worker.run[ran].id)
             model.finish(ran, Returned(None, 1e-6))
         elif what == "recall":
-            far.recall()
-        else:  # what it ran had not started either, as far as anybody can see
-            for ticket in list(far.run):
-                far.back[ticket] = Recalled()
-            far.run.clear()
-        for ticket, outcome in list(far.back.items()):
+            worker.recall()
+        else:  # what it ran had not started either, as worker as anybody can see
+            for ticket in list(worker.run):
+                worker.back[ticket] = Recalled()
+            worker.run.clear()
+        for ticket, outcome in list(worker.back.items()):
             model.finish(ticket, outcome)
     assert started == tasks
 
@@ -541,8 +552,8 @@ def test_cost_is_no_recursion() -> None:
 def runAll(n: int, window: Window) -> int:
     """How many of N tasks, of some fifty flows, are settled by two workers."""
     scheduler = Scheduler()
-    scheduler.hire(1, ("a",), window)
-    scheduler.hire(2, (), window)
+    scheduler.attach(1, ("a",), window)
+    scheduler.attach(2, (), window)
     tickets: list[int] = []
     settled = 0
 
@@ -587,7 +598,7 @@ def callsPerTaskOf(workers: int) -> float:
     def run() -> None:
         nonlocal ticked
         for worker in range(1, workers + 1):
-            obey(scheduler.hire(worker, ("a",) if worker % 2 else (), Window(1, 8)))
+            obey(scheduler.attach(worker, ("a",) if worker % 2 else (), Window(1, 8)))
         for n in range(1, tasks + 1):
             obey(scheduler.submit(Task(n, CALL, ("a", None)[n % 2], doNext=n % 5 == 0)))
         for done, (ticket, task) in enumerate(tickets):  # which grows
@@ -629,7 +640,7 @@ def test_a_worker_that_is_resized_is_given_what_it_has_room_for_and_one_that_is_
     sizes: list[int | None], tasks: int
 ) -> None:
     model = Model()
-    worker = model.hire()
+    worker = model.attach()
     for _ in range(tasks):
         model.submit()
     held = 1

@@ -74,7 +74,7 @@ def s() -> Scheduler:
 
 
 def test_a_task_goes_to_a_worker_and_is_settled_with_its_outcome(s: Scheduler) -> None:
-    assert s.hire(1, (), ONE) == [WorkerReady(1)]
+    assert s.attach(1, (), ONE) == [WorkerReady(1)]
     t = task(1)
     assert s.submit(t) == [Assign(1, 1, t)]
     assert s.taskState(t) is TaskState.ASSIGNED
@@ -87,26 +87,26 @@ def test_a_task_waits_for_a_worker(s: Scheduler) -> None:
     t = task(1)
     assert s.submit(t) == []
     assert (s.queued, s.unfinished, s.taskState(t)) == (1, 1, TaskState.QUEUED)
-    assert s.hire(1, (), ONE) == [WorkerReady(1), Assign(1, 1, t)]
+    assert s.attach(1, (), ONE) == [WorkerReady(1), Assign(1, 1, t)]
     assert (s.queued, s.unfinished) == (0, 1)
 
 
 def test_what_a_call_raised_is_its_settlement(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     outcome = Raised(ZeroDivisionError())
     assert s.finished(1, outcome) == [Settle(1, outcome)]
 
 
 def test_a_task_of_a_series_goes_to_who_is_qualified_and_delays_nobody(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     assert s.submit(task(1, "a")) == []
     assert assigned(s.submit(task(2))) == [(1, 2)]
-    assert assigned(s.hire(2, ("a",), ONE)) == [(2, 1)]
+    assert assigned(s.attach(2, ("a",), ONE)) == [(2, 1)]
 
 
 def test_a_worker_that_is_qualified_later_takes_what_waited(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1, "a"))
     assert assigned(s.qualify(1, "a")) == [(1, 1)]
     assert s.qualify(7, "a") == []
@@ -114,13 +114,13 @@ def test_a_worker_that_is_qualified_later_takes_what_waited(s: Scheduler) -> Non
 
 def test_the_worker_with_the_fewest_unfinished_tasks_goes_first_then_who_waited_longest(s: Scheduler) -> None:
     for worker, qualifications in ((1, ()), (2, ("a",)), (3, ())):
-        s.hire(worker, qualifications, Window(2, 2))
+        s.attach(worker, qualifications, Window(2, 2))
     assert [assigned(s.submit(task(n)))[0][0] for n in range(1, 7)] == [1, 2, 3, 1, 2, 3]
 
 
 def test_of_those_with_nothing_to_do_who_worked_last_goes_first_as_it_is_warm(s: Scheduler) -> None:
     for worker in range(1, 5):
-        s.hire(worker, (), Window(2, 2))
+        s.attach(worker, (), Window(2, 2))
     for number in (1, 2, 3):
         s.submit(task(number))
     for ticket in (2, 1, 3):
@@ -130,7 +130,7 @@ def test_of_those_with_nothing_to_do_who_worked_last_goes_first_as_it_is_warm(s:
 
 def test_who_has_worked_last_but_has_an_iterator_to_go_on_with_goes_last(s: Scheduler) -> None:
     for worker in (1, 2, 3):
-        s.hire(worker, (), ONE)
+        s.attach(worker, (), ONE)
     s.submit(task(1))
     s.submit(task(2))
     s.finished(2, DONE)
@@ -143,7 +143,7 @@ def test_who_has_worked_last_but_has_an_iterator_to_go_on_with_goes_last(s: Sche
 
 
 def test_a_late_or_doubled_report_does_no_harm(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     s.finished(1, DONE)
     assert s.finished(1, Lost()) == []
@@ -151,7 +151,7 @@ def test_a_late_or_doubled_report_does_no_harm(s: Scheduler) -> None:
 
 
 def test_an_unstarted_task_that_comes_back_keeps_its_place(s: Scheduler) -> None:
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     for number in (1, 2, 3):
         s.submit(task(number))
     assert assigned(s.finished(2, Recalled())) == [(1, 2)]
@@ -164,12 +164,12 @@ def test_an_unstarted_task_that_comes_back_keeps_its_place(s: Scheduler) -> None
 def test_a_queued_task_that_is_cancelled_never_runs(s: Scheduler) -> None:
     s.submit(task(1))
     assert s.cancel(task(1)) == [Settle(1, Cancelled())]
-    assert s.hire(1, (), ONE) == [WorkerReady(1)]
+    assert s.attach(1, (), ONE) == [WorkerReady(1)]
     assert s.cancel(task(1)) == []
 
 
 def test_an_assigned_task_that_is_cancelled_is_interrupted_and_its_iterator_closed(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     assert s.cancel(task(1)) == [Interrupt(1, 1), Settle(1, Cancelled())]
     assert s.held(1) == []
@@ -177,7 +177,7 @@ def test_an_assigned_task_that_is_cancelled_is_interrupted_and_its_iterator_clos
 
 
 def test_a_series_is_cancelled_and_what_is_running_left_alone(s: Scheduler) -> None:
-    s.hire(1, ("a",), ONE)
+    s.attach(1, ("a",), ONE)
     for number, series in ((1, "a"), (2, "a"), (3, None), (4, "a")):
         s.submit(task(number, series))
     assert s.cancelSeries("a") == [Settle(2, Cancelled()), Settle(4, Cancelled())]
@@ -190,7 +190,7 @@ def test_a_series_is_cancelled_and_what_is_running_left_alone(s: Scheduler) -> N
 
 
 def test_a_task_whose_time_is_up_goes_to_the_front_and_then_fails(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     t = task(1, timeout=5.0)
     assert s.submit(t) == [Assign(1, 1, t), Arm(1, 5.0)]
     s.submit(Task(2, CALL, doNext=True))
@@ -203,7 +203,7 @@ def test_a_task_whose_time_is_up_goes_to_the_front_and_then_fails(s: Scheduler) 
 
 
 def test_the_time_of_what_cannot_have_been_started_does_not_run(s: Scheduler) -> None:
-    s.hire(1, (), Window(1, 2))
+    s.attach(1, (), Window(1, 2))
     s.submit(task(1))
     s.finished(1, Returned(None, 1e-6))
     s.submit(task(2))
@@ -214,7 +214,7 @@ def test_the_time_of_what_cannot_have_been_started_does_not_run(s: Scheduler) ->
 
 @pytest.mark.parametrize("how", ["update", "leave"])
 def test_time_runs_too_on_a_worker_that_waits_for_an_update_or_leaves(s: Scheduler, how: str) -> None:
-    s.hire(1, (), Window(1, 2))
+    s.attach(1, (), Window(1, 2))
     s.submit(task(1))
     s.finished(1, Returned(None, 1e-6))
     s.submit(task(2))
@@ -230,7 +230,7 @@ def test_time_runs_too_on_a_worker_that_waits_for_an_update_or_leaves(s: Schedul
 
 
 def test_a_death_is_charged_to_what_ran_and_the_rest_goes_elsewhere(s: Scheduler) -> None:
-    s.hire(1, (), Window(2, 3))
+    s.attach(1, (), Window(2, 3))
     for number in (1, 2):
         s.submit(task(number, retries=0))
     s.finished(1, Recalled())
@@ -239,16 +239,16 @@ def test_a_death_is_charged_to_what_ran_and_the_rest_goes_elsewhere(s: Scheduler
 
 def test_a_call_that_kills_its_worker_is_started_twice(s: Scheduler) -> None:
     s.submit(task(1))
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     assert s.lost(1) == []
-    (_, assign) = s.hire(2, (), ONE)
+    (_, assign) = s.attach(2, (), ONE)
     assert isinstance(assign, Assign)
     assert assign.task.attempt == 1
     assert s.lost(2, reason="it died") == [Settle(1, Lost("it died"))]
 
 
 def test_a_worker_that_crashes_without_reassigning_loses_all_it_held(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     assert s.lost(1, reassign=False, reason="crashed") == [Settle(1, Lost("crashed"))]
     assert s.workerState(1) is WorkerState.GONE
@@ -257,7 +257,7 @@ def test_a_worker_that_crashes_without_reassigning_loses_all_it_held(s: Schedule
 def test_a_worker_that_restarts_reports_on_what_it_held_and_joins_again(s: Scheduler) -> None:
     u = update(9)
     s.update(u, [], save=True)
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     s.finished(1, DONE)
     s.submit(task(1))
     s.submit(task(2))
@@ -270,18 +270,18 @@ def test_a_worker_that_restarts_reports_on_what_it_held_and_joins_again(s: Sched
     assert assigned(commands) == [(1, 1), (1, 2)]
 
 
-def test_a_call_that_its_worker_let_go_unasked_is_tried_again_then_lost(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+def test_a_call_interrupted_unasked_is_tried_again_then_lost(s: Scheduler) -> None:
+    s.attach(1, (), ONE)
     s.submit(task(1))
     assert assigned(s.finished(1, Interrupted())) == [(1, 1)]
-    assert s.finished(2, Interrupted()) == [Settle(1, Lost("the worker let go of the call"))]
+    assert s.finished(2, Interrupted()) == [Settle(1, Lost("the worker ended the call without an outcome"))]
 
 
 # Updates.
 
 
 def test_an_update_goes_before_what_is_queued_and_runs_alone(s: Scheduler) -> None:
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     s.submit(task(1))
     u = update(2)
     assert s.update(u, [1], save=False) == []
@@ -293,14 +293,14 @@ def test_an_update_goes_before_what_is_queued_and_runs_alone(s: Scheduler) -> No
 def test_a_new_worker_is_hired_when_it_has_run_the_saved_updates(s: Scheduler) -> None:
     u, v = update(1), update(2)
     assert s.update(u, [], save=True) == s.update(v, [], save=True) == []
-    assert s.hire(1, (), ONE) == [Assign(1, 1, u)]
+    assert s.attach(1, (), ONE) == [Assign(1, 1, u)]
     assert s.finished(1, DONE) == [Updated(1, 1, DONE), Assign(1, 2, v)]
     assert s.finished(2, DONE) == [Updated(2, 1, DONE), WorkerReady(1)]
 
 
 def test_an_update_that_was_running_when_its_worker_died_runs_again_in_its_turn(s: Scheduler) -> None:
     saved, passing = update(1), update(2)
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.update(saved, [1], save=True)
     s.finished(1, DONE)
     s.update(passing, [1], save=False)
@@ -311,7 +311,7 @@ def test_an_update_that_was_running_when_its_worker_died_runs_again_in_its_turn(
 
 def test_a_saved_update_is_answered_once_by_a_worker_that_died_under_it_and_went(s: Scheduler) -> None:
     s.update(update(1), [], save=True)
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.restarted(1)
     assert s.lost(1) == [Updated(1, 1, Lost("the worker died"))]
 
@@ -319,20 +319,20 @@ def test_a_saved_update_is_answered_once_by_a_worker_that_died_under_it_and_went
 def test_an_update_that_kills_twice_is_given_to_nobody_any_more(s: Scheduler) -> None:
     u = update(1)
     s.update(u, [], save=True)
-    s.hire(1, (), ONE)
-    s.hire(2, (), ONE)
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
     s.restarted(1)
     assert s.finished(1, Lost()) == [Assign(1, 3, u)]
     assert s.lost(1) == [UpdateAbandoned(u), Updated(1, 1, Lost("the worker died"))]
     s.restarted(2)
     assert s.finished(2, Lost()) == [Updated(1, 2, Lost("the worker died or left")), WorkerReady(2)]
-    assert s.hire(3, (), ONE) == [WorkerReady(3)]
+    assert s.attach(3, (), ONE) == [WorkerReady(3)]
 
 
 def test_workers_that_die_together_under_an_update_are_one_death(s: Scheduler) -> None:
     u = update(1)
-    s.hire(1, (), ONE)
-    s.hire(2, (), ONE)
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
     s.update(u, [1, 2], save=True)
     s.restarted(1)
     assert s.finished(1, Lost()) == [Assign(1, 3, u)]
@@ -344,36 +344,55 @@ def test_workers_that_die_together_under_an_update_are_one_death(s: Scheduler) -
 
 def test_an_update_waits_for_a_worker_that_can_start_nothing(s: Scheduler) -> None:
     u = update(1)
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.resized(1, None)
     assert s.update(u, [1], save=True) == []
     s.restarted(1)
     assert s.resized(1, ONE) == [Assign(1, 1, u)]
 
 
-def test_an_update_whose_turn_is_to_come_on_a_worker_that_dies_runs_there_in_its_turn(s: Scheduler) -> None:
+def test_a_sequential_update_runs_on_one_worker_after_another(s: Scheduler) -> None:
+    u = update(1)
+    for worker in (1, 2, 3):
+        s.attach(worker, (), ONE)
+    assert s.update(u, [1, 2, 3], save=False, sequential=True) == [Assign(1, 1, u)]
+    assert s.lost(2) == []
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE), Updated(1, 2, Lost("the worker left")), Assign(3, 2, u)]
+    assert s.finished(2, DONE) == [Updated(1, 3, DONE)]
+
+
+def test_an_update_waits_for_its_turn_on_a_worker_that_restarts(s: Scheduler) -> None:
     before, u = update(1), update(2)
-    s.hire(1, (), ONE)
-    s.hire(2, (), ONE)
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
     s.update(before, [1, 2], save=True)
     s.finished(1, DONE)
     s.finished(2, DONE)
-    assert s.update(u, [1], save=True, waiting=[2]) == [Assign(1, 3, u)]
+    assert s.update(u, [1, 2], save=True, sequential=True) == [Assign(1, 3, u)]
     assert s.restarted(2) == [Assign(2, 4, before)]
     assert s.finished(4, DONE) == [Updated(1, 2, DONE)]
-    assert s.lost(2) == []
-    assert s.hire(2, (), ONE) == [Assign(2, 5, before)]
+    assert s.disconnected(2) == s.unreported(2) == []
+    assert s.reconnected(2, ONE) == [Assign(2, 5, before)]
     assert s.finished(5, DONE)[0] == Updated(1, 2, DONE)
-    assert s.finished(3, DONE) == [Updated(2, 1, DONE)]
-    assert s.update(u, [2], save=False) == [Assign(2, 6, u)]
+    assert s.finished(3, DONE) == [Updated(2, 1, DONE), Assign(2, 6, u)]
     assert s.finished(6, DONE) == [Updated(2, 2, DONE)]
     assert s.restarted(2) == [Assign(2, 7, before)]
     assert s.finished(7, DONE) == [Updated(1, 2, DONE), Assign(2, 8, u)]
 
 
+def test_a_sequential_update_that_killed_two_workers_runs_on_no_third(s: Scheduler) -> None:
+    u = update(1)
+    for worker in (1, 2, 3):
+        s.attach(worker, (), ONE)
+    s.update(u, [1, 2, 3], save=False, sequential=True)
+    s.lost(1)
+    killed = Lost("it killed two workers")
+    assert s.lost(2) == [Updated(1, 2, Lost("the worker died")), Updated(1, 3, killed)]
+
+
 def test_an_update_that_kills_twice_is_taken_back_from_who_has_not_begun_it(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
-    s.hire(2, (), ONE)
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
     s.submit(task(1))
     u = update(9)
     assert s.update(u, [1, 2], save=False) == [Assign(2, 2, u)]
@@ -391,7 +410,7 @@ def test_an_update_that_kills_twice_is_taken_back_from_who_has_not_begun_it(s: S
 def test_an_update_is_given_up_when_it_kills_two_workers_in_a_row(s: Scheduler, lived: Returned | Raised) -> None:
     u = update(9)
     s.update(u, [], save=True)
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     for ticket in (1, 3, 5):
         s.restarted(1)
         assert s.finished(ticket, Lost()) == [Assign(1, ticket + 1, u)]
@@ -400,13 +419,13 @@ def test_an_update_is_given_up_when_it_kills_two_workers_in_a_row(s: Scheduler, 
     assert s.finished(7, Lost()) == [Assign(1, 8, u)]
     s.restarted(1)
     assert s.finished(8, Lost())[0] == UpdateAbandoned(u)
-    assert s.hire(2, (), ONE) == [WorkerReady(2)]
+    assert s.attach(2, (), ONE) == [WorkerReady(2)]
 
 
 def test_an_update_that_was_given_up_stays_so_though_a_worker_lives_through_it(s: Scheduler) -> None:
     u = update(9)
     for workerID in (1, 2, 3):
-        s.hire(workerID, (), ONE)
+        s.attach(workerID, (), ONE)
     s.update(u, [1, 2, 3], save=False)
     s.restarted(1)
     assert s.finished(1, Lost()) == [Assign(1, 4, u)]
@@ -418,7 +437,7 @@ def test_an_update_that_was_given_up_stays_so_though_a_worker_lives_through_it(s
 
 
 def test_an_update_for_a_worker_that_leaves_is_answered(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.detach(1, reassign=False)
     assert s.update(update(1), [1, 8], save=False) == [
         Updated(1, 1, Lost("the worker left")),
@@ -427,7 +446,7 @@ def test_an_update_for_a_worker_that_leaves_is_answered(s: Scheduler) -> None:
 
 
 def test_an_update_cannot_return_an_iterator(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.update(update(1), [1], save=False)
     discard, updated = s.finished(1, Iterating("it"))
     assert discard == Discard("it")
@@ -441,7 +460,7 @@ def test_an_update_cannot_return_an_iterator(s: Scheduler) -> None:
 def grown() -> Scheduler:
     """A scheduler with one worker that holds three tasks, of which it runs one; the tick has been asked for."""
     s = Validated()
-    s.hire(1, (), Window(1, 8))
+    s.attach(1, (), Window(1, 8))
     for number in (1, 2, 3):
         s.submit(task(number))
         s.finished(number, Returned(None, 1e-6))
@@ -455,14 +474,14 @@ def test_a_worker_that_answers_nothing_from_one_tick_to_the_next_gives_back_what
     s = grown()
     assert s.tick() == [Tick()]
     assert s.tick() == [Recall(1)]
-    assert s.hire(2, (), ONE) == [WorkerReady(2)]
+    assert s.attach(2, (), ONE) == [WorkerReady(2)]
     assert assigned(s.finished(5, Recalled())) == [(2, 5)]
 
 
 def slowly() -> Scheduler:
     """A worker whose calls take two budgets, which runs task 2, holds task 3, and has task 4 wait."""
     s = Validated()
-    s.hire(1, (), Window(1, 64))
+    s.attach(1, (), Window(1, 64))
     s.submit(task(1))
     s.finished(1, Returned(None, 2 * BUDGET))
     for number in (2, 3, 4):
@@ -484,7 +503,7 @@ def test_a_tick_comes_when_the_first_worker_would_have_outlasted_its_calls(
 ) -> None:
     s = Validated()
     for worker, series, budgets in ((1, "slow", 4), (2, "slower", 8)):
-        s.hire(worker, (series,), Window(1, 64))
+        s.attach(worker, (series,), Window(1, 64))
         s.submit(task(worker, series))
         s.finished(worker, Returned(None, budgets * BUDGET))
     s.submit(task(3, "slow"))
@@ -499,7 +518,7 @@ def test_a_tick_comes_when_the_first_worker_would_have_outlasted_its_calls(
 def test_a_tick_that_is_two_budgets_away_is_too_late_for_fast_calls() -> None:
     s = Validated()
     for worker, series, seconds in ((1, "slow", 1.5 * BUDGET), (2, "fast", 1e-6)):
-        s.hire(worker, (series,), Window(1, 64))
+        s.attach(worker, (series,), Window(1, 64))
         s.submit(task(worker, series))
         s.finished(worker, Returned(None, seconds))
     s.submit(task(3, "fast"))
@@ -510,18 +529,18 @@ def test_a_tick_that_is_two_budgets_away_is_too_late_for_fast_calls() -> None:
 
 def test_a_tick_that_is_two_budgets_away_is_too_late_for_who_has_nothing_to_do() -> None:
     s = Validated()
-    s.hire(1, (), Window(1, 64))
+    s.attach(1, (), Window(1, 64))
     s.submit(task(1))
     s.finished(1, Returned(None, 1.5 * BUDGET))
     s.submit(task(2))
     assert s.submit(task(3))[1:] == [Tick(2)]
-    assert s.hire(2, (), ONE) == [WorkerReady(2), Tick()]
+    assert s.attach(2, (), ONE) == [WorkerReady(2), Tick()]
 
 
 def test_of_several_that_have_fallen_silent_who_holds_what_goes_first_is_recalled_first() -> None:
     s = Validated()
     for worker, series in ((1, "a"), (2, "b")):
-        s.hire(worker, (series,), Window(1, 8))
+        s.attach(worker, (series,), Window(1, 8))
         for ticket in range(3 * worker - 2, 3 * worker + 1):
             s.submit(task(ticket, series))
             s.finished(ticket, Returned(None, 1e-6))
@@ -536,7 +555,7 @@ def test_of_several_that_have_fallen_silent_who_holds_what_goes_first_is_recalle
 def test_a_worker_with_nothing_to_do_does_not_wait_for_what_another_holds() -> None:
     s = slowly()
     s.cancel(task(4))
-    assert s.hire(2, (), ONE) == [WorkerReady(2), Tick()]  # for which the tick that was to come is too late
+    assert s.attach(2, (), ONE) == [WorkerReady(2), Tick()]  # for which the tick that was to come is too late
     assert s.tick() == [Tick()]
     assert s.tick() == [Recall(1)]
     assert assigned(s.finished(3, Recalled())) == [(2, 3)]
@@ -553,7 +572,7 @@ def test_a_call_that_goes_next_goes_before_what_a_slow_worker_has_not_started() 
 def test_a_call_that_goes_next_waits_behind_no_slow_call_for_another_worker_may_be_there_sooner() -> None:
     s = slowly()
     s.cancel(task(4))
-    s.hire(2, (), ONE)
+    s.attach(2, (), ONE)
     s.submit(task(5))
     s.submit(Task(6, CALL, doNext=True))
     s.finished(3, Recalled())
@@ -606,21 +625,21 @@ def test_room_that_came_and_went_is_not_remembered() -> None:
     """Else a worker that is busy for long would have all that its neighbour did pile up behind it."""
     s = Scheduler()
     for worker in (1, 2):
-        s.hire(worker, (), Window(4, 4))
+        s.attach(worker, (), Window(4, 4))
     s.submit(task(1))
     for number in range(2, 500):
         (assign,) = s.submit(task(number))
         assert isinstance(assign, Assign)
         s.finished(assign.ticket, DONE)
-        assert sum(len(cls.room) for cls in s._crew._classes.values()) <= 2 * 2 + 17
+        assert sum(len(cls.room) for cls in s._matcher._classes.values()) <= 2 * 2 + 17
     assert assigned([*s.submit(task(500)), *s.submit(task(501))]) == [(2, 500), (1, 501)], "and who has room is known"
 
 
 def test_what_is_remembered_of_room_is_not_gone_through_for_each_task() -> None:
     s = Scheduler()
     for worker in range(1, 101):
-        s.hire(worker, (), ONE)
-    (cls,) = s._crew._classes.values()
+        s.attach(worker, (), ONE)
+    (cls,) = s._matcher._classes.values()
     remembered = cls.room
     for number in range(1, 51):
         s.submit(task(number))
@@ -630,10 +649,10 @@ def test_what_is_remembered_of_room_is_not_gone_through_for_each_task() -> None:
 
 def test_a_series_for_every_task_is_not_remembered_for_ever() -> None:
     s = Scheduler()
-    s.hire(1, ("a",), ONE)
+    s.attach(1, ("a",), ONE)
     for number in range(1, 10_100):
         s.submit(task(number, number))
-        assert len(s._crew._groupOf) <= 10_000
+        assert len(s._matcher._groupOf) <= 10_000
     assert s.cancelSeries(17) == [Settle(17, Cancelled())]
     s.validate()
 
@@ -652,7 +671,7 @@ class Named:
 def test_who_may_run_a_series_is_not_found_anew_for_each_of_its_tasks() -> None:
     s, series = Scheduler(), Named()
     for number in range(1, 101):
-        s.hire(number, [number], ONE)
+        s.attach(number, [number], ONE)
     s.submit(task(1, series))
     before, series.looks = series.looks, 0
     s.submit(task(2, series))
@@ -663,8 +682,8 @@ def test_who_may_run_a_series_is_not_found_anew_for_each_of_its_tasks() -> None:
 
 
 def test_a_flow_with_one_task_at_a_time_does_not_shut_out_another_that_fewer_workers_run(s: Scheduler) -> None:
-    s.hire(1, ("b",), ONE)
-    s.hire(2, (), ONE)
+    s.attach(1, ("b",), ONE)
+    s.attach(2, (), ONE)
     s.submit(task(1))
     s.submit(task(2))  # both are busy
     s.submit(Task(3, CALL, "b", niceness=20))
@@ -681,8 +700,8 @@ def test_a_flow_with_one_task_at_a_time_does_not_shut_out_another_that_fewer_wor
 
 
 def test_a_new_flow_does_not_shut_out_one_that_was_served_on_workers_of_its_own(s: Scheduler) -> None:
-    s.hire(1, ("a",), ONE)
-    s.hire(2, ("b",), ONE)
+    s.attach(1, ("a",), ONE)
+    s.attach(2, ("b",), ONE)
     s.submit(task(1, "b"))  # which takes long
     s.submit(task(2, "b"))
     ticket, number = 2, 3
@@ -705,9 +724,9 @@ def test_a_new_flow_does_not_shut_out_one_that_was_served_on_workers_of_its_own(
 
 
 def test_a_group_whose_tasks_were_only_put_back_starts_its_flows_at_the_time_of_the_others(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1, timeout=5.0))
-    s.hire(2, ("a",), ONE)
+    s.attach(2, ("a",), ONE)
     for number in range(2, 20):
         s.submit(task(number, "a"))
     for ticket in range(2, 12):
@@ -723,7 +742,7 @@ def test_a_group_whose_tasks_were_only_put_back_starts_its_flows_at_the_time_of_
 
 
 def test_a_worker_that_leaves_finishes_what_it_holds(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     assert s.detach(1, reassign=False) == []
     assert s.workers == []
@@ -744,7 +763,7 @@ def test_a_worker_that_leaves_with_reassign_gives_back_what_it_has_not_started()
 
 
 def test_a_worker_that_leaves_keeps_its_iterators_to_their_end(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     assert s.finished(1, Iterating("it")) == [Settle(1, Iterating("it"))]
     assert s.detach(1, reassign=False) == []
@@ -752,22 +771,22 @@ def test_a_worker_that_leaves_keeps_its_iterators_to_their_end(s: Scheduler) -> 
 
 
 def test_what_a_worker_held_that_stopped_all_the_same_goes_elsewhere_or_is_lost(s: Scheduler) -> None:
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     s.submit(task(1, retries=0))
     s.submit(task(2))
     s.detach(1, reassign=False)
     assert s.stopped(1) == [Settle(1, Lost("the worker stopped"))]
-    assert assigned(s.hire(2, (), ONE)) == [(2, 2)]
+    assert assigned(s.attach(2, (), ONE)) == [(2, 2)]
 
 
 def test_what_a_worker_cannot_do_does_not_exist(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     with pytest.raises(KeyError):
         s.stopped(1)
 
 
 def test_shutdown_finishes_what_was_accepted_then_stops_every_worker(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     s.submit(task(2))
     assert (s.running, s.closed) == (True, False)
@@ -784,7 +803,7 @@ def test_shutdown_finishes_what_was_accepted_then_stops_every_worker(s: Schedule
 
 def test_during_shutdown_too_who_worked_last_goes_first(s: Scheduler) -> None:
     for number in (1, 2, 3):
-        s.hire(number, (), ONE)
+        s.attach(number, (), ONE)
         s.submit(task(number))
     s.shutdown()
     s.finished(2, DONE)
@@ -800,7 +819,7 @@ def test_shutdown_refuses_what_nobody_can_run(s: Scheduler) -> None:
 
 
 def test_a_queue_for_which_no_worker_will_come_refuses_what_is_queued_and_comes_back(s: Scheduler) -> None:
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     for number in (1, 2, 3):
         s.submit(task(number))
     why = Refused("no process can be started")
@@ -810,19 +829,19 @@ def test_a_queue_for_which_no_worker_will_come_refuses_what_is_queued_and_comes_
     assert s.finished(2, Recalled()) == [Settle(2, why)]
 
 
-def test_shutdown_waits_for_an_update_that_is_to_go_on(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
-    s.hire(2, (), ONE)
-    s.update(update(1), [1], save=False, waiting=[2])
+def test_shutdown_waits_for_a_sequential_update(s: Scheduler) -> None:
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
+    u = update(1)
+    s.update(u, [1, 2], save=False, sequential=True)
     assert s.shutdown() == []
-    assert s.finished(1, DONE) == [Updated(1, 1, DONE)]
-    assert assigned(s.update(update(1), [2], save=False)) == [(2, 1)]
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE), Assign(2, 2, u), Stop(1)]
     assert s.finished(2, DONE) == [Updated(1, 2, DONE), Stop(2)]
     assert s.workerState(1) is WorkerState.LEAVING
 
 
 def test_shutdown_waits_for_an_update(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.update(update(1), [1], save=False)
     assert s.shutdown() == []
     assert s.finished(1, DONE) == [Updated(1, 1, DONE), Stop(1)]
@@ -838,24 +857,24 @@ def test_cancelling_a_series_leaves_the_others_that_the_same_workers_run() -> No
 
 def test_calls_whose_time_ran_out_go_on_in_the_order_in_which_they_went() -> None:
     s = Scheduler()
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     tickets = [ticket for n in (1, 2) for _, ticket in assigned(s.submit(task(n, timeout=1.0)))]
     for ticket in reversed(tickets):
         s.expired(ticket)
-    s.hire(2, (), Window())
+    s.attach(2, (), Window())
     assert [t.id for t in s.held(2)] == [1]
 
 
 def test_the_last_timeout_says_how_long_it_was() -> None:
     s = Scheduler()
-    s.hire(1, (), Window())
+    s.attach(1, (), Window())
     ((_, ticket),) = assigned(s.submit(task(1, timeout=2.5, retries=0)))
     assert Settle(1, TimedOut(2.5)) in s.expired(ticket)
 
 
 def test_an_update_that_gives_an_iterator_is_refused_in_words() -> None:
     s = Scheduler()
-    s.hire(1, (), Window())
+    s.attach(1, (), Window())
     ((_, ticket),) = assigned(s.update(update(1), [1], save=False))
     (told,) = [c for c in s.finished(ticket, Iterating("source")) if isinstance(c, Updated)]
     assert isinstance(told.outcome, Raised)
@@ -864,8 +883,8 @@ def test_an_update_that_gives_an_iterator_is_refused_in_words() -> None:
 
 
 def test_what_waits_beside_an_iterator_goes_to_a_worker_that_has_nothing_to_do(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
-    s.hire(2, (), ONE)
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
     s.submit(task(1))
     s.finished(1, Iterating("it"))
     assert assigned(s.submit(task(2))) == [(2, 2)]
@@ -878,8 +897,8 @@ def test_what_waits_beside_an_iterator_goes_to_a_worker_that_has_nothing_to_do(s
 
 
 def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Scheduler) -> None:
-    s.hire(1, ["a"], ONE)
-    s.hire(2, ["b"], ONE)
+    s.attach(1, ["a"], ONE)
+    s.attach(2, ["b"], ONE)
     assert assigned(s.submit(task(1, "a"))) == [(1, 1)]
     assert s.watching
     assert s.look() == []  # who has nothing to do may not run it
@@ -896,7 +915,7 @@ def test_what_a_worker_does_not_start_goes_to_one_that_has_nothing_to_do(s: Sche
 
 def test_what_some_have_given_back_goes_to_one_that_has_not_though_it_waited_less(s: Scheduler) -> None:
     for worker in (1, 2, 3):
-        s.hire(worker, (), ONE)
+        s.attach(worker, (), ONE)
     s.submit(task(1))
     s.submit(task(2))
     assert s.look() == [Recall(1), Recall(2)]
@@ -908,7 +927,7 @@ def test_what_some_have_given_back_goes_to_one_that_has_not_though_it_waited_les
 
 def test_a_worker_that_is_away_has_nothing_to_do_and_could_do_nothing_sooner(s: Scheduler) -> None:
     for worker in (1, 2):
-        s.hire(worker, (), ONE)
+        s.attach(worker, (), ONE)
     s.submit(task(1))
     s.resized(2, None)
     assert s.look() == []
@@ -917,8 +936,8 @@ def test_a_worker_that_is_away_has_nothing_to_do_and_could_do_nothing_sooner(s: 
 
 
 def test_a_worker_is_asked_once_for_each_task_though_it_was_given_another_since(s: Scheduler) -> None:
-    s.hire(1, ["a", "b"], Window(2, 2))
-    s.hire(2, ["a"], ONE)
+    s.attach(1, ["a", "b"], Window(2, 2))
+    s.attach(2, ["a"], ONE)
     s.submit(task(1, "a"))
     assert s.look() == [Recall(1)]
     assert assigned(s.submit(task(2, "b"))) == [(1, 2)]
@@ -932,7 +951,7 @@ def test_a_plain_call_calls_nothing_back_from_a_slow_worker() -> None:
 def test_a_call_that_goes_next_calls_back_from_those_who_may_run_it() -> None:
     s = Validated()
     for worker, series in ((1, "a"), (2, "b")):
-        s.hire(worker, [series], Window(1, 64))
+        s.attach(worker, [series], Window(1, 64))
         (assign,) = s.submit(task(worker, series))
         assert isinstance(assign, Assign)
         s.finished(assign.ticket, Returned(None, 2 * BUDGET))
@@ -944,7 +963,7 @@ def test_a_call_that_goes_next_calls_back_from_those_who_may_run_it() -> None:
 def test_a_call_that_goes_next_goes_to_a_fast_worker_at_once_though_a_slow_one_has_less_to_do() -> None:
     s = Validated()
     for worker, seconds in ((1, 2 * BUDGET), (2, 1e-6)):
-        s.hire(worker, [worker], Window(1, 64))
+        s.attach(worker, [worker], Window(1, 64))
         for number in range(1, 8):
             (assign, *_) = s.submit(task(10 * worker + number, worker))
             assert isinstance(assign, Assign)
@@ -957,7 +976,7 @@ def test_a_call_that_goes_next_goes_to_a_fast_worker_at_once_though_a_slow_one_h
 
 def test_calls_whose_time_ran_out_go_on_in_the_order_in_which_they_went_and_not_in_that_of_their_numbers() -> None:
     s = Validated()
-    s.hire(1, (), Window(2, 2))
+    s.attach(1, (), Window(2, 2))
     for number in (1, 2):
         s.submit(task(number))
     s.submit(task(3, timeout=1.0))
@@ -970,7 +989,7 @@ def test_calls_whose_time_ran_out_go_on_in_the_order_in_which_they_went_and_not_
 
 
 def test_a_call_that_was_given_back_may_be_cancelled(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     s.submit(task(2))
     s.resized(1, None)
@@ -979,7 +998,7 @@ def test_a_call_that_was_given_back_may_be_cancelled(s: Scheduler) -> None:
 
 
 def test_an_iterator_that_there_is_not_cannot_end(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     s.finished(1, Iterating("it"))
     s.iterationEnded(1, 9)
@@ -989,7 +1008,7 @@ def test_an_iterator_that_there_is_not_cannot_end(s: Scheduler) -> None:
 
 def test_of_a_worker_that_is_lost_the_iterators_end_and_of_others_they_go_on(s: Scheduler) -> None:
     for worker in (1, 2, 3):
-        s.hire(worker, [worker], ONE)
+        s.attach(worker, [worker], ONE)
         s.submit(task(worker, worker))
         s.finished(worker, Iterating("it"))
     s.lost(1)
@@ -997,7 +1016,7 @@ def test_of_a_worker_that_is_lost_the_iterators_end_and_of_others_they_go_on(s: 
 
 
 def test_a_worker_that_runs_fewer_at_once_than_it_did_holds_the_others_ahead(s: Scheduler) -> None:
-    s.hire(1, (), Window(3, 3))
+    s.attach(1, (), Window(3, 3))
     for number in (1, 2, 3):
         s.submit(task(number))
     s.resized(1, Window(1, 3))
@@ -1006,18 +1025,18 @@ def test_a_worker_that_runs_fewer_at_once_than_it_did_holds_the_others_ahead(s: 
 
 def test_what_beside_an_iterator_is_the_next_has_a_budget_to_be_begun() -> None:
     s = Validated()
-    s.hire(1, (), Window(1, 8))
+    s.attach(1, (), Window(1, 8))
     s.submit(task(1))
     s.finished(1, Iterating("it", 1e-6))
     for number in (2, 3):
         s.submit(task(number))
     assert len(s.held(1)) == 2
-    s.hire(2, (), ONE)
+    s.attach(2, (), ONE)
     assert s.tick() == [Tick()]
 
 
 def test_a_worker_alone_is_not_looked_at_beside_its_iterator(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     s.finished(1, Iterating("it"))
     assert [type(command) for command in s.submit(task(2))] == [Assign]
@@ -1038,7 +1057,7 @@ def test_a_worker_that_is_lost_is_not_looked_at() -> None:
 
 def test_the_time_of_a_call_that_was_cancelled_before_it_began_does_not_run() -> None:
     s = Validated()
-    s.hire(1, (), Window(1, 8))
+    s.attach(1, (), Window(1, 8))
     for number in (1, 2, 3):
         s.submit(task(number))
         s.finished(number, Returned(None, 1e-6))
@@ -1049,14 +1068,14 @@ def test_the_time_of_a_call_that_was_cancelled_before_it_began_does_not_run() ->
 
 
 def test_an_update_that_was_not_begun_when_its_worker_left_is_answered_in_words(s: Scheduler) -> None:
-    s.hire(1, (), ONE)
+    s.attach(1, (), ONE)
     s.submit(task(1))
     s.update(update(2), [1], save=False)
     assert s.detach(1, reassign=False) == [Updated(2, 1, Lost("the worker left"))]
 
 
 def test_who_has_a_ticket_and_for_what_is_known_until_it_is_closed(s: Scheduler) -> None:
-    s.hire(7, (), ONE)
+    s.attach(7, (), ONE)
     known = task(3)
     s.submit(known)
     assert s.assigned(1) == (7, known)
