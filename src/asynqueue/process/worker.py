@@ -23,7 +23,7 @@ from asynqueue.core.scheduling.restarts import RestartPolicy
 from asynqueue.core.scheduling.statistics import CallTimes, callLog
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import DelayedCall, Report, Resignator, Resizer, Restarted
+from asynqueue.interfaces import DelayedCall, Departed, Report, Resignator, Resizer, Restarted
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
 from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.lookup import installedReactor
@@ -346,7 +346,7 @@ class ProcessWorker:
         self._log.error("a process worker resigns: {why}", why=why)
         self.crash()
         if self._resign is not None:
-            self._resign(error=ProcessError(why))
+            self._resign(Departed(ProcessError(why)))
 
     def _start(self) -> WorkerProcess:
         """Return a new process. Raises `ProcessError`, and `_ForkServerLost` if another attempt may succeed soon."""

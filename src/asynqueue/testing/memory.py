@@ -124,9 +124,8 @@ class MemoryWorker:
             reason: The reason, for the outcomes.
         """
         if self._resign is not None:
-            self._resign(
-                Restarted() if returning else Departed()
-            )  # while a worker resigns, the queue asks it for the calls that have not started
+            # While a worker departs, the queue asks it for the calls that have not started.
+            self._resign(Restarted() if returning else Departed())
         held = list(self.runs)
         self._drop(reason)
         for run in held:

@@ -32,6 +32,7 @@ from asynqueue.core.records import CallSpec, Recalled, Returned, Task
 from asynqueue.core.scheduling import restarts, window
 from asynqueue.core.scheduling import statistics as calltimes
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
+from asynqueue.interfaces import Departed, Resignation
 from asynqueue.process import ProcessQueue, ProcessWorker
 from asynqueue.process import childprocess as workerprocess
 from asynqueue.process.child import main as universe
@@ -824,9 +825,9 @@ class TestDeath:
         monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.001)
         resigned: Deferred[BaseException | None] = Deferred()
 
-        def resign(returning: bool = False, away: bool = False, error: BaseException | None = None) -> None:
-            if not returning:
-                resigned.callback(error)
+        def resign(why: Resignation = Departed()) -> None:  # noqa: B008  # it is frozen
+            if isinstance(why, Departed):
+                resigned.callback(why.error)
 
         worker = ProcessWorker()
         worker.setResignator(resign)
