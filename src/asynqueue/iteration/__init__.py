@@ -1,4 +1,4 @@
-"""Iterations as Twisted programs want them: items as Deferreds, or fed to a consumer."""
+"""Iterations for Twisted programs: items as Deferreds, or written to a consumer. Waiting for time or an event."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # else a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

@@ -1,8 +1,8 @@
-"""A `Deferator`: an iterator whose items come as Deferreds. A `Prefetcherator`: one that tells whether more are left.
+"""The `Deferator`, an iterator whose items come as Deferreds, and the `Prefetcherator`, which knows if more are left.
 
-The iterator may live anywhere; what is here drives the pure machine `asynqueue.core.flow.iteration.Inflow`, which
-decides how much is fetched ahead, with an `asynqueue.interfaces.ItemSource`, which has the items.
-`asynqueue.iteration.sources` has those of this program's own main loop.
+The iterator may run in any thread or process. An `asynqueue.interfaces.ItemSource` has its items;
+`asynqueue.iteration.sources` has the sources for the main loop of this program. The pure machine
+`asynqueue.core.flow.iteration.Inflow` decides how many items are fetched ahead.
 """
 
 from __future__ import annotations
@@ -40,32 +40,40 @@ _numbers = count(1)
 class Deferator(Generic[T_co]):
     """An iterator whose items come as Deferreds.
 
-    In a function with inlineCallbacks, or in a coroutine::
+    Use it in a function with inlineCallbacks (left) or in a coroutine (right)::
 
         for d in deferator:             async for item in deferator:
             item = yield d                  print(item)
             print(item)
 
-    A Deferred that `for` gives fires once it is known whether another item follows. An error that the iterator
-    raised comes in the place of the next item. Leave a loop early with `stop`, or with the `stop` that each Deferred
-    has; a Deferator that nobody has any more stops by itself. What the iterator raises after that is logged.
+    - A Deferred of a ``for`` loop fires when it is known whether another item follows.
+    - An error that the iterator raises takes the place of the next item.
+    - End a loop early by `stop`, or by the ``stop`` of its last Deferred. A Deferator without any reference stops
+      by itself. Errors that the iterator raises after that are logged.
+    - The attribute ``d`` is a Deferred. It fires with True when all items were taken, and with False when the iteration
+      has ended otherwise.
 
-    OBJORREP is one of these:
+    Args:
+        objOrRep: What is iterated:
 
-    - an iterator, or a generator function without arguments, which is run in the main loop, a slice at a time;
-    - an asynchronous iterator;
-    - a `Prefetcherator` that has been set up;
-    - an `asynqueue.interfaces.ItemSource`;
-    - anything at all that says for people what is iterated, if CALLTUPLE says how: a callable ``f``, its arguments, and
-      last of all, if it is a dict, its keywords. Each call of ``f`` gives ``(item, isValid, moreLeft)``, or a Deferred
-      or a coroutine of that, and is made when the one before has fired. When the item is not valid, it is not one, and
-      there was none left. A ``moreLeft`` that turns out to be wrong is the end in an ``async for``; a `for`, which goes
-      round for one more item then, has `asynqueue.errors.ImplementationError` in its place.
+            - an iterator, or a generator function without parameters: it runs in the main loop, in slices of a
+              millisecond;
+            - an asynchronous iterator;
+            - a `Prefetcherator` that was set up;
+            - an `asynqueue.interfaces.ItemSource`;
+            - with `callTuple`, any object: it only represents the iteration in texts.
+        callTuple: A callable, its arguments, and its keywords if the last argument is a dict. Each call returns
+            ``(item, isValid, moreLeft)``, or a Deferred or a coroutine of that. The next call comes after its result.
+            An item that is not valid is ignored, and is the end. If ``moreLeft`` is True and no item follows, an
+            ``async for`` ends, and a ``for`` has `asynqueue.errors.ImplementationError` in place of the item.
+        limit: The most items that are fetched and not taken, 2 or more. None is 256, or 2 for items that are fetched
+            one by one.
+        onEnded: Is called once, when the iteration has ended.
+        reactor: The reactor to use. None is the installed one.
 
-    At most LIMIT items (2 or more) are fetched and not taken: 256, if it is not given, or 2 where they are fetched one
-    by one. `d` fires True when all items have been taken, False when the iteration has ended otherwise; ONENDED is
-    called once, when it has ended either way. REACTOR is the installed one if it is not given. Raises TypeError for
-    what cannot be iterated so.
+    Raises:
+        TypeError: The object cannot be iterated in any of these ways.
+        ValueError: `limit` is less than 2.
 
     >>> from twisted.internet.task import Clock
     >>> clock = Clock()
@@ -113,9 +121,9 @@ class Deferator(Generic[T_co]):
         self._rep = objOrRep
         self._intake = _Intake(source, onEnded, limit)
         if isinstance(source, LocalSource) and source is not objOrRep:
-            source.hurry()  # so that `for` knows at once whether there is anything to go round for
+            source.produceNow()  # so that a `for` loop knows at once whether there is a first item
         self.d: Deferred[bool] = Deferred()
-        self._intake.ended.addCallback(_tell, weakref.ref(self.d))
+        self._intake.ended.addCallback(_fire, weakref.ref(self.d))
         weakref.finalize(self, _stopFromAnywhere, self._intake, installedReactor(reactor)).atexit = False
 
     def __repr__(self) -> str:
@@ -123,7 +131,7 @@ class Deferator(Generic[T_co]):
 
     @staticmethod
     def isIterator(x: object) -> bool:
-        """True for generators, generator functions, and whatever else has ``__iter__`` and ``__next__``.
+        """Return True for iterators, which have ``__iter__`` and ``__next__``, and for generator functions.
 
         >>> Deferator.isIterator(iter([1])), Deferator.isIterator([1]), Deferator.isIterator("one")
         (True, False, False)
@@ -132,21 +140,28 @@ class Deferator(Generic[T_co]):
 
     @property
     def moreLeft(self) -> bool:
-        """False once it is known that there is nothing more to ask for."""
+        """False when it is known that no item is left."""
         return self._intake.flow.more
 
     @property
     def idle(self) -> bool:
-        """True while it has not ended, and nobody waits for an item of it."""
+        """True while the iteration has not ended and no Deferred waits for an item."""
         return not (self._intake.flow.ended or self._intake.flow.asked)
 
     def stop(self) -> None:
-        """End the iteration. The iterator's ``finally`` is run where it lives; what waits for an item is told
-        that there is none. May be called at any time, and again."""
+        """End the iteration. May be called at any time, and again.
+
+        The iterator's ``finally`` runs where the iterator runs. A Deferred that waits for an item fails with
+        StopAsyncIteration.
+        """
         self._intake.stop()
 
     def whenKnown(self) -> Deferred[Deferator[T_co]]:
-        """Fires with this Deferator once it is known whether there is a first item."""
+        """Wait until it is known whether there is a first item.
+
+        Returns:
+            A Deferred that fires with this Deferator.
+        """
         known: Deferred[Deferator[T_co]] = Deferred()
         if self._intake.known.called:
             return succeed(self)
@@ -157,7 +172,7 @@ class Deferator(Generic[T_co]):
         return self
 
     def __next__(self) -> Deferred[T_co]:
-        """The Deferred of the next item. Raises `NotReadyError` while the last one has not fired."""
+        """Return the Deferred of the next item. Raise `NotReadyError` while the last one has not fired."""
         if not self.moreLeft and not self._intake.flow.asked:
             raise StopIteration
         return self._ask(lookahead=True)
@@ -166,7 +181,7 @@ class Deferator(Generic[T_co]):
         return self
 
     def __anext__(self) -> Deferred[T_co]:
-        """The Deferred of the next item; fails with StopAsyncIteration when there is none."""
+        """Return the Deferred of the next item. It fails with StopAsyncIteration if there is none."""
         if not self.moreLeft and not self._intake.flow.asked:
             return fail(Failure(StopAsyncIteration()))
         return self._ask(lookahead=False)
@@ -174,16 +189,18 @@ class Deferator(Generic[T_co]):
     def _ask(self, lookahead: bool) -> ItemDeferred[T_co]:
         if self._intake.flow.asked:
             raise NotReadyError("the last item has not come: wait for its Deferred before you ask for the next")
-        item: ItemDeferred[T_co] = ItemDeferred(self._intake.unask)
+        item: ItemDeferred[T_co] = ItemDeferred(self._intake.withdraw)
         item.stop = self.stop
         self._intake.ask(item, lookahead)
         return item
 
 
 class Prefetcherator(Generic[T]):
-    """Fetches one item ahead, and so can tell with each whether more are left.
+    """An iteration that fetches one item ahead, so that it knows with each item whether more are left.
 
-    ID is for people, a number of its own if it is not given.
+    Args:
+        ID: Names the object in texts. None is a number.
+        reactor: The reactor to use. None is the installed one.
 
     >>> from twisted.internet.task import Clock
     >>> clock = Clock()
@@ -207,14 +224,21 @@ class Prefetcherator(Generic[T]):
         return f"<Prefetcherator {shortly(self.ID)}>"
 
     def setup(self, iteratorOrCallable: Any, /, *args: Any, **kw: Any) -> Deferred[bool]:
-        """Fetch from ITERATORORCALLABLE: an iterator, what a generator function makes of ARGS and KW, or by a callable.
+        """Begin to fetch items. (Any callable can be passed, with any arguments: hence Any.)
 
-        The callable is called with ARGS and KW for each item, and gives ``(item, isValid)``, or a Deferred or a
-        coroutine of that; the first that is not valid is the end.
+        Args:
+            iteratorOrCallable: An iterator; a generator function, which is called with `args` and `kw`; or a callable,
+                which is called with them for each item. The callable returns ``(item, isValid)``, or a Deferred or a
+                coroutine of that. The first item that is not valid is the end.
+            args: The arguments.
+            kw: The keywords.
 
-        Fires True when there is something to get, an item or an error; False when there is not, or when it is nothing
-        to fetch from. Raises RuntimeError while it `isBusy` with what it was set up with before. (Any callable will
-        do, and whatever it takes: hence Any.)
+        Returns:
+            A Deferred. It fires with True if there is an item, or an error in its place. It fires with False if there
+            is none, or if `iteratorOrCallable` is none of these.
+
+        Raises:
+            RuntimeError: The object `isBusy`.
         """
         if self.isBusy():
             raise RuntimeError(f"{self!r} is busy: stop it before you set it up again")
@@ -230,10 +254,14 @@ class Prefetcherator(Generic[T]):
         return self._deferator.whenKnown().addCallback(lambda deferator: deferator.moreLeft)
 
     def getNext(self) -> Deferred[Triple[T]]:
-        """Fires with ``(item, True, moreLeft)``, or with ``(None, False, False)`` when there is none.
+        """Get the next item.
 
-        It fails with what the iterator raised, after the items before that. To cancel it leaves the item the next one.
-        Raises `asynqueue.errors.NotReadyError` while the last one has not fired.
+        Returns:
+            A Deferred of ``(item, True, moreLeft)``, or of ``(None, False, False)`` if there is none. It fails with the
+            iterator's error, after the items before that. If it is cancelled, its item is the next one.
+
+        Raises:
+            NotReadyError: The last Deferred has not fired.
         """
         deferator = self._deferator
         if deferator is None:
@@ -252,26 +280,26 @@ class Prefetcherator(Generic[T]):
             return succeed((None, False, False))
 
     def isBusy(self) -> bool:
-        """True while there may be something to get."""
+        """Return True while there may be items to get."""
         return self._deferator is not None and self._deferator.moreLeft
 
     def stop(self) -> None:
-        """End it, and run the iterator's ``finally``. It may be set up again."""
+        """End the iteration, and run the iterator's ``finally``. `setup` may be called again."""
         if self._deferator is not None:
             self._deferator.stop()
             self._deferator = None
 
 
 class ItemDeferred(Deferred[T]):
-    """Fires with an item. STOP ends the iteration it comes from."""
+    """The Deferred of an item. STOP ends the iteration of the item."""
 
     stop: Callable[[], None]
 
 
 class _Intake:
-    """Drives an `Inflow`: what comes from SOURCE goes to whoever waits for it.
+    """Passes the items of SOURCE to the Deferred that waits for one, by an `Inflow`.
 
-    It lives as long as the source does; the `Deferator` lives as long as somebody has it.
+    This object lives as long as the source. The `Deferator` lives as long as the program refers to it.
     """
 
     def __init__(self, source: ItemSource, onEnded: Callable[[], None] | None, limit: int) -> None:
@@ -288,7 +316,7 @@ class _Intake:
         self._waiting = waiting
         self._do(self.flow.ask(lookahead))
 
-    def unask(self, _: Deferred[Any]) -> None:
+    def withdraw(self, _: Deferred[Any]) -> None:
         self._waiting = None
         self.flow.unask()
 
@@ -330,11 +358,11 @@ class _Intake:
 
 
 def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], reactor: Clock | None) -> ItemSource:
-    """Where the items come from that a Deferator is asked for. (It may be asked for by anything: hence Any.)"""
+    """Return the source for the arguments of a Deferator. (They may be of any type: hence Any.)"""
     if callTuple:
         f, *args = callTuple
         if not callable(f):
-            raise TypeError(f"what a Deferator fetches its items by must be callable, got {shortly(f)}")
+            raise TypeError(f"the function by which a Deferator fetches items must be callable, got {shortly(f)}")
         kw = args.pop() if args and isinstance(args[-1], dict) else {}
         return FetchSource(partial(fetchTriple, f, tuple(args), kw), reactor=reactor)
     if isinstance(objOrRep, ItemSource):
@@ -351,17 +379,17 @@ def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], reactor: Clock | None) 
 
 
 def _stopFromAnywhere(intake: _Intake, reactor: Any) -> None:
-    """Have INTAKE stopped by REACTOR, in a turn of its own.
+    """Stop INTAKE in a turn of REACTOR.
 
-    Rubbish is collected in any thread, and in the middle of anything, this very iteration's machinery included.
-    (A reactor has threads, a clock need not: hence Any.)
+    The garbage collector calls this in any thread and at any time, even while this iteration is being processed.
+    (A reactor has threads, and a clock may have none: hence Any.)
     """
     if not intake.flow.ended:
         getattr(reactor, "callFromThread", partial(reactor.callLater, 0))(intake.stop)
 
 
-def _tell(complete: bool, whom: weakref.ref[Deferred[bool]]) -> None:
-    """Fire the Deferred that WHOM refers to, if anybody has it still."""
-    d = whom()
+def _fire(complete: bool, ref: weakref.ref[Deferred[bool]]) -> None:
+    """Fire the Deferred of REF, if it still exists."""
+    d = ref()
     if d is not None and not d.called:
         d.callback(complete)

@@ -1,10 +1,9 @@
-"""Waiting for time to pass, or for an event that only asking can tell.
+"""Wait for a time, or for an event that has to be polled.
 
-A `Delay` is for what a user has to poll: a file that appears, another program's state. Nothing of AsynQueue
-itself waits by polling. Each wait is a Deferred, may be cancelled, and then leaves no delayed call behind.
+A `Delay` polls for a user: for a file that appears, or another program's state. AsynQueue itself never polls. Each wait
+is a Deferred. If it is cancelled, no delayed call is left.
 
-Importing this module installs no reactor. Where none is given, the installed one is asked for when a wait
-begins.
+Importing this module installs no reactor. The default reactor is looked up when a wait begins.
 """
 
 from __future__ import annotations
@@ -29,7 +28,17 @@ _log = Logger(namespace="asynqueue")
 
 
 def deferToDelay(seconds: float, *, reactor: Clock | None = None) -> Deferred[None]:
-    """A Deferred that fires with None in SECONDS (0 or more, else `ValueError`). Cancel it to end the wait.
+    """Wait for a time.
+
+    Args:
+        seconds: How long to wait, 0 or more.
+        reactor: The reactor to use. None is the installed one.
+
+    Returns:
+        A Deferred that fires with None after that. Cancel it to end the wait.
+
+    Raises:
+        ValueError: `seconds` is less than 0.
 
     >>> from twisted.internet.task import Clock
     >>> clock = Clock()
@@ -43,13 +52,17 @@ def deferToDelay(seconds: float, *, reactor: Clock | None = None) -> Deferred[No
 
 
 class Delay:
-    """Makes Deferreds that fire after a time, or when an event has happened.
+    """A maker of Deferreds that fire after a time, or when an event has happened.
 
-    INTERVAL (seconds, more than 0) is how long a plain call waits, and the time between the first and the
-    second look at an event; BACKOFF (1.0 to 1.3) is how many times longer each further time between looks
-    is than the one before, so that it stays about in proportion to the time already waited. TIMEOUT
-    (seconds, None for no end) is how long an event is waited for. Anything outside those ranges is a
-    `ValueError`.
+    Args:
+        interval: The seconds that a plain call waits, and between the first two checks of an event. More than 0.
+        backoff: The factor by which the time between checks grows after each check, 1.0 to 1.3. So the time between
+            checks stays about in proportion to the time already waited.
+        timeout: The seconds to wait for an event, 0 or more. None is without end.
+        reactor: The reactor to use. None is the installed one.
+
+    Raises:
+        ValueError: An argument is out of its range.
 
     >>> from twisted.internet.task import Clock
     >>> clock, seen = Clock(), []
@@ -77,11 +90,20 @@ class Delay:
         self.backoff = backoff
         self.timeout: float | None = None if timeout is None else _duration("timeout", timeout)
         self._reactor = reactor
-        # How to end each wait of ours before its time.
-        self._pending: dict[Hashable, Callable[[], None]] = {}
+        self._pending: dict[Hashable, Callable[[], None]] = {}  # how to end each wait early
 
     def __call__(self, seconds: float | None = None) -> Deferred[None]:
-        """A Deferred that fires with None in SECONDS (0 or more, else `ValueError`), or in one interval."""
+        """Wait for a time.
+
+        Args:
+            seconds: How long to wait, 0 or more. None is one interval.
+
+        Returns:
+            A Deferred that fires with None after that.
+
+        Raises:
+            ValueError: `seconds` is less than 0.
+        """
         seconds = self.interval if seconds is None else _duration("a delay", seconds)
         d: Deferred[None] = Deferred(lambda d: call.cancel())
         call = installedReactor(self._reactor).callLater(seconds, d.callback, None)
@@ -93,23 +115,33 @@ class Delay:
         return self._keep(d, end)
 
     def untilEvent(self, checker: Callable[P, object], /, *args: P.args, **kw: P.kwargs) -> Deferred[bool | None]:
-        """A Deferred that fires with True once CHECKER, called with what follows it, says it has happened.
+        """Wait for an event.
 
-        CHECKER is called at once, then after one interval, then less and less often, and for the last time
-        when the timeout is up; whatever is true in the sense of `bool` says yes. It may return a Deferred
-        or a coroutine, and is not called again before that has its result. Fires with False when the
-        timeout is up, and with None when CHECKER raised, which is logged. A checker that cannot be called
-        is a `TypeError`.
+        The checker is called at once, then after one interval, then less and less often, and a last time at the end of
+        the timeout.
+
+        Args:
+            checker: Returns a true value if the event has happened, or a Deferred or a coroutine of one. The next call
+                comes after its result.
+            args: The arguments of the checker.
+            kw: Its keywords.
+
+        Returns:
+            A Deferred. It fires with True when the event has happened, with False at the end of the timeout, and with
+            None if the checker raised an error, which is logged.
+
+        Raises:
+            TypeError: The checker is not callable.
         """
         if not callable(checker):
-            raise TypeError(f"the checker must be something to call, got {checker!r}")
+            raise TypeError(f"the checker must be callable, got {checker!r}")
         watch = _Watch(self, installedReactor(self._reactor), lambda: checker(*args, **kw))
         self._keep(watch.d, lambda: watch.end(False))
         watch.begin()
         return watch.d
 
     def shutdown(self) -> None:
-        """End every wait in progress now: a plain one fires with None, one for an event with False."""
+        """End all waits now. Plain ones fire with None, those for an event with False."""
         for d, end in list(self._pending.items()):
             if d in self._pending:
                 end()
@@ -124,69 +156,69 @@ class Delay:
 
 
 class _Watch:
-    """One wait for an event: the look in progress, the next and the last to come, or None."""
+    """One wait for an event: the check in progress, the next and the last one, or None."""
 
     def __init__(self, delay: Delay, clock: Clock, check: Callable[[], object]) -> None:
-        self.d: Deferred[bool | None] = Deferred(lambda d: self._letGo())
+        self.d: Deferred[bool | None] = Deferred(lambda d: self._stop())
         self._interval = delay.interval
         self._backoff = delay.backoff
         self._timeout = delay.timeout
         self._clock = clock
         self._check = check
-        self._looking: Deferred[object] | None = None
+        self._checking: Deferred[object] | None = None
         self._next: DelayedCall | None = None
         self._last: DelayedCall | None = None
         self._over = False
 
     def begin(self) -> None:
         if self._timeout is not None:
-            self._last = self._clock.callLater(self._timeout, self._lookLast)
-        self._look()
+            self._last = self._clock.callLater(self._timeout, self._lastCheck)
+        self._checkNow()
 
     def end(self, result: bool | None) -> None:
-        self._letGo()
+        self._stop()
         self.d.callback(result)
 
-    def _look(self) -> None:
+    def _checkNow(self) -> None:
         self._next = None
-        looking = self._looking = maybeDeferred(self._check)
-        looking.addCallbacks(self._saw, self._raised)
+        checking = self._checking = maybeDeferred(self._check)
+        checking.addCallbacks(self._checked, self._raised)
         if self._over:
-            # The checker itself ended the wait that it was called for.
-            looking.cancel()
+            # The checker has ended its own wait.
+            checking.cancel()
 
-    def _lookLast(self) -> None:
+    def _lastCheck(self) -> None:
         self._last = None
         if self._next is not None:
             self._next.cancel()
-            self._look()
+            self._checkNow()
         if not self._over:
             self.end(False)
 
-    def _saw(self, happened: object) -> None:
-        self._looking = None
+    def _checked(self, happened: object) -> None:
+        self._checking = None
         if self._over:
             return
         if happened:
             self.end(True)
         else:
-            self._next = self._clock.callLater(self._interval, self._look)
+            self._next = self._clock.callLater(self._interval, self._checkNow)
             self._interval *= self._backoff
 
     def _raised(self, failure: Failure) -> None:
-        self._looking = None
+        self._checking = None
         if self._over:
             return
-        _log.failure("The checker of an event raised: no longer waiting for it", failure=failure)
+        _log.failure("the checker of an event raised an error: the wait has ended", failure=failure)
         self.end(None)
 
-    def _letGo(self) -> None:
+    def _stop(self) -> None:
         self._over = True
         for call in self._next, self._last:
             if call is not None:
                 call.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
 
 
 def _duration(what: str, seconds: float) -> float:

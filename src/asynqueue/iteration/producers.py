@@ -1,7 +1,7 @@
-"""Feeding the items of an iteration to a consumer, which may hold it up or end it at any time.
+"""The items of an iteration for a consumer, which may pause or end it at any time.
 
-An `IterationProducer` takes items of a `Deferator` for its consumer and writes them, one at a time. To pause is to ask
-for nothing more. A `ListConsumer` is a consumer that makes a list of what it is given, and may take its time over each.
+An `IterationProducer` writes the items of a `Deferator` to its consumer, one by one. While it is paused, it asks for no
+item. A `ListConsumer` is a consumer that makes a list, and may need time for each item.
 """
 
 from __future__ import annotations
@@ -27,16 +27,21 @@ from asynqueue.reactor.waiters import Waiters
 C = TypeVar("C", bound=Consumer)
 
 IN_HAND = 16
-"""How many items a `ListConsumer` processes at once, at most, before it asks its producer to hold."""
+"""The most items that a `ListConsumer` processes at once before it pauses its producer."""
 
 
 @implementer(IPushProducer)
 class IterationProducer(Generic[C]):
-    """Feeds what a Deferator gives to a consumer, which may pause, resume and stop it at any time.
+    """A producer of the items of a Deferator, which its consumer may pause, resume and stop at any time.
+
+    Args:
+        deferator: The `Deferator` that has the items.
+        consumer: The `IConsumer` that is written to. None: to be registered later.
+
+    Raises:
+        TypeError: `deferator` is not a Deferator.
 
     >>> d = IterationProducer(deferator, consumer).run()          # doctest: +SKIP
-
-    DEFERATOR is what gives the items, CONSUMER an `IConsumer` that takes them, or to be registered later.
     """
 
     def __init__(self, deferator: Deferator[Any], consumer: C | None = None) -> None:
@@ -53,14 +58,28 @@ class IterationProducer(Generic[C]):
             self.registerConsumer(consumer)
 
     def registerConsumer(self, consumer: C) -> None:
-        """Feed CONSUMER. Raises RuntimeError if there is one already."""
+        """Set the consumer to be written to.
+
+        Args:
+            consumer: An `IConsumer`.
+
+        Raises:
+            RuntimeError: There is a consumer already.
+        """
         if self._consumer is not None:
             raise RuntimeError("this producer has a consumer already")
         self._consumer = consumer
         consumer.registerProducer(self, True)
 
     def run(self) -> Deferred[C]:
-        """Begin; fires with the consumer when it has had everything, or was enough for it."""
+        """Begin to write items.
+
+        Returns:
+            A Deferred as of `deferUntilDone`.
+
+        Raises:
+            RuntimeError: There is no consumer.
+        """
         if self._consumer is None:
             raise RuntimeError("there is no consumer to feed: call registerConsumer first")
         done = self.deferUntilDone()
@@ -68,35 +87,40 @@ class IterationProducer(Generic[C]):
         return done
 
     def deferUntilDone(self) -> Deferred[C]:
-        """Fires with the consumer when it has had everything; fails with what the iterator raised."""
+        """Wait for the end.
+
+        Returns:
+            A Deferred that fires with the consumer when all items were written, or when the consumer stopped this
+            producer. It fails with the error of the iterator or of the consumer.
+        """
         done = self._done.add()
         if self._outcome is not None:
             self._done.fire(self._outcome)
         return done
 
     def pauseProducing(self) -> None:
-        """Write nothing until told to resume, and fetch nothing more."""
+        """Write and fetch nothing until `resumeProducing`."""
         self._paused = True
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()  # the item stays the next
 
     def resumeProducing(self) -> None:
-        """Go on writing."""
+        """Write items again."""
         self._paused = False
         self._proceed()
 
     def stopProducing(self) -> None:
-        """Write nothing more: the consumer has enough."""
+        """End the iteration: the consumer wants no more items."""
         self.stop()
 
     def stop(self) -> None:
-        """End the iteration; the consumer counts as fed."""
+        """End the iteration. The Deferreds of `deferUntilDone` fire with the consumer."""
         self._deferator.stop()
         self._finish(None)
 
     def _proceed(self) -> None:
-        """Write what is here; a loop, since what is here already fires at once."""
+        """Write the items that are here. (A loop and not a recursion, since their Deferreds fire at once.)"""
         if self._writing:
             return
         self._writing = True
@@ -111,10 +135,10 @@ class IterationProducer(Generic[C]):
     def _write(self, item: Any) -> None:
         self._waiting = None
         if self._outcome is None and self._consumer is not None:
-            inLoop, self._writing = self._writing, True  # a consumer may resume us from inside
+            inLoop, self._writing = self._writing, True  # the consumer may call `resumeProducing` in `write`
             try:
                 self._consumer.write(item)
-            except BaseException:  # SystemExit too: it is the iteration that ends, not whatever brought the item
+            except BaseException:  # SystemExit too: the iteration ends, and not the caller
                 self._deferator.stop()
                 self._finish(Failure())
             finally:
@@ -123,7 +147,7 @@ class IterationProducer(Generic[C]):
 
     def _failed(self, reason: Failure) -> None:
         if self._waiting is None:
-            return  # it was we who cancelled it
+            return  # `pauseProducing` has cancelled it
         self._waiting = None
         self._finish(None if reason.check(StopAsyncIteration) else reason)
 
@@ -140,11 +164,17 @@ class IterationProducer(Generic[C]):
 
 @implementer(IConsumer)
 class ListConsumer:
-    """A consumer that makes a list of what `processItem` makes of each item, in the order in which they were written.
+    """A consumer that makes a list of the items, each as `processItem` returns it, in the order of writing.
 
-    ATTRS become its attributes; one of them may be ``processItem``. Whoever calls it gets a Deferred of the list, which
-    fires when the producer has no more and every item is processed. An item whose processing fails stops the producer,
-    and the Deferred fails with that error. Another producer that is registered after the end begins a new list.
+    Call the consumer to get a Deferred of the list. It fires when the producer has unregistered and all items are
+    processed. If the processing of an item fails, the producer is stopped, and the Deferred fails with that error. A
+    producer that is registered after the end begins a new list.
+
+    Args:
+        attrs: Attributes of the new object. One of them may be ``processItem``.
+
+    Raises:
+        TypeError: An attribute has the name of one that the class has.
 
     >>> consumer = ListConsumer(processItem=str.upper)
     >>> consumer.registerProducer(producer, True)                            # doctest: +SKIP
@@ -156,7 +186,7 @@ class ListConsumer:
 
     def __init__(self, **attrs: Any) -> None:
         self._producer: Any = None  # Twisted's IPushProducer or IPullProducer
-        self._unheard: Deferred[None] | None = None
+        self._unreported: Deferred[None] | None = None
         self._begin()
         for name, value in attrs.items():
             if name != "processItem" and hasattr(self, name):
@@ -164,30 +194,38 @@ class ListConsumer:
             setattr(self, name, value)
 
     def processItem(self, item: Any) -> Any:
-        """What is to be in the list for ITEM, or a Deferred or a coroutine of it: here, ITEM itself. For overriding."""
+        """Return the entry of the list for ITEM, or a Deferred or a coroutine of it. Override this; here it is ITEM."""
         return item
 
     def __call__(self) -> Deferred[list[Any]]:
-        """A Deferred of the list. May be called at any time, and again."""
+        """Return a Deferred of the list. May be called at any time, and again."""
         called: Deferred[list[Any]] = Deferred()
         self._callers.append(called)
         self._proceed()
         return called
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Take what PRODUCER writes, STREAMING or when asked. Raises RuntimeError while there is another one."""
+        """Accept the items of a producer.
+
+        Args:
+            producer: An `IPushProducer`, or an `IPullProducer` if not `streaming`.
+            streaming: Whether the producer writes without being asked for each item.
+
+        Raises:
+            RuntimeError: There is a producer, or items of the last one are still being processed.
+        """
         if self._producer is not None:
             raise RuntimeError(f"this {type(self).__name__} has a producer already")
         if self._ended:
             if not self._complete:
-                raise RuntimeError(f"this {type(self).__name__} is at work on the items of its last producer")
+                raise RuntimeError(f"this {type(self).__name__} is still processing the items of its last producer")
             self._begin()
         self._producer = producer
         self._flow.attach(bool(streaming))
         self._proceed()
 
     def unregisterProducer(self) -> None:
-        """There is nothing more to take."""
+        """Note that the producer writes no more items."""
         self._producer = None
         self._flow.detach()
         self._ended = True
@@ -211,7 +249,7 @@ class ListConsumer:
         self._list: list[Any] = []
         self._count = 0
         self._order = Reorder[Any]()
-        self._flow = BoundedBuffer[int](IN_HAND)  # what is being processed
+        self._flow = BoundedBuffer[int](IN_HAND)  # the items that are being processed
         self._resuming = False
         self._ended = False
         self._failure: Failure | None = None
@@ -227,14 +265,14 @@ class ListConsumer:
         if order is self._order and self._failure is None:
             self._failure = reason
             self._flow.closeReader()
-            self._unheard = fail(reason)  # it is reported if nobody ever asks for the list
+            self._unreported = fail(reason)  # Twisted logs it if the list is never asked for
             self._proceed()
 
     def _proceed(self) -> None:
-        """Tell the producer what there is to tell, and those who wait for the list, if it is complete."""
+        """Notify the producer of what is due, and fire the Deferreds of the list if it is complete."""
         while (due := self._flow.pending) is not None:
             if due is Action.RESUME and self._resuming:
-                return  # or one resumption would be inside another
+                return  # else one resumption would be inside another
             self._flow.done(due)
             if due is Action.PAUSE:
                 self._producer.pauseProducing()
@@ -247,8 +285,8 @@ class ListConsumer:
         if self._complete:
             callers, self._callers = self._callers, []
             for called in callers:
-                if self._unheard is not None:
-                    self._unheard.addErrback(lambda _: None)
+                if self._unreported is not None:
+                    self._unreported.addErrback(lambda _: None)
                 called.callback(list(self._list) if self._failure is None else self._failure)
 
 
@@ -275,17 +313,24 @@ def iteratorToProducer(
     *,
     reactor: Clock | None = None,
 ) -> Deferred[Any]:
-    """The items of ITERATOR, which may also be a generator function, for CONSUMER.
+    """Write the items of an iterator to a consumer.
 
-    With a CONSUMER, an `IConsumer`, it is fed at once; fires with it when it has had everything, and fails with what
-    the iterator raised. Without one, fires with an `IterationProducer` once it is known whether there is a first item;
-    call its `registerConsumer` and its `run`.
+    Args:
+        iterator: The iterator, or a generator function without parameters. It runs in the main loop, in slices of a
+            millisecond, unless there is a `wrapper`.
+        consumer: The `IConsumer` that is written to from now on. None: to be registered later.
+        wrapper: A callable for an iterator that blocks, such as `asynqueue.threads.deferToThread` or
+            ``queue.deferToThread``. It is called with a function for each item, and with another to close the iterator.
+            It returns the function's result, or a Deferred or a coroutine of it.
+        reactor: The reactor to use. None is the installed one.
 
-    The iterator runs in the main loop, a slice at a time. One that blocks needs a WRAPPER, which calls what it is given
-    and gives the result, or a Deferred or a coroutine of it: `asynqueue.threads.deferToThread`, say, or
-    ``queue.deferToThread``. Then each item is fetched by one call of it, and the iterator closed by another.
+    Returns:
+        With a consumer, a Deferred that fires with the consumer when all items were written, and fails with the
+        iterator's error. Without one, a Deferred that fires with an `IterationProducer` when it is known whether there
+        is a first item; call its `registerConsumer` and its `run`.
 
-    Raises TypeError for what is no iterator. REACTOR is the installed one if it is not given.
+    Raises:
+        TypeError: `iterator` is not an iterator.
 
     >>> d = iteratorToProducer(open("/var/log/syslog"), consumer, deferToThread)        # doctest: +SKIP
     """
@@ -299,7 +344,7 @@ def iteratorToProducer(
 
 
 def _wrapped(iterator: Any, wrapper: Callable[..., Any], reactor: Clock | None) -> FetchSource:
-    """The items of ITERATOR, each fetched by WRAPPER. (A generator function will do, too: hence Any.)"""
+    """Return a source that fetches each item of ITERATOR by WRAPPER. (It may be a generator function: hence Any.)"""
     if inspect.isgeneratorfunction(iterator):
         iterator = iterator()
     if not isIterator(iterator):
@@ -308,7 +353,7 @@ def _wrapped(iterator: Any, wrapper: Callable[..., Any], reactor: Clock | None) 
     def step() -> Fetched:
         try:
             return Fetched(next(iterator), True, None)
-        except StopIteration:  # which no Deferred takes for an error like any other
+        except StopIteration:  # a Deferred does not treat this like other errors
             return Fetched(None, False, False)
 
     async def fetch() -> Fetched:

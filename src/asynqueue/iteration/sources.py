@@ -1,7 +1,9 @@
-"""Where the items of a local iteration come from: each class is an `asynqueue.interfaces.ItemSource`.
+"""The sources of items in the main loop. Each class is an `asynqueue.interfaces.ItemSource`.
 
-A `LocalSource` runs an iterator in the main loop. A `FetchSource` asks for one item at a time, and may have to wait for
-each. Either gives up the loop when it has had it for a slice of time, so that other things go on.
+- A `LocalSource` runs an iterator.
+- A `FetchSource` calls a function for each item, and waits for its result.
+
+Both return to the reactor after one slice of time, so that other work has its turn.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from asynqueue.reactor.lookup import installedReactor
 
 
 class LocalSource:
-    """The items of ITERATOR, which is run in the main loop: a slice at a time."""
+    """The items of ITERATOR, which runs in the main loop for one slice of time after another."""
 
     def __init__(self, iterator: Iterator[Any], reactor: Clock | None = None) -> None:
         self._iterator = iterator
@@ -35,24 +37,24 @@ class LocalSource:
         self._producing = False
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
+        """Send what is granted to SINK."""
         self._sink = sink
 
     def grant(self, items: int) -> None:
-        """Produce ITEMS more, beginning in the reactor's next turn."""
+        """Produce ITEMS more, from the reactor's next turn on."""
         self._flow.granted(items)
         self._schedule()
 
-    def hurry(self) -> None:
-        """Produce now what was granted, rather than in the reactor's next turn."""
+    def produceNow(self) -> None:
+        """Produce the granted items now, and not in the reactor's next turn."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._produce()
 
     def close(self) -> None:
-        """End the iterator, and say so."""
+        """Close the iterator, and notify the sink."""
         if self._producing:
-            self._flow.end()  # the iterator itself wants this, and cannot be closed while it runs
+            self._flow.end()  # the iterator calls this itself, and cannot be closed while it runs
         elif not self._flow.ended:
             self._end(None)
 
@@ -91,17 +93,17 @@ class LocalSource:
 
 
 class Fetched(NamedTuple):
-    """What asking for an item gave: the item, if it is VALID, and whether it is known that MORE are left."""
+    """The result of one fetch: the ITEM, if it is VALID, and whether MORE are left, if that is known."""
 
-    item: Any  # whatever the user's function gives
+    item: Any  # the user's function returns anything
     valid: bool
     more: bool | None
 
 
 class FetchSource:
-    """The items that FETCH gives, which is called for one at a time.
+    """The items that FETCH returns, one by one.
 
-    When no more are wanted, and at the end, CLOSE is called; it may return a Deferred or a coroutine.
+    CLOSE is called at the end, and when no more items are wanted. It may return a Deferred or a coroutine.
     """
 
     def __init__(
@@ -118,20 +120,20 @@ class FetchSource:
         self._waiting: Deferred[Fetched] | None = None
         self._scheduled: DelayedCall | None = None
         self._fetching = False
-        self._deadline = 0.0  # when the slice of time ends that began when something had to be waited for last
+        self._deadline = 0.0  # the end of the slice of time that began after the last wait
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted."""
+        """Send what is granted to SINK."""
         self._sink = sink
         self._deadline = self._reactor.seconds() + SLICE
 
     def grant(self, items: int) -> None:
-        """Fetch ITEMS more, beginning now."""
+        """Fetch ITEMS more, from now on."""
         self._flow.granted(items)
         self._proceed()
 
     def close(self) -> None:
-        """Let go of what is being fetched, end what the items come from, and say so."""
+        """Cancel the fetch that is pending, call CLOSE, and notify the sink."""
         if self._flow.ended:
             return
         self._flow.end()
@@ -143,7 +145,7 @@ class FetchSource:
             waiting.cancel()
 
     def _proceed(self) -> None:
-        """Fetch for as long as a slice lasts, or until it has to be waited for. Not from within itself."""
+        """Fetch for one slice of time, or until a fetch has to be waited for. A nested call does nothing."""
         if self._fetching or self._scheduled is not None:
             return
         self._fetching = True
@@ -154,7 +156,7 @@ class FetchSource:
             self._waiting = waiting = Deferred.fromCoroutine(self._fetch())
             waiting.addCallbacks(self._fetched, self._failed)
         if self._flow.ended and self._waiting is not None:
-            self._waiting.addErrback(lambda _: None)  # it was fetched for nobody: FETCH itself has ended all this
+            self._waiting.addErrback(lambda _: None)  # FETCH itself has ended the iteration
             self._waiting.cancel()
         self._fetching = False
 
@@ -203,29 +205,29 @@ class FetchSource:
 
 
 async def fetchTriple(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
-    """The next item by F, which gives ``(item, isValid, moreLeft)``, or a Deferred or a coroutine of that."""
+    """Fetch an item by F, which returns ``(item, isValid, moreLeft)``, or a Deferred or a coroutine of that."""
     answer = await make(f, args, kw)
     try:
         item, valid, more = answer
     except (TypeError, ValueError) as error:
         raise ImplementationError(
-            f"{describe(f, args, kw)} has to give (item, isValid, moreLeft), not {answer!r}"
+            f"{describe(f, args, kw)} has to return (item, isValid, moreLeft), not {answer!r}"
         ) from error
     return Fetched(item, bool(valid), bool(more))
 
 
 async def fetchPair(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
-    """The next item by F, which gives ``(item, isValid)``, or a Deferred or a coroutine of that."""
+    """Fetch an item by F, which returns ``(item, isValid)``, or a Deferred or a coroutine of that."""
     answer = await make(f, args, kw)
     try:
         item, valid = answer
     except (TypeError, ValueError) as error:
-        raise ImplementationError(f"{describe(f, args, kw)} has to give (item, isValid), not {answer!r}") from error
+        raise ImplementationError(f"{describe(f, args, kw)} has to return (item, isValid), not {answer!r}") from error
     return Fetched(item, bool(valid), None)
 
 
 async def fetchNext(iterator: AsyncIterator[Any]) -> Fetched:
-    """The next item of an asynchronous iterator."""
+    """Fetch the next item of an asynchronous iterator."""
     try:
         return Fetched(await iterator.__anext__(), True, None)
     except StopAsyncIteration:

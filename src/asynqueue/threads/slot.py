@@ -47,7 +47,7 @@ class ThreadSlot:
     def start(self, job: CallJob, urgent: bool = False) -> None:
         """Do JOB after the jobs before it. An URGENT job comes before those that wait. The first starts the thread."""
         if self._leaving:
-            raise ThreadError(f"the thread is told to end: it does not call {job.call}")
+            raise ThreadError(f"the thread is ending: it does not call {job.call}")
         self._jobs[job] = None
         self._present().do(job, urgent)
 

@@ -1,7 +1,7 @@
 """The secret key that client and server of a wire share.
 
 It comes from a file that only its owner can read, or from the environment. It never comes from a command line, which
-all users can see. `docs/security.md` says how to make one.
+all users can see. `docs/security.md` describes how to make one.
 """
 
 from __future__ import annotations

@@ -154,11 +154,8 @@ def unpack(payload: Payload) -> tuple[str, bool, Payload]:
         encoded, arguments = bytes(payload[_HEAD.size : end]), payload[end:]
     if len(encoded) < length or flags > _THREAD:
         raise ValueError("a call with a bad head")
-    return (
-        encoded.decode(errors="backslashreplace"),
-        flags == _THREAD,
-        arguments,
-    )  # no method has a name that is not UTF-8
+    name = encoded.decode(errors="backslashreplace")  # no method has a name that is not UTF-8
+    return name, flags == _THREAD, arguments
 
 
 def bound(descriptor: Any, universe: WireWorkerUniverse) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ STOP_GRACE = 5.0
 RECONNECT: Callable[[int], float] = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6)
 """Seconds before the next attempt to connect, by the number of failures in a row: 0.1 to 30, with a jitter."""
 
-_HINT = "does a wire server listen there, for TLS or without as the description says, and does it trust this client?"
+_HINT = "does a wire server listen there, with or without TLS as in the description, and does it trust this client?"
 
 
 class WireWorker:

@@ -192,7 +192,7 @@ class TestUntilEvent:
 
     def test_what_cannot_be_called_is_refused(self, clock: Clock) -> None:
         checker: Any = "not callable"
-        with pytest.raises(TypeError, match="the checker must be something to call, got 'not callable'"):
+        with pytest.raises(TypeError, match="the checker must be callable, got 'not callable'"):
             Delay(reactor=clock).untilEvent(checker)
 
 

@@ -131,7 +131,7 @@ class TestADeferatorOfACall:
     def test_what_gives_no_triple_is_named(self, clock: Clock) -> None:
         deferator: Deferator[Any] = Deferator(None, divmod, 7, 2, reactor=clock)
         error = errorOf(deferator.__anext__(), ImplementationError)
-        assert str(error) == "divmod(7, 2) has to give (item, isValid, moreLeft), not (3, 1)"
+        assert str(error) == "divmod(7, 2) has to return (item, isValid, moreLeft), not (3, 1)"
 
     def test_what_cannot_be_called_is_refused(self) -> None:
         with pytest.raises(TypeError, match="must be callable, got 5"):

@@ -173,7 +173,7 @@ class TestAListConsumer:
         consumer.registerProducer(Producer(consumer), True)
         consumer.write(1)
         consumer.unregisterProducer()
-        with pytest.raises(RuntimeError, match="at work on the items of its last producer"):
+        with pytest.raises(RuntimeError, match="still processing the items of its last producer"):
             consumer.registerProducer(Producer(consumer), True)
         consumer.end(1)
         assert resultOf(consumer()) == [-1]
