@@ -228,7 +228,7 @@ class WorkerProcess:
         self._process.close()
         self.link.drainInput()
         self._owner.exited(self)
-        self.link.hangUp()
+        self.link.abort()
         self._endIfOver()
 
     def _endIfOver(self) -> None:

@@ -54,7 +54,7 @@ class ThreadSlot:
     def recall(self) -> None:
         """End calls that have not started as `Recalled`. Movable ones stay."""
         if self._thread is not None:
-            self._reassign(self._thread.takeBack())
+            self._reassign(self._thread.recall())
             if self._leaving:
                 self._leave()
 
@@ -63,7 +63,7 @@ class ThreadSlot:
         thread = self._thread
         if thread is None or job not in self._jobs:
             return
-        unstarted = self._takeAllBack(thread)
+        unstarted = self._recallAll(thread)
         if job in self._jobs and job not in unstarted:
             self._abandon(thread, job)
             if self._onFresh is not None:
@@ -90,7 +90,7 @@ class ThreadSlot:
         """Abandon the thread. Return the calls without an outcome; they get none."""
         thread = self._thread
         if thread is not None:
-            unstarted = thread.takeBack()  # first, so that no other call starts while the last outcomes are collected
+            unstarted = thread.recall()  # first, so that no other call starts while the last outcomes are collected
             thread.collect()
             waiting = set(unstarted)
             self._abandon(thread, next((job for job in self._jobs if job not in waiting), None))
@@ -110,15 +110,15 @@ class ThreadSlot:
             self._thread = WorkerThread(installedReactor(self._reactor), self._replaceStuck, self._onCollected)
         return self._thread
 
-    def _takeAllBack(self, thread: WorkerThread) -> list[CallJob]:
+    def _recallAll(self, thread: WorkerThread) -> list[CallJob]:
         """Return the calls that have not started, and collect the outcomes of those that have ended."""
-        unstarted = thread.takeBack()
+        unstarted = thread.recall()
         thread.collect()
-        return unstarted + thread.takeBack()  # callbacks may have started more calls
+        return unstarted + thread.recall()  # callbacks may have started more calls
 
     def _replaceStuck(self, thread: WorkerThread) -> None:
         """Abandon THREAD, which does not come back from its iterators, unless a call has started there."""
-        unstarted = self._takeAllBack(thread)
+        unstarted = self._recallAll(thread)
         if thread is self._thread and thread.iterations and self._jobs.keys() <= set(unstarted):
             self._abandon(thread, None)
             if self._onFresh is not None:

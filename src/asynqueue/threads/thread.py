@@ -77,7 +77,7 @@ class WorkerThread:
             self._jobs.append(job)
         self._due.put(None)
 
-    def takeBack(self) -> list[CallJob]:
+    def recall(self) -> list[CallJob]:
         """Return the calls that have not started. They will not start here. A `leave` before this is forgotten."""
         calls: list[CallJob] = []
         others: list[Job] = []

@@ -228,7 +228,7 @@ class Link(Protocol):
             self.answer(number, Recalled())
         self._reportOutcomes()
 
-    def hangUp(self) -> None:
+    def abort(self) -> None:
         """End the connection, if it has not ended."""
         transport: Any = self.transport  # ITransport does not say all that a socket's transport can do
         if self.open and transport is not None:
@@ -295,7 +295,7 @@ class Link(Protocol):
             self._reportOutcomes()
         except (FrameError, ValueError) as error:
             self._log.error("what the far side says makes no sense: {error}", error=error)
-            self.hangUp()
+            self.abort()
         finally:
             self._receiving = outer
             self.flush()

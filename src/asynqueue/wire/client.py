@@ -91,7 +91,7 @@ class ClientConnection(WireProtocol, Link):
         self._messages = messages
         self._onRecall = onRecall
         self._recalling = False  # the last value that ONRECALL was called with
-        self.established: Deferred[None] = Deferred(lambda _: self.hangUp())
+        self.established: Deferred[None] = Deferred(lambda _: self.abort())
         self.observer: Protocol | None = None  # is notified as well when the connection is lost
         self.reason: str = f"the connection to {server} was lost"
         self._server = server
@@ -108,10 +108,10 @@ class ClientConnection(WireProtocol, Link):
 
     # What the worker calls.
 
-    def hangUp(self) -> None:
+    def abort(self) -> None:
         """End the connection now. Messages that have not arrived are lost."""
         self._aborted = True
-        super().hangUp()
+        super().abort()
 
     def leave(self) -> None:
         """End the connection when all messages have left."""
@@ -269,13 +269,13 @@ class ClientConnection(WireProtocol, Link):
     def notAuthenticated(self, why: str) -> None:
         """Fail: the server is not to be trusted, for the reason WHY."""
         self.established.errback(AuthenticationError(f"{self._server} cannot be trusted: {why}"))
-        self.hangUp()
+        self.abort()
 
     def timedOut(self, why: str) -> None:
         """Fail: the server may be reached later."""
         if not self.established.called:
             self.established.errback(WorkerLost(f"{self._server} {why}"))
-        self.hangUp()
+        self.abort()
 
     def messagesReceived(self, data: bytes) -> None:
         """Receive messages as any link does."""
@@ -307,7 +307,7 @@ class ClientConnection(WireProtocol, Link):
         hint = "" if self._thread else "; a method that blocks belongs in a thread there, by thread=True"
         self.reason = f"{self._server} was silent for {self._silence:g} seconds{hint}"
         self._log.error("a wire worker disconnects: {why}", why=self.reason)
-        self.hangUp()
+        self.abort()
 
     def _whyNotEstablished(self, reason: Failure) -> AuthenticationError | WorkerLost:
         if self._authenticated:

@@ -210,7 +210,7 @@ class WireWorker:
         link = self._link
         if link is None:
             return []
-        link.hangUp()
+        link.abort()
         return link.unfinished
 
     def _isIdle(self) -> None:
@@ -229,7 +229,7 @@ class WireWorker:
             link.leave()
         stopped: Deferred[None] = self._service.stopService()
         if link is not None and link.open:
-            grace: IDelayedCall = reactor.callLater(STOP_GRACE, link.hangUp)
+            grace: IDelayedCall = reactor.callLater(STOP_GRACE, link.abort)
             stopped.addBoth(_cancel, grace)
         else:  # the endpoint has callbacks in the next turn
             stopped.addCallback(lambda _: deferToDelay(0, reactor=reactor))

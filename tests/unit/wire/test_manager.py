@@ -67,7 +67,7 @@ class TestManager:
         await manager.shutdown()
 
     def test_it_has_to_know_what_to_serve(self) -> None:
-        with pytest.raises(ValueError, match="which universe"):
+        with pytest.raises(ValueError, match="no universe to serve"):
             ServerManager().spawn("tcp:0")
 
     @pytest.mark.parametrize("server", ["idle", "frozen", "killed"])
