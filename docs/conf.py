@@ -8,7 +8,8 @@ project = "AsynQueue"
 author = "the AsynQueue maintainers"
 release = version = asynqueue.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+napoleon_numpy_docstring = False
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"AsynQueue {release}"
