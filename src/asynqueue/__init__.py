@@ -1,11 +1,11 @@
-"""Asynchronous, prioritised task queueing for Twisted: in the main loop, in threads, in processes.
+"""Asynchronous, prioritised task queueing for Twisted: in the main loop, in threads, in processes, on other machines.
 
     >>> from asynqueue import ProcessQueue
     >>> queue = ProcessQueue(2)                       # doctest: +SKIP
     >>> d = queue.call(pow, 2, 100, niceness=5)       # doctest: +SKIP
 
-Every public name is here, and is imported from its module when it is first asked for: importing `asynqueue`
-imports neither Twisted nor a reactor, and a worker process never pays for them.
+Every public name is here. A name is imported from its module when it is first used: importing `asynqueue` imports
+neither Twisted nor a reactor, and a worker process never pays for them.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-# Without the protocols: a star is not to put others in the place of somebody's own Worker, Clock or Consumer.
+# The protocols are left out: a star import must not replace a program's own Worker, Clock or Consumer.
 __all__ = [
     "AsynQueueError",
     "AsyncWorker",
@@ -223,10 +223,10 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # else a type checker would take every name for a public one
 
     def __getattr__(name: str) -> Any:
-        """Import NAME from the module where it lives, and keep it."""
+        """Import a public name from its module, and keep it."""
         home = _HOME.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

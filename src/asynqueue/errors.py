@@ -1,8 +1,8 @@
-"""What can go wrong, by name.
+"""The errors of AsynQueue.
 
-Every error of ours is an `AsynQueueError`; one that has a cousin among Python's own errors is that as well, so
-``except TimeoutError`` and ``except RuntimeError`` do what their reader expects. An error raised by *your*
-callable is never wrapped in one of these: it comes back as itself.
+Each is an `AsynQueueError`. An error with a counterpart among Python's own is that as well, so ``except
+TimeoutError`` and ``except RuntimeError`` catch it. An error that *your* callable raises is never wrapped: it
+arrives as itself.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ class AsynQueueError(Exception):
 
 
 class QueueRunError(AsynQueueError, RuntimeError):
-    """A call that the queue cannot take or keep, because it is shut down or shutting down."""
+    """The queue cannot take or keep a call, because it is shut down or is shutting down."""
 
 
 class ImplementationError(AsynQueueError, TypeError):
-    """An object that does not satisfy the protocol it was passed for; the message says what is missing."""
+    """An object does not satisfy a protocol. The message says what is missing."""
 
 
 class NotReadyError(AsynQueueError, RuntimeError):
-    """The next item of an iteration was asked for before the last one had come."""
+    """The next item of an iteration was requested before the last one had arrived."""
 
 
 class InvariantError(AsynQueueError, RuntimeError):
-    """A guarantee was broken, by a worker that does not keep its protocol or by a defect of ours."""
+    """A guarantee is broken, by a worker that violates its protocol or by a defect of AsynQueue."""
 
 
 class TimeoutError(AsynQueueError, builtins.TimeoutError):
-    """A call that ran longer than its timeout, as often as it may be started."""
+    """A call ran longer than its timeout, as often as it may be started."""
 
 
 class WorkerError(AsynQueueError, RuntimeError):
-    """A worker that cannot do its work."""
+    """A worker cannot do its work."""
 
 
 class WorkerLost(WorkerError):
-    """A call whose worker died under it, as often as it may be started."""
+    """The worker of a call died while it ran, as often as the call may be started."""
 
 
 class ThreadError(WorkerError):
-    """A thread of ours that cannot be used."""
+    """A thread of AsynQueue cannot be used."""
 
 
 class ProcessError(WorkerError):
-    """A worker process that cannot be started or kept."""
+    """A worker process cannot be started or kept running."""
 
 
 class AuthenticationError(AsynQueueError):
-    """A peer that did not prove who it is."""
+    """A peer did not authenticate itself."""
 
 
 class SerializationError(AsynQueueError, ValueError):
-    """What cannot cross a link: the message says which argument, result, item or exception, and why."""
+    """An object cannot cross a link. The message says which argument, result, item or error, and why."""

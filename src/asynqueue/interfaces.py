@@ -1,8 +1,8 @@
-"""What the parts of AsynQueue, and anybody's own parts, owe each other: protocols that a type checker checks.
+"""The protocols by which the parts of AsynQueue, and your own workers and consumers, work together.
 
-A class satisfies a protocol by having what it names; there is nothing to inherit from. To write a worker of
-one's own is to write a class that satisfies `Worker`; `asynqueue.base.TaskQueue.attachWorker` says what is
-missing from one that does not.
+A class satisfies a protocol if it has the protocol's members; it need not inherit. A type checker checks that. To
+write a worker is to write a class that satisfies `Worker`: `asynqueue.base.TaskQueue.attachWorker` says what one
+lacks.
 """
 
 # pyright: reportReturnType=false
@@ -45,7 +45,7 @@ __all__ = [
     "Worker",
 ]
 
-D = TypeVar("D", bound="Deferred[Any]")  # any Deferred at all: a tracker hands it back as it was
+D = TypeVar("D", bound="Deferred[Any]")  # any Deferred: a tracker returns it as it was
 
 
 class Resignator(Protocol):
@@ -64,32 +64,56 @@ class Resignator(Protocol):
 
 @runtime_checkable
 class Worker(Protocol):
-    """Runs tasks, one Deferred a task, for one queue.
+    """Runs tasks for one queue, with one Deferred a task.
 
-    Every Deferred that `run` gives has to fire once, with one of `Returned`, `Raised`, `Iterating`, `Recalled`
-    (given back, not started), `Lost` (died under it) or `Interrupted` (let go because the Deferred was
-    cancelled, which asks the worker to be free of the task at once). It never fails.
+    Every Deferred that `run` returns fires once, with one of these outcomes. It never fails.
+
+    - `Returned`, `Raised` or `Iterating`: the call has ended.
+    - `Recalled`: the call is given back and has not started.
+    - `Lost`: the worker died while it ran the call.
+    - `Interrupted`: the Deferred was cancelled, and the worker has ended the call at once.
     """
 
     @property
     def qualifications(self) -> Collection[Hashable]:
-        """The series it may run, besides tasks of no series. (0.9's `cQualified` and `iQualified` do as well.)"""
+        """The series that it may run, besides tasks without a series. (0.9's `cQualified` and `iQualified` serve as
+        well.)
+        """
 
     @property
     def window(self) -> Window:
-        """How many tasks it runs at once, and the most unfinished ones it may be given."""
+        """The number of tasks that it runs at once, and the largest number of unfinished tasks that it may hold."""
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Run TASK after those it was given before. It is never given more than `window.most`."""
+        """Run `task` after the tasks before it.
+
+        Args:
+            task: The task. The worker never holds more than `window.most`.
+
+        Returns:
+            A Deferred of the outcome.
+        """
 
     def stop(self) -> Deferred[None]:
-        """Finish what was given, then leave nothing behind; fires when that is done. May be called again."""
+        """Finish what was given, then leave nothing behind. It may be called again.
+
+        Returns:
+            A Deferred that fires when that is done.
+        """
 
     def crash(self) -> Sequence[Task]:
-        """Leave at once; the tasks that were not finished, in the order given."""
+        """Leave at once.
+
+        Returns:
+            The tasks that were not finished, in the order in which they were given.
+        """
 
     def setResignator(self, resign: Resignator) -> None:
-        """A queue has taken the worker, and wants RESIGN called when it must go."""
+        """Note that a queue has taken the worker.
+
+        Args:
+            resign: To be called when the worker resigns, restarts, disconnects or reconnects.
+        """
 
 
 @runtime_checkable
@@ -97,14 +121,18 @@ class Recaller(Protocol):
     """A worker that can give back what it has not started."""
 
     def recall(self) -> None:
-        """Fire the Deferreds of all unstarted tasks with `Recalled`."""
+        """Report `Recalled` for every task that has not started."""
 
 
 class Resizer(Protocol):
-    """What a worker calls when it runs more calls at once, or fewer, than it did."""
+    """What a worker calls when its window changes."""
 
     def __call__(self, limits: Window | None) -> None:
-        """The window is LIMITS from now on; with None, the worker is given nothing more until it says otherwise."""
+        """Tell the queue the new window.
+
+        Args:
+            limits: The window from now on. With None, the worker is given nothing until the next such call.
+        """
 
 
 @runtime_checkable
@@ -112,74 +140,108 @@ class Resizable(Protocol):
     """A worker whose window changes while it works."""
 
     def setResizer(self, resize: Resizer) -> None:
-        """A queue is about to take the worker, and wants RESIZE called when its window changes."""
+        """Note that a queue is about to take the worker.
+
+        Args:
+            resize: To be called when the window changes.
+        """
 
 
 class Report(Protocol):
     """What a `Reporter` calls when tasks have ended."""
 
     def __call__(self, outcomes: Sequence[tuple[int, RunOutcome]], /) -> None:
-        """OUTCOMES are those of tasks that it was given, each with the ticket under which it was."""
+        """Report outcomes to the queue.
+
+        Args:
+            outcomes: Pairs of a ticket and the outcome of the task that was given under it.
+        """
 
 
 @runtime_checkable
 class Reporter(Protocol):
-    """A worker that reports the outcomes of many tasks at once, for which it takes no Deferred each.
+    """A worker that takes tasks, and reports their outcomes, several at once.
 
-    A queue gives to it what it gives to others with `Worker.run`. All that is said of `run` holds for `give`.
+    A queue uses `give` in place of `Worker.run`. What `Worker.run` owes, `give` owes too.
     """
 
     def setReport(self, report: Report) -> None:
-        """A queue is about to take the worker, and wants REPORT called with the outcomes."""
+        """Note that a queue is about to take the worker.
+
+        Args:
+            report: To be called with the outcomes.
+        """
 
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
-        """Run the tasks of RUNS, in order and after those given before, and report each outcome under its ticket.
+        """Run tasks in order, after those before them, and report each outcome under its ticket.
 
-        If this raises, none of them is run. If the worker resigns meanwhile, RETURNING, it gives back the rest, which
-        come again after the saved updates.
+        If this raises, no task of `runs` is run. A worker that restarts meanwhile gives back the rest: the queue
+        gives them again after the saved updates.
+
+        Args:
+            runs: Pairs of a ticket and a task.
         """
 
     def interrupt(self, ticket: int) -> None:
-        """Be free of the task of TICKET at once, if it has no outcome yet, and report that."""
+        """End a task at once, if it has no outcome yet, and report that.
+
+        Args:
+            ticket: The ticket under which it was given.
+        """
 
 
 class Consumer(Protocol):
     """What takes items as they come: the methods of `twisted.internet.interfaces.IConsumer`."""
 
     def registerProducer(self, producer: Any, streaming: bool) -> object:
-        """PRODUCER is about to `write`; with STREAMING, it does so until it is paused."""
+        """Note that a producer is about to `write`.
+
+        Args:
+            producer: The producer.
+            streaming: With True, it writes until it is paused. Else it writes once for each `resumeProducing`.
+        """
 
     def unregisterProducer(self) -> object:
-        """There is nothing more to write."""
+        """Note that the producer has nothing more to write."""
 
     def write(self, data: Any) -> object:
-        """Take DATA, the next item, whatever it is."""
+        """Take the next item.
+
+        Args:
+            data: The item, of any type.
+        """
 
 
 class Producer(Protocol):
-    """What gives items as they come: the methods of `twisted.internet.interfaces.IPushProducer`."""
+    """What writes items as they come: the methods of `twisted.internet.interfaces.IPushProducer`."""
 
     def pauseProducing(self) -> object:
-        """Write nothing until told to resume."""
+        """Write nothing until `resumeProducing`."""
 
     def resumeProducing(self) -> object:
         """Go on writing."""
 
     def stopProducing(self) -> object:
-        """Write nothing more, ever."""
+        """Write nothing more."""
 
 
 class ItemSink(Protocol):
-    """The side of an iteration that wants the items."""
+    """The side of an iteration that takes the items."""
 
     def arrived(self, items: Sequence[Any], more: bool = False) -> None:
-        """The next ITEMS, at most as many as were granted and have not come.
+        """Take the next items.
 
-        With MORE, the iterator is known not to be exhausted yet: who looks ahead need not wait for the next item.
+        Args:
+            items: At most as many as were granted and have not come.
+            more: With True, the iterator is known to have another item.
         """
 
     def over(self, error: BaseException | None) -> None:
-        """There are no more; with ERROR, because the iterator raised it or was lost."""
+        """Note that there are no more items.
+
+        Args:
+            error: The error that the iterator raised, or that says how it was lost; None if it is exhausted or closed.
+        """
 
 
 @runtime_checkable
@@ -187,63 +249,75 @@ class ItemSource(Protocol):
     """The side of an iteration that has the iterator."""
 
     def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what is granted. Called once, before anything else."""
+        """Send items to `sink` from now on, as many as are granted. It is called once, before all else."""
 
     def grant(self, items: int) -> None:
-        """ITEMS more are wanted."""
+        """Grant credit: so many more items may be sent."""
 
     def close(self) -> None:
-        """No more are wanted: run the iterator's ``finally``, then tell the sink that it is `over`."""
+        """Run the iterator's ``finally``, then call the sink's `over`: no more items are wanted."""
 
 
 class ThreadCaller(Protocol):
-    """What makes calls in a thread: a `asynqueue.threads.ThreadLooper`, say, or a `asynqueue.threads.ThreadQueue`."""
+    """What makes calls in a thread: an `asynqueue.threads.ThreadLooper` or an `asynqueue.threads.ThreadQueue`, for
+    example.
+    """
 
     def deferToThread(self, f: Callable[[], Any], /) -> Deferred[Any]:
-        """A Deferred of what F gives, called in the thread."""
+        """Return a Deferred of the result of `f`, called in the thread."""
 
 
 class Tracker(Protocol):
     """Waits for Deferreds without touching their chains."""
 
     def put(self, d: D) -> D:
-        """Track D, and give it back."""
+        """Track a Deferred, and return it."""
 
     def deferToAll(self, timeout: float | None = None) -> Deferred[bool]:
-        """Fires True when none is left, False after TIMEOUT seconds."""
+        """Return a Deferred that fires with True when no tracked Deferred is left, or with False after `timeout`
+        seconds.
+        """
 
     def deferToAny(self, timeout: float | None = None) -> Deferred[bool]:
-        """Fires True when one more has fired, False after TIMEOUT seconds."""
+        """Return a Deferred that fires with True when one more has fired, or with False after `timeout` seconds."""
 
     def deferUntilFewer(self, N: int, timeout: float | None = None) -> Deferred[bool]:
-        """Fires True when fewer than N are left, False after TIMEOUT seconds."""
+        """Return a Deferred: it fires with True when fewer than `N` are left, with False after `timeout` seconds."""
 
 
 class Serializer(Protocol):
     """Turns objects into bytes and back."""
 
     def dumps(self, obj: Any) -> bytes:
-        """OBJ as bytes. Raises `asynqueue.errors.SerializationError`."""
+        """Return an object as bytes.
+
+        Raises:
+            asynqueue.errors.SerializationError: The object cannot be pickled.
+        """
 
     def loads(self, payload: bytes) -> Any:
-        """The object in PAYLOAD. Raises `asynqueue.errors.SerializationError`."""
+        """Return the object in a payload.
+
+        Raises:
+            asynqueue.errors.SerializationError: The payload cannot be unpickled.
+        """
 
 
 class DelayedCall(Protocol):
     """A call that a clock will make."""
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Do not make the call."""
 
     def active(self) -> object:
-        """Whether it will be made: it has been neither made nor cancelled."""
+        """Return whether the call has been neither made nor cancelled."""
 
 
 class Clock(Protocol):
-    """What tells the time and calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
+    """What tells the time and makes calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
 
     def seconds(self) -> float:
-        """The time, in seconds since whenever."""
+        """Return the time in seconds, from any origin."""
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> DelayedCall:
-        """Call CALLABLE in DELAY seconds."""
+        """Call `callable` after `delay` seconds."""

@@ -1,4 +1,4 @@
-"""The worker of the main loop, and the other workers by name."""
+"""Work in the main loop: `AsyncWorker`, and the queue that brings one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ __all__ = ["AsyncWorker", "NullQueue"]
 class AsyncWorker:
     """Runs calls in the main loop, one after another.
 
-    A call may return a Deferred or a coroutine; the next one starts when that has fired. It is qualified for the
-    series ``async`` and ``local``, and those in SERIES. With RAW, an iterator is a result like any other.
-    REACTOR is the installed one if it is not given.
+    A call may return a Deferred or a coroutine. The next call starts when that has fired. The worker is qualified
+    for the series ``async`` and ``local``.
+
+    Args:
+        series: Further series for which the worker is qualified.
+        raw: With True, an iterator is a result like any other, for calls that do not say.
+        reactor: The installed reactor by default; a `twisted.internet.task.Clock` in tests.
 
     >>> from twisted.internet.task import Clock
     >>> from asynqueue import TaskQueue
@@ -50,41 +54,41 @@ class AsyncWorker:
         self._stopping = Waiters[None]()
 
     def setResignator(self, resign: Resignator) -> None:
-        """The main loop never goes away: nothing to resign for."""
+        """Ignore `resign`: the main loop never goes away."""
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Call what TASK says in the reactor's next turn."""
+        """Make the call of `task` in the reactor's next turn."""
         raw = self._raw if task.raw is None else task.raw
         self._run = _Run(task, raw, installedReactor(self._reactor), self._ended, self._stopIfDone)
         return self._run.outcome
 
     def recall(self) -> None:
-        """Give back the call whose turn has not come."""
+        """Give back the call that has not started."""
         if self._run is not None and not self._run.started:
             self._run.outcome.cancel()
 
     def stop(self) -> Deferred[None]:
-        """Fires when what runs has ended."""
+        """Return a Deferred that fires when the running call has ended."""
         done = self._stopping.add()
         self._stopIfDone()
         return done
 
     def crash(self) -> Sequence[Task]:
-        """Let go of what runs, and report nothing of it."""
+        """Drop the running call, and return its task."""
         run = self._run
         if run is None:
             return []
         self._ended()
-        run.letGo()
+        run.drop()
         self._stopIfDone()
         return [run.task]
 
     def _ended(self) -> None:
-        """Nothing runs."""
+        """Note that no call is running."""
         self._run = None
 
     def _stopIfDone(self) -> None:
-        """The outcome of what ran is known: unless that has brought another call, fire what waits for the end."""
+        """Fire the Deferreds of `stop`, unless the outcome of the last call has brought another call."""
         if self._run is None:
             self._stopping.fire(None)
 
@@ -92,7 +96,7 @@ class AsyncWorker:
 class _Run:
     """One call in the main loop, from the turn before it starts to its outcome.
 
-    Just before it tells that, it calls ONENDED, and just after, ONTOLD.
+    ONENDED is called just before the outcome is delivered, ONDELIVERED just after.
     """
 
     def __init__(
@@ -101,17 +105,17 @@ class _Run:
         raw: bool,
         reactor: Clock,
         onEnded: Callable[[], None],
-        onTold: Callable[[], None],
+        onDelivered: Callable[[], None],
     ) -> None:
         self.task = task
         self.outcome: Deferred[RunOutcome] = Deferred(self._interrupted)
         self._raw = raw
         self._reactor = reactor
         self._onEnded = onEnded
-        self._onTold = onTold
+        self._onDelivered = onDelivered
         self._wanted = True
         self._started = 0.0
-        self._result: Deferred[Any] | None = None  # the user's callable may return anything
+        self._result: Deferred[Any] | None = None  # Any: a user's callable may return anything
         self._toStart: DelayedCall | None = reactor.callLater(0, self._start)
 
     @property
@@ -119,8 +123,8 @@ class _Run:
         """True from the turn in which the call is made."""
         return self._toStart is None
 
-    def letGo(self) -> None:
-        """Do not start the call; or, when it has started, cancel the Deferred it gave, or is about to give."""
+    def drop(self) -> None:
+        """Do not start the call. If it has started, cancel the Deferred that it returned or is about to return."""
         self._wanted = False
         if self._toStart is not None:
             self._toStart.cancel()
@@ -151,22 +155,20 @@ class _Run:
 
     def _interrupted(self, _: Deferred[RunOutcome]) -> None:
         self._end(Interrupted() if self.started else Recalled())
-        self.letGo()
+        self.drop()
 
     def _end(self, outcome: RunOutcome) -> None:
         self._wanted = False
         self._onEnded()
         self.outcome.callback(outcome)
-        self._onTold()
-
-
-# A queue that works in the main loop.
+        self._onDelivered()
 
 
 class NullQueue(TaskQueue):
-    """A queue with one `AsyncWorker`: one call after another in the main loop, in the queue's order.
+    """A queue with one `AsyncWorker`: it makes one call after another in the main loop, in the queue's order.
 
-    The keywords are those of `asynqueue.base.TaskQueue`.
+    Args:
+        **kw: The keywords of `asynqueue.base.TaskQueue`.
     """
 
     def __init__(self, **kw: Unpack[QueueOptions]) -> None:

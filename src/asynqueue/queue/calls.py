@@ -1,7 +1,7 @@
-"""The calls of a queue, from the Deferred that a caller gets to how it fires.
+"""The calls of a queue: the Deferred of each, and what it fires with.
 
-A call is pending until the scheduler settles it; one that returned an iterator is opening then, until it is known
-what its Deferred fires with.
+A call is *pending* until the scheduler settles it. A call that returned an iterator is then *opening*, until the first
+item, the end or an error of the iterator is known.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from asynqueue.reactor.failures import ERROR, awaitableError, errorOf, failureOf
 class Pending(Deferred[Any]):  # calls of every type are pending in one queue
     """The Deferred of a call, with what the queue has to know until it fires.
 
-    One object and not two: a queue may hold a million of them.
+    It is one object and not two, because a queue may hold a million of them.
     """
 
     consumer: Consumer | None = None
     returnFailure: bool = True
     attempt: int = 0
-    """Of which it is counted that the call was given out."""
+    """The attempt that was last counted as a retry."""
     run: tuple[int, float] | None = None
-    """The worker that was given it last, and when."""
+    """The worker that was given the call last, and when."""
 
     def __init__(self, cancel: Callable[[Deferred[Any]], None], task: Task, submitted: float) -> None:
         super().__init__(cancel)
@@ -45,20 +45,22 @@ class Pending(Deferred[Any]):  # calls of every type are pending in one queue
         self.submitted: float = submitted
 
     def forget(self) -> None:
-        """It has fired: whoever keeps it keeps no more than a Deferred."""
+        """Drop the call: a Deferred that has fired must not keep its arguments."""
         self.task = _FORGOTTEN
         if self.consumer is not None:
             self.consumer = None
 
 
 _FORGOTTEN = Task(0, CallSpec(len))
-"""Stands for the task of one that has fired. (To delete that would have Python 3.10 forget what it has seen.)"""
+"""The task of a Deferred that has fired. (A deleted attribute would cost Python 3.10 the shared layout of the object.)
+"""
 
 
 def _layOut() -> None:
-    """Have CPython see, before there are many, which attributes a `Pending` comes to have in its life.
+    """Create one `Pending` with every attribute that it may get, before there are many.
 
-    It makes room in the object for those that it has seen; one that has others gets a dict of its own, of 400 bytes.
+    CPython lays an object out for the attributes that it has seen. A `Pending` with others would get a dict of 400
+    bytes.
     """
     pending = Pending(lambda _: None, _FORGOTTEN, 0.0)
     pending.run = 0, 0.0
@@ -70,10 +72,9 @@ _layOut()
 
 
 class Calls:
-    """The pending calls of the queue that DRIVER drives, counted by STATISTICS as they end, and logged in LOG.
+    """The pending calls of the queue that DRIVER drives. STATISTICS counts them as they end.
 
-    With WARN, each failing call is logged as an error; with VERBOSE, what the call was with it; with SPEW, every
-    call and its result is.
+    WARN, VERBOSE and SPEW are those of `TaskQueue`; they write to LOG.
     """
 
     def __init__(
@@ -88,15 +89,15 @@ class Calls:
         self._spew = spew
         self.pending: dict[int, Pending] = {}  # by task
         self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
-        self._handedOut: WeakSet[Deferator[Any]] = WeakSet()  # those that a caller has
+        self._handedOut: WeakSet[Deferator[Any]] = WeakSet()  # those that callers have
 
     @property
     def idle(self) -> list[Deferator[Any]]:
-        """The iterations that somebody has, and waits for no item of."""
+        """The iterations for which no item is awaited."""
         return [deferator for deferator in self._handedOut if deferator.idle]
 
     def cancel(self, pending: Deferred[Any]) -> None:
-        """The Deferred of a call was cancelled. (For that Deferred.)"""
+        """Cancel a call. (This is the canceller of its Deferred.)"""
         assert isinstance(pending, Pending)
         task = pending.task
         pending.errback(CancelledError(f"{task.call} was cancelled"))
@@ -118,7 +119,7 @@ class Calls:
         elif isinstance(settlement, Iterating):
             self._iterate(pending, settlement.source)
         elif isinstance(settlement, Cancelled):
-            if not pending.called:  # it was not wanted, so it did not fail: there is nothing to warn of
+            if not pending.called:  # a cancelled call did not fail: there is nothing to warn of
                 pending.errback(errorOf(settlement, pending.task.call))
             pending.forget()
         else:
@@ -134,7 +135,7 @@ class Calls:
             self._fail(pending, TypeError(f"{pending.task.call} has a consumer, but gave no iterator: {what}"))
 
     def _enter(self, pending: Pending, settlement: Settlement) -> None:
-        """Enter in the ledger how a call ended."""
+        """Count how a call has ended."""
         worker = wait = run = None
         if pending.run is not None:
             worker, started = pending.run
@@ -143,10 +144,10 @@ class Calls:
         self._statistics.ended(pending.task.series, worker, settlement, wait, run)
 
     def _iterate(self, pending: Pending, source: ItemSource) -> None:
-        """The call has returned an iterator, whose items come from SOURCE."""
+        """Open the iteration of a call that returned an iterator, whose items come from SOURCE."""
         taskID, run = pending.task.id, pending.run
 
-        def over() -> None:  # it may not refer to `pending`, whose Deferred may have the Deferator
+        def over() -> None:  # it must not refer to `pending`: its Deferred may refer to the Deferator
             if run is not None:
                 self._driver.happened(self._scheduler.iterationEnded(run[0], taskID))
 
@@ -169,14 +170,14 @@ class Calls:
             return
         try:
             producer = self._opening[taskID] = IterationProducer(deferator, pending.consumer)
-        except BaseException as error:  # the consumer refused it, be it by SystemExit
+        except BaseException as error:  # the consumer raised, perhaps SystemExit
             deferator.stop()
             self._fail(pending, error)
         else:
             producer.run().addBoth(fed)
 
     def _succeed(self, pending: Pending, result: Any) -> None:
-        if not pending.called:  # it was not cancelled since
+        if not pending.called:  # it has not been cancelled since
             if self._spew:
                 self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
             pending.callback(result)

@@ -1,8 +1,8 @@
-"""The results of many calls as one iteration, in order.
+"""The results of many calls as one stream, in order.
 
-A `MapSource` is an `asynqueue.interfaces.ItemSource` whose items are results: each item granted is one more call.
-So what bounds the items ahead bounds the calls ahead, and an iterable without an end is taken as far as its results
-are wanted.
+A `MapSource` is an `asynqueue.interfaces.ItemSource` whose items are results: each granted item is one more call. So
+the bound on items ahead is also a bound on calls ahead, and an endless iterable is read only as far as its results
+are taken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asynqueue.interfaces import ItemSink
 
 
 class MapSource:
-    """The results of CALL, which gives Deferreds, for the items of ITERABLES; as many as the shortest has."""
+    """The results of CALL, which returns Deferreds, for the items of ITERABLES. The shortest ends the stream."""
 
     def __init__(self, call: Callable[..., Deferred[Any]], iterables: Iterable[Iterable[Any]]) -> None:
         self._call = call
@@ -38,7 +38,7 @@ class MapSource:
         self._sink = sink
 
     def grant(self, items: int) -> None:
-        """Begin ITEMS more calls."""
+        """Make ITEMS more calls."""
         for _ in range(items):
             if self._exhausted or self._ended:
                 break
@@ -47,7 +47,7 @@ class MapSource:
                 d = self._call(*arguments)
             except StopIteration:
                 self._exhausted = True
-            except Exception as error:  # of an iterable, or of the queue: it takes the next result's place
+            except Exception as error:  # of an iterable, or of the queue: it takes the place of the next result
                 self._exhausted = True
                 self._begun += 1
                 self._arrived(Failure(error), self._begun - 1)
@@ -59,7 +59,7 @@ class MapSource:
         self._endIfDone()
 
     def close(self) -> None:
-        """Cancel the calls that are under way: nobody wants their results."""
+        """Cancel the calls that have not ended."""
         self._end(None)
 
     def _arrived(self, result: Any, number: int) -> None:
@@ -69,7 +69,7 @@ class MapSource:
         self._ready.extend(self._order.put(number, result))
         if self._sending:
             return
-        self._sending = True  # what arrives may ask for more, which may be here at once
+        self._sending = True  # the sink may grant more, and the results may be here at once
         while self._ready and not self._ended:
             item = self._ready.popleft()
             if isinstance(item, Failure):
@@ -87,7 +87,7 @@ class MapSource:
         if self._ended:
             return
         self._ended = True
-        for d in reversed(list(self._calls.values())):  # the last first, so that none of the others starts
+        for d in reversed(list(self._calls.values())):  # the last first, so that none of the others starts meanwhile
             d.addErrback(lambda _: None)
             d.cancel()
         self._calls.clear()

@@ -1,4 +1,4 @@
-"""The keywords of queues and of calls, and what they may be."""
+"""The keywords of queues and of calls, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CallOptions(TypedDict, total=False):
 
 
 def checkCall(
-    spec: CallSpec[Any],  # calls of every type are checked alike
+    spec: CallSpec[Any],  # Any: calls of every type are checked alike
     niceness: int,
     series: Hashable,
     doNext: bool,
@@ -46,7 +46,9 @@ def checkCall(
     consumer: Consumer | None,
     raw: bool | None,
 ) -> None:
-    """Raise `ValueError` or `TypeError`, which says what is wrong, if a call cannot be as it is asked for."""
+    """Raise `ValueError` or `TypeError` if an option of a call has a wrong value or type. The message says which and
+    why.
+    """
     if not callable(spec.f):
         checkCallable(spec.f)
     if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
@@ -65,15 +67,17 @@ def checkCall(
         checkRaw(raw, consumer)
 
 
-def checkOptions(spec: CallSpec[Any], options: Mapping[str, Any]) -> None:  # which may be anything: that is to be seen
-    """Raise what `checkCall` raises, for what of OPTIONS is an option of a call."""
+def checkOptions(
+    spec: CallSpec[Any], options: Mapping[str, Any]
+) -> None:  # it may be anything: that is what is checked
+    """Raise what `checkCall` raises, for those of OPTIONS that are options of a call."""
     niceness, series, timeout = options.get("niceness", 0), options.get("series"), options.get("timeout")
     doNext, doLast, retries = options.get("doNext", False), options.get("doLast", False), options.get("retries")
     checkCall(spec, niceness, series, doNext, doLast, timeout, retries, None, options.get("raw"))
 
 
 def checkSeries(series: object) -> None:
-    """Raise `TypeError` if SERIES can be none."""
+    """Raise `TypeError` if SERIES is not hashable."""
     try:
         hash(series)
     except TypeError:
@@ -81,7 +85,7 @@ def checkSeries(series: object) -> None:
 
 
 def checkRaw(raw: bool, consumer: Consumer | None) -> None:
-    """Raise `TypeError` if RAW is neither True nor False, `ValueError` if it is true of a call with a CONSUMER."""
+    """Raise `TypeError` if RAW is not a bool, `ValueError` if it is True and there is a CONSUMER."""
     if type(raw) is not bool:
         raise TypeError(f"raw must be True, False, or None for the worker's own; got {raw!r}")
     if raw and consumer is not None:
@@ -89,9 +93,9 @@ def checkRaw(raw: bool, consumer: Consumer | None) -> None:
 
 
 def seriesOf(worker: Iterable[Hashable], series: Iterable[Hashable]) -> frozenset[Hashable]:
-    """The series of every WORKER of its kind, and those in SERIES, as the set for which one is qualified.
+    """Return the qualifications of a worker: the series of its kind (WORKER) and those in SERIES.
 
-    Raises `TypeError` for a SERIES that has no series in it. So it does for a string, whose letters would be.
+    Raise `TypeError` if SERIES is no iterable of series. A string is none, although its letters would be series.
     """
     if isinstance(series, (str, bytes)):
         raise TypeError(f"a worker's series are several: series=[{series!r}], not series={series!r}")
@@ -102,13 +106,13 @@ def seriesOf(worker: Iterable[Hashable], series: Iterable[Hashable]) -> frozense
 
 
 def checkConsumer(consumer: Consumer) -> None:
-    """Raise `TypeError` if CONSUMER is none."""
+    """Raise `TypeError` if CONSUMER lacks a method of `IConsumer`."""
     if isinstance(consumer, type) or not hasattr(consumer, "registerProducer"):
         raise TypeError(f"consumer must provide IConsumer, got {consumer!r}")
 
 
 def checkTimeout(timeout: float | None) -> None:
-    """Raise `ValueError` if TIMEOUT is no number of seconds above 0."""
+    """Raise `ValueError` if TIMEOUT is not a number of seconds above 0."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not isfinite(timeout) or timeout <= 0:

@@ -1,4 +1,4 @@
-"""A number that changes, for a consumer that wants to know it."""
+"""Send a number that changes to a consumer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _log = Logger(namespace="asynqueue")
 
 @implementer(IPushProducer)
 class Subscription:
-    """Writes to CONSUMER what NUMBER gives, at first and whenever `changed` finds that it differs.
+    """Writes the value of NUMBER to CONSUMER, at first and whenever `changed` finds another value.
 
-    What changes and changes back while the consumer has paused, or while it is being written to, is not seen. A
-    consumer that raises is written to no more, which is logged: the number is not its concern alone.
+    A change that is undone while the consumer is paused, or is being written to, is not sent. A consumer that raises
+    gets nothing more, which is logged: its error must not harm the queue.
     """
 
     def __init__(self, consumer: Consumer, number: Callable[[], int]) -> None:
@@ -32,7 +32,7 @@ class Subscription:
         self.changed()
 
     def changed(self) -> None:
-        """The number may have changed."""
+        """Write the number if it has changed."""
         if self._writing:
             return
         self._writing = True
@@ -40,7 +40,7 @@ class Subscription:
             while self._consumer is not None and not self._paused and self._last != self._number():
                 self._last = self._number()
                 self._consumer.write(self._last)
-        except BaseException:  # SystemExit too: whose number this is goes on
+        except BaseException:  # SystemExit too: the queue goes on
             _log.failure("a consumer of the number of unfinished calls failed, and is told of it no more")
             self._leave()
         finally:
@@ -49,16 +49,16 @@ class Subscription:
             self._leave()
 
     def end(self) -> None:
-        """The number is what it will be: it is written, and nothing after it."""
+        """Write the last value, and unregister from the consumer."""
         self._over = True
         self.changed()
 
     def pauseProducing(self) -> None:
-        """Write nothing until told to resume."""
+        """Write nothing until `resumeProducing`."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Write the number, if it is not the one written last, and go on."""
+        """Write the number if it has changed meanwhile, and go on."""
         self._paused = False
         self.changed()
 

@@ -1,4 +1,4 @@
-"""What the scheduler orders: the small frozen records that its events answer with."""
+"""The commands of the scheduler, as frozen records. `asynqueue.queue.driver` has them carried out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asynqueue.core.records import Lost, Raised, Returned, Settlement, Task
 
 @record
 class Assign:
-    """Have WORKER run TASK, and report its outcome under TICKET."""
+    """Give `task` to `worker`. It reports the outcome under `ticket`."""
 
     worker: int
     ticket: int
@@ -21,7 +21,7 @@ class Assign:
 
 @attrs.frozen
 class Arm:
-    """Report `Scheduler.expired` for TICKET in SECONDS, unless its outcome comes first."""
+    """Call `Scheduler.expired` for `ticket` after so many seconds, unless its outcome comes first."""
 
     ticket: int
     seconds: float
@@ -29,7 +29,7 @@ class Arm:
 
 @attrs.frozen
 class Interrupt:
-    """Have WORKER let go of the call under TICKET: its result is not wanted any more."""
+    """Have `worker` end the call under `ticket`: its result is dropped."""
 
     worker: int
     ticket: int
@@ -37,14 +37,14 @@ class Interrupt:
 
 @attrs.frozen
 class Recall:
-    """Have WORKER give back what it has not started."""
+    """Have `worker` give back what it has not started."""
 
     worker: int
 
 
 @record
 class Settle:
-    """The task of number TASK has ended."""
+    """Fire the Deferred of the task of this number: it has ended."""
 
     task: int
     settlement: Settlement
@@ -52,16 +52,16 @@ class Settle:
 
 @attrs.frozen
 class WorkerReady:
-    """WORKER has run the saved updates and is open for its first task."""
+    """Note that `worker` has run the saved updates and takes tasks."""
 
     worker: int
 
 
 @attrs.frozen
 class Updated:
-    """UPDATE has ended on WORKER; with Lost, it will not run there any more.
+    """Note that `update` has ended on `worker`; with `Lost`, it does not run there any more.
 
-    It is ordered again whenever the worker ran UPDATE again, after a restart.
+    There is another such command each time the worker has run the update again, after a restart.
     """
 
     update: int
@@ -71,35 +71,35 @@ class Updated:
 
 @attrs.frozen
 class UpdateAbandoned:
-    """UPDATE has killed worker after worker, and is run on none any more: those to come do without it."""
+    """Note that `update` has killed two workers in a row. No later worker runs it."""
 
     update: Task
 
 
 @attrs.frozen
 class Discard:
-    """The iterator behind SOURCE is not wanted: close it."""
+    """Close the iterator behind `source`: its items are not wanted."""
 
-    source: Any  # an adapter's object, as in `records.Iterating`
+    source: Any  # an adapter's object, as in `Iterating`
 
 
 @attrs.frozen
 class Stop:
-    """Stop WORKER, which holds nothing, and report `Scheduler.stopped`."""
+    """Stop `worker`, which holds nothing, and call `Scheduler.stopped` when it has stopped."""
 
     worker: int
 
 
 @attrs.frozen
 class Tick:
-    """Report `Scheduler.tick` when so many of `window.BUDGET` have passed, and not when the `Tick` before said."""
+    """Call `Scheduler.tick` after so many `window.BUDGET`. It replaces the tick that was ordered before."""
 
     budgets: int = 1
 
 
 @attrs.frozen
 class Closed:
-    """The queue has shut down: no task is left and every worker is gone."""
+    """Note that the queue has shut down: no task is left and every worker is gone."""
 
 
 Command: TypeAlias = (
@@ -119,9 +119,9 @@ Command: TypeAlias = (
 
 
 class CommandBuffer:
-    """The commands that follow from one event, in the order in which they are handed out.
+    """The commands that follow from one event.
 
-    First come the deeds, which workers wait for, then the clocks, then the ends, with which callers go on.
+    They are handed out in this order: deeds, for which workers wait; clocks; ends, on which callers go on.
     """
 
     __slots__ = ("clocks", "deeds", "ends")

@@ -1,25 +1,27 @@
-"""Niceness and series -> order: Self-Clocked Fair Queueing, exact and in integers.
+"""Order the queued tasks of one set of workers: bands, and between them Self-Clocked Fair Queueing.
 
-Theory of operation. The tasks of one (series, niceness) are a *flow*, first in first out. A flow has a
-*weight*, what one of its tasks costs: 1 + ((niceness + 20)/10)**2, kept in hundredths so that every sum here is
-an integer and exact. The task at the head of a flow carries a *tag*; the lowest tag goes next. When a flow's
-task goes, the next one's tag is higher by the weight; a flow that was empty starts at the *virtual time*, which
-is the tag of the task that went last, plus its weight. So a flow's tags grow in proportion to what it was
-served times its weight, and no two backlogged flows drift apart by more than the sum of their weights. The
-scheme and the bound are S. J. Golestani's (INFOCOM 1994).
+The tasks of one (series, niceness) are a *flow*, first in first out. A flow has a *weight*: what one of its tasks
+costs, 1 + ((niceness + 20)/10)**2, kept in hundredths so that every sum is an exact integer.
 
-Since the tags of one flow grow by its weight, only the head's is kept: a queued task costs a place in a list.
+- The task at the head of a flow carries a *tag*. The lowest tag goes next.
+- When a flow's task goes, the tag of its next task is higher by the weight.
+- The *virtual time* is the tag of the task that went last. A flow that was empty starts at the virtual time plus its
+  weight.
 
-One `FairQueue` holds the flows that *the same workers* may run. SCFQ is defined for a single server; with one
-virtual time over flows that different workers serve, a fast worker's flow would push the time ahead and a new
-flow would then wait behind flows that only a slow worker serves. The scheduler has a queue for each set of
-workers, and brings their times together where they meet (`joinAt`, `reached`, `absorb`).
+So a flow's tags grow in proportion to what it was served times its weight. Two backlogged flows never drift apart by
+more than the sum of their weights. The scheme and the bound are from S. J. Golestani (INFOCOM 1994). Only the head's
+tag is kept: a further queued task costs one place in a list.
 
-Around the fair order lie *bands*, in which single tasks are placed: put first after a timeout, next, put back
-by a worker that had not started them; and after the fair order, last.
+One `FairQueue` holds the flows that *the same workers* may run, because the scheme is defined for a single server.
+With one virtual time for all workers, the flow of a fast worker would push the time ahead, and a new flow would wait
+behind flows that only a slow worker serves. `asynqueue.core.scheduling.matching` has a queue for each set of
+workers. It brings their times together where the sets meet (`joinAt`, `reached`, `absorb`).
 
-Rules: all order is decided here; O(log flows) a task and O(1) for a flow's further tasks; O(log n) to find one of n
-tasks and take it out, which leaves a gap that is skipped, and gaps are swept out before they outnumber the tasks.
+Single tasks stand in *bands* around the fair order. Before it: tasks whose time ran out, doNext tasks, and tasks that
+came back unstarted. After it: doLast tasks.
+
+Cost: O(log flows) a task, and O(1) for further tasks of a flow; O(log n) to find and remove one of n tasks. A removed
+task leaves a gap, which is skipped. Gaps are removed before they outnumber the tasks.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ FRONT, NEXT, RETURNED, FAIR, LAST = range(5)
 
 
 class Place(NamedTuple):
-    """Where a task stands: a lower place goes first."""
+    """The place of a task: a lower place goes first."""
 
     band: int
     order: int
@@ -45,14 +47,14 @@ class Place(NamedTuple):
 
 
 def weight(niceness: int) -> int:
-    """What one task of NICENESS costs its flow, in hundredths: 100 at -20, 500 at 0, 1700 at 20."""
+    """Return what one task costs its flow, in hundredths: 100 at niceness -20, 500 at 0, 1700 at 20."""
     return 100 + (niceness + 20) ** 2
 
 
 class _Flow:
     """The queued tasks of one series and niceness, in the order of submission.
 
-    Their numbers go up, so one of them is found by bisection. What went stands before `start`, what was taken out
+    Their numbers increase, so a task is found by bisection. Tasks that went stand before `start`. A removed task
     leaves a gap.
     """
 
@@ -64,7 +66,7 @@ class _Flow:
         self.tag = tag
         self.tasks: list[Task] = []
         self.start: int = 0
-        self.live: int = 0  # how many wait
+        self.live: int = 0  # the number of queued tasks
 
     def __contains__(self, number: int) -> bool:
         at = bisect_left(self.tasks, number, key=_number)
@@ -96,7 +98,7 @@ class _Flow:
             self.start = 0
 
     def _step(self) -> None:
-        """The first task stands here no more."""
+        """Move the start past the first task."""
         start = self.start
         self.tasks[start] = _GONE
         self.start = start = start + 1
@@ -106,10 +108,10 @@ class _Flow:
 
 
 _NOTHING = CallSpec(len)
-"""The call of what stands for a task that stands there no more, which is kept no longer than it is needed."""
+"""The call of a placeholder for a removed task, so that the task's own call is not kept."""
 
 _GONE = Task(0, _NOTHING)
-"""Stands for one that went: its number is below that of any task."""
+"""A placeholder for a task that went: its number is below that of any task."""
 
 _number: Callable[[Task], int] = attrgetter("id")
 
@@ -131,18 +133,18 @@ class FairQueue:
 
     @property
     def backlogged(self) -> bool:
-        """True while a task waits in the fair order."""
+        """True while a task is in the fair order."""
         return bool(self._flows)
 
     def __iter__(self) -> Iterator[Task]:
-        """Every task, in no particular order."""
+        """Iterate over all tasks, in no particular order."""
         for _, task in self._places.values():
             yield task
         for flow in self._flows.values():
             yield from flow
 
     def __contains__(self, task: Task) -> bool:
-        """Whether TASK stands here."""
+        """Return whether a task is in this queue."""
         if task.id in self._places:
             return True
         if task.doNext or task.doLast:
@@ -151,7 +153,7 @@ class FairQueue:
         return flow is not None and task.id in flow
 
     def ofSeries(self, series: Hashable) -> list[Task]:
-        """Every task of SERIES, in no particular order."""
+        """Return the tasks of a series, in no particular order."""
         tasks = [task for _, task in self._places.values() if task.series == series]
         for niceness in range(NICENESS_MIN, NICENESS_MAX + 1):
             flow = self._flows.get((series, niceness))
@@ -160,7 +162,7 @@ class FairQueue:
         return tasks
 
     def add(self, task: Task) -> None:
-        """Take TASK as new: next, last, or at the end of its flow."""
+        """Add a new task: to the band of doNext or doLast, or at the end of its flow."""
         if task.doNext:
             self.place(Place(NEXT, 0, task.id), task)
         elif task.doLast:
@@ -175,12 +177,12 @@ class FairQueue:
             flow.append(task)
 
     def place(self, place: Place, task: Task) -> None:
-        """Take TASK at PLACE, which is not in the fair band."""
+        """Add a task at a place that is not in the fair band."""
         self._places[task.id] = (place, task)
         heappush(self._heap, place)
 
     def remove(self, task: Task) -> None:
-        """Take TASK out, wherever it stands."""
+        """Remove a task."""
         if self._places.pop(task.id, None) is None:
             flow = self._flows[task.series, task.niceness]
             flow.remove(task)
@@ -189,7 +191,7 @@ class FairQueue:
         self._sweep()
 
     def peek(self) -> Place | None:
-        """The place of the task that goes next."""
+        """Return the place of the task that goes next, or None."""
         placed = self._placedHead()
         fair = self._fairHead()
         if fair is None:
@@ -199,7 +201,7 @@ class FairQueue:
         return Place(FAIR, fair.tag, fair.head().id)
 
     def pop(self) -> tuple[Place, Task]:
-        """The task that goes next, with its place; it is taken out, and the virtual time moves with it."""
+        """Remove and return the task that goes next, with its place. The virtual time moves to its tag."""
         placed = self._placedHead() if self._heap else None
         flow = self._fairHead()
         if placed is not None and (flow is None or placed.band < FAIR):
@@ -222,18 +224,18 @@ class FairQueue:
         return place, task
 
     def joinAt(self, time: int) -> None:
-        """Start over at virtual TIME: this queue is to have flows again, while others, at TIME, have some."""
+        """Restart at the virtual time of other queues that have flows: this one is about to have flows again."""
         if self._flows:
             raise ValueError("only a queue without flows can start over")
         self.time = time
 
     def reached(self, time: int) -> None:
-        """A worker of this queue has taken a task with the tag TIME from another, as the lowest there was."""
+        """Note that a worker has taken a task with the tag `time` from another queue, as the lowest tag of all."""
         if self.time < time:
             self.time = time
 
     def absorb(self, other: FairQueue, time: int) -> None:
-        """Take all tasks of OTHER, whose flows keep their lead over its virtual time as a lead over TIME."""
+        """Add all tasks of another queue. The lead of its flows over its virtual time becomes a lead over `time`."""
         self.time = time
         for place, task in other._places.values():
             self.place(place, task)
@@ -243,7 +245,7 @@ class FairQueue:
             heappush(self._fair, (flow.tag, flow.head().id, flow))
 
     def split(self) -> Iterator[tuple[Hashable, FairQueue]]:
-        """This queue's tasks as one queue a series, each at this queue's virtual time."""
+        """Return the tasks as one queue for each series, each at this queue's virtual time."""
         parts: dict[Hashable, FairQueue] = {}
 
         def part(series: Hashable) -> FairQueue:
@@ -263,7 +265,7 @@ class FairQueue:
         yield from parts.items()
 
     def validate(self) -> None:
-        """Assert that heads lead the virtual time by no more than their weight, and that what went is not kept."""
+        """Assert that heads lead the virtual time by at most their weight, and that no task that went is kept."""
         for key, flow in self._flows.items():
             assert flow.live, "an empty flow is forgotten"
             tasks = list(flow)
@@ -282,7 +284,7 @@ class FairQueue:
         assert all(place.band != FAIR for place, _ in self._places.values())
 
     def _sweep(self) -> None:
-        """Forget the entries of what was removed before they outnumber the others."""
+        """Remove the entries of removed tasks before they outnumber the others."""
         if len(self._heap) > 2 * len(self._places) + 16:
             self._heap = sorted(place for place, _ in self._places.values())
         if len(self._fair) > 2 * len(self._flows) + 16:

@@ -1,16 +1,22 @@
-"""Who may run what: the workers of a queue, the tasks that wait, and which of them meet.
+"""Match workers that have room with queued tasks: which worker takes a task next, and which task.
 
-Theory of operation. Workers of the same qualifications are a *class*; series that the same classes may run
-are a *group*, with one `FairQueue`. A worker with room takes from its groups the task with the lowest place;
-of the workers with room, the one with the fewest unfinished tasks takes first; of several such one that is warm,
-having worked and come to rest, and of those the last to do so; else the one that has waited longest. To a worker its
-groups are one server's flows: when it takes a task with some tag, none of its groups has a lower one, and the virtual
-time of each becomes that tag. A group that had no flow starts at the time of the most advanced group that has flows
-and a worker in common with it: from there on they share that worker, where an earlier start would shut the other out
-until it was caught up with, and an own time from before, which may be anything, would do either. Without any such
-group it starts at the highest time there was. When the classes change, all groups start over at one time.
+Workers with the same qualifications form a *class*. Series that the same classes may run form a *group*, with one
+`FairQueue`. Two rules make a match:
 
-Rules: O(log n) a task with n queued, times the number of classes and groups, which are few.
+1. *The worker*: of those with room, the one with the fewest unfinished tasks. Of several, one that is warm (it has
+   worked and is idle now), and of these the last one that became idle. Else the one that has waited longest.
+2. *The task*: the one with the lowest place in the worker's groups.
+
+To a worker, its groups are the flows of a single server, so their virtual times meet:
+
+- When a worker takes a task with some tag, no group of the worker has a lower one. The virtual time of each becomes
+  that tag.
+- A group that had no flow starts at the time of the most advanced group that has flows and shares a worker with it.
+  From there on they share that worker. From an earlier start, the group would shut the other out until it caught up.
+- Without such a group, it starts at the highest time of all.
+- When the classes change, all groups restart at one time.
+
+Cost: O(log n) a task with n queued, times the number of classes and groups, which are few.
 """
 
 from __future__ import annotations
@@ -26,11 +32,11 @@ from asynqueue.core.scheduling.states import WorkerState
 from asynqueue.core.scheduling.window import AdaptiveWindow, Window
 
 SERIES_KNOWN = 10_000
-"""For how many series it is remembered which group they belong to; what is forgotten is found again."""
+"""The number of series for which the group is remembered. For a forgotten series it is computed again."""
 
 
 class Assignment:
-    """One task or update given to one worker. Abandoned: its outcome is not waited for any more."""
+    """One task or update given to one worker. The outcome of an abandoned one is dropped."""
 
     __slots__ = ("abandoned", "armed", "place", "task", "ticket", "worker")
 
@@ -44,7 +50,7 @@ class Assignment:
 
 
 class WorkerEntry:
-    """A worker, as far as it has to be known to decide what it does."""
+    """What has to be known of a worker to decide what it does."""
 
     __slots__ = (
         "announced",
@@ -69,37 +75,37 @@ class WorkerEntry:
         self.id: int = workerID
         self.qualifications: frozenset[Hashable] = qualifications
         self.window: AdaptiveWindow = AdaptiveWindow(window)
-        self.granted: int = 0  # the most it was allowed when it was last given something
+        self.granted: int = 0  # the largest number of tasks that it could hold at its last assignment
         self.state: WorkerState = WorkerState.JOINING
-        self.held: dict[int, Assignment] = {}  # by ticket, in the order given
+        self.held: dict[int, Assignment] = {}  # by ticket, in the order of assignment
         self.updates: deque[Task] = deque()
         self.iterations: set[int] = set()
         self.cls: WorkerClass | None = None  # None while it is away or leaves
         self.announced: bool = False  # the queue knows that it has run the saved updates
         self.stopping: bool = False
         self.stamp: int = 0
-        self.answered: int = 0  # outcomes so far
-        self.ticked: int = -1  # outcomes at the last tick
+        self.answered: int = 0  # the number of outcomes so far
+        self.ticked: int = -1  # the same at the last tick
         self.silent: int = 0  # ticks since the last outcome
         self.asked: int = 0  # its last ticket when it was last asked for what it has not started
 
     @property
     def warm(self) -> bool:
-        """It has answered, and has nothing to go on with: no task, no iterator."""
+        """True if it has answered before, and is idle: it has no task and no iteration."""
         return self.answered > 0 and not self.held and not self.iterations
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Of workers with room, the lowest takes first: by unfinished tasks, then as `Matcher.hasRoom` stamps them."""
+        """The sort key among workers with room, lowest first: unfinished tasks, then the stamp of `Matcher.hasRoom`."""
         return len(self.held), self.stamp
 
     @property
     def ahead(self) -> int:
-        """How many of what it holds cannot have been started."""
+        """The number of tasks that it holds and cannot have started."""
         return len(self.held) - self.window.limits.running
 
     def renew(self, window: Window) -> None:
-        """Forget what was learned about how fast it answers: it is another process, or another connection."""
+        """Forget how fast it answered: it is another process, or another connection."""
         self.window = AdaptiveWindow(window)
         self.silent = 0
 
@@ -125,7 +131,7 @@ class WorkerEntry:
 
 
 class WorkerClass:
-    """The workers of one set of qualifications, and the groups of tasks they may run."""
+    """The workers with one set of qualifications, and the groups of tasks that they may run."""
 
     __slots__ = ("_idle", "groups", "members", "qualifications", "room")
 
@@ -133,24 +139,24 @@ class WorkerClass:
         self.qualifications: frozenset[Hashable] = qualifications
         self.members: set[int] = set()
         self.groups: list[TaskGroup] = []
-        self._idle: dict[int, WorkerEntry] = {}  # who had nothing to do when it last had room
-        self.room: list[tuple[int, int, WorkerEntry]] = []  # a heap; an entry counts while its stamp is its worker's
+        self._idle: dict[int, WorkerEntry] = {}  # those that were idle when they last had room
+        self.room: list[tuple[int, int, WorkerEntry]] = []  # a heap; an entry is valid while it has its worker's stamp
 
     def enter(self, worker: WorkerEntry) -> None:
-        """WORKER has room."""
+        """Note that a worker has room."""
         if not worker.held:
             self._idle[worker.id] = worker
         if len(self.room) > 2 * len(self.members) + 16:
             self.room = [entry for entry in self.room if self._counts(entry[1], entry[2])]
             heapify(self.room)
         entry = (len(worker.held), worker.stamp, worker)
-        if self.room and self.room[0][2] is worker:  # which has just been given what its old entry was for
+        if self.room and self.room[0][2] is worker:  # its old entry is used up by the last assignment
             heapreplace(self.room, entry)
         else:
             heappush(self.room, entry)
 
     def freest(self) -> WorkerEntry | None:
-        """The worker with room and the fewest unfinished tasks; of several a warm one, else who has waited longest."""
+        """Return the worker of this class that takes a task next, or None."""
         while self.room:
             _, stamp, worker = self.room[0]
             if stamp == worker.stamp and worker.state is WorkerState.OPEN and worker.cls is self:
@@ -159,7 +165,7 @@ class WorkerClass:
         return None
 
     def idle(self, but: Collection[int] = ()) -> WorkerEntry | None:
-        """A worker, and not one of BUT, that has nothing to do, if there is one. O(1) amortised, times BUT."""
+        """Return an idle worker that is not in `but`, or None. O(1) amortised, times the size of `but`."""
         stale: list[int] = []
         found: WorkerEntry | None = None
         for worker in self._idle.values():
@@ -177,7 +183,7 @@ class WorkerClass:
 
 
 class TaskGroup(FairQueue):
-    """The tasks that the workers of CLASSES, and no others, may run."""
+    """The queued tasks that the workers of some classes, and no others, may run."""
 
     __slots__ = ("classes",)
 
@@ -187,7 +193,7 @@ class TaskGroup(FairQueue):
 
 
 class Matcher:
-    """The workers that take tasks, and the tasks that wait for them."""
+    """The workers that take tasks, and the queued tasks."""
 
     def __init__(self) -> None:
         self._waiting = 0
@@ -198,20 +204,20 @@ class Matcher:
         self._lastStamp = 0
 
     def __len__(self) -> int:
-        """The number of tasks that wait."""
+        """Return the number of queued tasks."""
         return self._waiting
 
     def __contains__(self, task: Task) -> bool:
         return task in self._groupFor(task.series)
 
     def __iter__(self) -> Iterator[Task]:
-        """The tasks that wait, in no particular order."""
+        """Iterate over the queued tasks, in no particular order."""
         return chain.from_iterable(self._groups.values())
 
     # Tasks.
 
     def add(self, task: Task) -> None:
-        """Let TASK, which is new, wait for its turn."""
+        """Queue a new task."""
         group = self._groupFor(task.series)
         if not group.backlogged:
             times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
@@ -220,28 +226,28 @@ class Matcher:
         group.add(task)
 
     def putBack(self, task: Task, place: Place) -> None:
-        """Let TASK wait at PLACE, which is not in the fair band."""
+        """Queue a task at a place that is not in the fair band."""
         self._waiting += 1
         self._groupFor(task.series).place(place, task)
 
     def remove(self, task: Task) -> None:
-        """TASK, which waits, does so no more."""
+        """Remove a queued task."""
         self._waiting -= 1
         self._groupFor(task.series).remove(task)
 
     def ofSeries(self, series: Hashable) -> list[Task]:
-        """The tasks of SERIES that wait."""
+        """Return the queued tasks of a series."""
         return self._groupFor(series).ofSeries(series)
 
     def stranded(self) -> list[Task]:
-        """The tasks that no worker may run."""
+        """Return the queued tasks that no worker may run."""
         group = self._groups.get(frozenset())
         return [] if group is None else list(group)
 
     # Workers.
 
     def join(self, worker: WorkerEntry) -> None:
-        """WORKER takes tasks, when it has room."""
+        """Have a worker take tasks when it has room."""
         cls = self._classes.get(worker.qualifications)
         if cls is None:
             cls = self._classes[worker.qualifications] = WorkerClass(worker.qualifications)
@@ -250,7 +256,7 @@ class Matcher:
         worker.cls = cls
 
     def unjoin(self, worker: WorkerEntry) -> None:
-        """WORKER, which had joined, takes no more tasks."""
+        """Have a worker take no more tasks."""
         cls = worker.cls
         assert cls is not None
         worker.cls = None
@@ -260,24 +266,24 @@ class Matcher:
             self._regroup()
 
     def hasRoom(self, worker: WorkerEntry) -> None:
-        """WORKER has joined and has room, or has a different number of unfinished tasks than before."""
+        """Note that a worker has room, or holds another number of tasks than before."""
         assert worker.cls is not None
         self._lastStamp += 1
         worker.stamp = -self._lastStamp if worker.warm else self._lastStamp
         worker.cls.enter(worker)
 
     def idle(self) -> bool:
-        """Whether a worker has nothing to do."""
+        """Return whether any worker is idle."""
         return any(cls.idle() for cls in self._classes.values())
 
     def idleFor(self, task: Task, but: Collection[int]) -> WorkerEntry | None:
-        """A worker that may run TASK, and not one of BUT, that has nothing to do, if there is one."""
+        """Return an idle worker that may run a task and is not in `but`, or None."""
         return next(filter(None, (cls.idle(but) for cls in self._groupFor(task.series).classes)), None)
 
-    # What meets.
+    # Matches.
 
     def next(self) -> tuple[WorkerEntry, Place, Task] | None:
-        """The worker that takes a task next, and the task, which waits no more."""
+        """Remove and return the task that goes next, with its place and its worker. None if nothing matches."""
         if not self._waiting:
             return None
         freest: WorkerEntry | None = None
@@ -331,7 +337,7 @@ class Matcher:
         return group
 
     def _regroup(self) -> None:
-        """The classes have changed: sort the tasks that wait anew, all at one virtual time."""
+        """Sort the queued tasks into groups anew, all at one virtual time: the classes have changed."""
         old = list(self._groups.values())
         self._groups.clear()
         self._groupOf.clear()
@@ -344,5 +350,5 @@ class Matcher:
 
 def _nextPlace(group: FairQueue) -> Place:
     place = group.peek()
-    assert place is not None  # it is asked of groups that have tasks
+    assert place is not None  # only groups that have tasks are asked
     return place

@@ -1,18 +1,23 @@
-"""What has started where on a cluster: who may start what, kept where the cluster's own scheduler is.
+"""Decide which worker of a Dask cluster may start which call. It runs in the cluster's own scheduler.
 
-Theory of operation. A cluster decides by itself which of its workers runs a call, and when a worker dies it gives what
-that held to another. So before a call starts, the worker it has come to asks for leave, *starting*. It is told to
-start; or first to run an update that it has missed, and to ask again; or not to start, because the call has started
-before or is not wanted any more. What has leave has *started*: if its worker dies, it is lost, and no other worker
-gets leave for it. What had none has not started and may go anywhere.
+A cluster decides by itself which of its workers runs a call. When a worker dies, the cluster gives the worker's
+calls to
+another. So a worker that is about to start a call asks for a permit first (`starting`). There are three answers:
 
-Each queue that uses the cluster has a *session* here, with its own calls and updates. The updates of a session are
-run in order, each once on every worker, before the first call of the session there. An update is *handed* to one
-worker until that asks again; if the worker dies instead, the death is the update's, and after the second in a row it
-is not given to any other. Those that had it already at the last such death may have died of the same cause: their
-deaths are not counted.
+- `Start`: the call may start.
+- `First`: the worker has missed an update. It runs that, then asks again.
+- `Refuse`: the call was started before, or was cancelled.
 
-This module is read by the cluster, which needs neither attrs nor Twisted for it.
+A call with a permit has *started*. If its worker dies, the call is lost, and no other worker gets a permit for it. A
+call without a permit has not started and may move.
+
+Each queue that uses the cluster has a *session*, with its own calls and updates. The updates of a session run in
+order, once on every worker, before the first call of the session there. An update is *handed* to a worker until the
+worker asks again. If the worker dies instead, the death is counted, and after the second in a row the update is
+abandoned. Workers that were handed the update already at the last death may die of the same cause: their deaths are
+not counted.
+
+The cluster imports this module. It needs neither attrs nor Twisted.
 """
 
 from __future__ import annotations
@@ -21,15 +26,15 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 DEATHS = 2
-"""How many workers may die under one update, with none that lives through it between them."""
+"""The number of workers in a row that may die under one update."""
 
 
 class Start(NamedTuple):
-    """Start the call; without one, there is nothing that has to be done first."""
+    """Start the call. If no call was named: the worker has no update to run."""
 
 
 class First(NamedTuple):
-    """Load update NUMBER, in PAYLOAD, and with RUN run it; then ask again."""
+    """Load the update of this number from `payload`, run it if `run`, then ask again."""
 
     number: int
     payload: bytes
@@ -37,7 +42,7 @@ class First(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """Do not start the call: with AGAIN, it has started before."""
+    """Do not start the call. With `again`, it has been started before."""
 
     again: bool
 
@@ -48,8 +53,8 @@ Answer = Start | First | Refuse
 class _Update(NamedTuple):
     number: int
     payload: bytes
-    present: frozenset[str] | None  # who runs it, if not everybody
-    resident: bool  # it brings an object that everybody has to have
+    present: frozenset[str] | None  # the workers that run it; None for all
+    resident: bool  # it brings an object that every worker needs
 
     def concerns(self, worker: str) -> bool:
         return self.resident or self.runsOn(worker)
@@ -61,16 +66,16 @@ class _Update(NamedTuple):
 class _Session:
     def __init__(self, client: str) -> None:
         self.client = client
-        self.started: dict[str, str] = {}  # worker, by call
+        self.started: dict[str, str] = {}  # the worker, by call
         self.withdrawn: set[str] = set()
         self.updates: dict[int, _Update] = {}
         self.deaths: dict[int, int] = {}  # by update
-        self.handed: dict[str, int] = {}  # update, by worker
-        self.excused: set[str] = set()  # those of them that had it at the last death
-        self.done: dict[str, set[int]] = {}  # updates, by worker; has every worker that ever asked
+        self.handed: dict[str, int] = {}  # the update, by worker
+        self.excused: set[str] = set()  # the workers that were handed one at the last death
+        self.done: dict[str, set[int]] = {}  # updates, by worker: every worker that ever asked
 
     def takeBack(self, worker: str) -> int | None:
-        """The update that WORKER was handed, and has no longer, if there is one."""
+        """Take from a worker the update that it was handed, and return its number, or None."""
         self.excused.discard(worker)
         return self.handed.pop(worker, None)
 
@@ -90,22 +95,22 @@ class Placement:
         self._sessions: dict[str, _Session] = {}
 
     def open(self, session: str, client: str) -> None:
-        """A queue begins to use the cluster, through CLIENT."""
+        """Open the session of a queue that uses the cluster through `client`."""
         self._sessions[session] = _Session(client)
 
     def close(self, session: str) -> list[str]:
-        """A queue has done with the cluster; the workers that have anything of it."""
+        """Close a session. Return the workers that keep anything of it."""
         closed = self._sessions.pop(session, None)
         return [] if closed is None else list(closed.done)
 
     def ofClient(self, client: str) -> list[str]:
-        """The sessions through CLIENT."""
+        """Return the sessions of a client."""
         return [session for session, it in self._sessions.items() if it.client == client]
 
     # Calls.
 
     def starting(self, session: str, call: str | None, worker: str, wanted: bool = True) -> Answer:
-        """WORKER has CALL and is about to start it. Not WANTED, it should not be there. No call: to catch up."""
+        """Answer a worker that is about to start `call`, or that only catches up on updates (None)."""
         it = self._sessions.get(session)
         if it is None:
             return Refuse(again=False)
@@ -122,7 +127,7 @@ class Placement:
         return Start()
 
     def withdraw(self, session: str, calls: Iterable[str]) -> dict[str, str]:
-        """CALLS are not wanted: those that have not started never will. Where each of the others is running."""
+        """Cancel calls: those that have not started never start. Return the worker of each of the others."""
         it = self._sessions.get(session)
         if it is None:
             return {}
@@ -131,7 +136,7 @@ class Placement:
         return started
 
     def recall(self, session: str, calls: Iterable[str]) -> list[str] | None:
-        """Give back those of CALLS that have not started. They never will, here. None if that is not known any more."""
+        """Return those of `calls` that have not started; they never start. None if the session is unknown."""
         it = self._sessions.get(session)
         if it is None:
             return None
@@ -140,7 +145,7 @@ class Placement:
         return unstarted
 
     def forget(self, call: str) -> None:
-        """The cluster has forgotten CALL."""
+        """Forget a call that the cluster has forgotten."""
         for it in self._sessions.values():
             it.started.pop(call, None)
             it.withdrawn.discard(call)
@@ -150,24 +155,24 @@ class Placement:
     def update(
         self, session: str, number: int, payload: bytes, present: Collection[str] | None, resident: bool
     ) -> None:
-        """Every worker is to run update NUMBER, or those PRESENT; with RESIDENT, all are to have what it brings."""
+        """Have every worker, or those in `present`, run an update. With `resident`, all load the object it brings."""
         it = self._sessions.get(session)
         if it is not None and it.deaths.get(number, 0) < DEATHS:
             it.updates[number] = _Update(number, payload, None if present is None else frozenset(present), resident)
 
     def updated(self, session: str, number: int, worker: str) -> None:
-        """WORKER has done what it was handed."""
+        """Note that a worker has run the update that it was handed."""
         it = self._sessions.get(session)
         if it is not None:
             it.done.setdefault(worker, set()).add(number)
-            if number in it.updates:  # it was not given up
+            if number in it.updates:  # it is not abandoned
                 it.deaths.pop(number, None)
             it.takeBack(worker)
 
     # Workers.
 
     def workerLost(self, worker: str) -> dict[str, list[str]]:
-        """WORKER is dead. The calls that died with it, by session."""
+        """Note that a worker is dead. Return the calls that died with it, by session."""
         lost: dict[str, list[str]] = {}
         for session, it in self._sessions.items():
             it.done.pop(worker, None)

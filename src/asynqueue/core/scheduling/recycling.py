@@ -1,13 +1,13 @@
-"""When a worker process is worn out.
+"""Decide when a worker process is recycled: replaced by a fresh one because of its age or size.
 
-Theory of operation. Code that leaks makes a process bigger with every call, so a process may be limited in how many
-calls it is given and in how much memory it may come to use. It is *fit*, then *ageing*, then *worn*. A worn one is
-given nothing more, and another takes its place between two calls; nobody has to wait for that other to start if it is
-started while the first one ages: from an eighth before its limit.
+Code that leaks makes a process bigger with every call. So a process may be limited in its number of calls and in its
+memory. A process is *fit*, then *ageing*, then *worn*:
 
-The number of calls is known beforehand and is not exceeded, so long as another process can be started. Memory is
-measured after each call, so it is exceeded by what the last call took. Updates are not counted: a fresh process runs
-them too.
+- From an eighth before a limit it is ageing: its successor is started, so that no call waits for a start.
+- At the limit it is worn: it gets no more calls, and the successor takes over between two calls.
+
+The number of calls is never exceeded while another process can be started. Memory is measured after each call, so one
+call may exceed it. Updates do not count: a fresh process runs them too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Condition", "RecycleLimits", "RecyclePolicy"]
 
 
 class Condition(Enum):
-    """How a process is."""
+    """The condition of a process."""
 
     FIT = "it goes on"
     AGEING = "its successor should be started"
@@ -29,9 +29,10 @@ class Condition(Enum):
 
 @attrs.frozen
 class RecycleLimits:
-    """How many calls a process may be given (1 or more), and how many kB of memory it may use (1 or more).
+    """The limits of a process: `maxTasks` calls and `maxMemory` kB, each 1 or more. None is no limit.
 
-    None is no limit. Anything else is a `ValueError`.
+    Raises:
+        ValueError: A limit is out of range.
     """
 
     maxTasks: int | None = None
@@ -43,19 +44,19 @@ class RecycleLimits:
 
     @property
     def any(self) -> bool:
-        """True if there is a limit at all."""
+        """True if there is a limit."""
         return self.maxTasks is not None or self.maxMemory is not None
 
 
 class RecyclePolicy:
     """How much one process has been used.
 
-    >>> wear = RecyclePolicy(RecycleLimits(maxTasks=2))
-    >>> wear.given()
-    >>> wear.condition.name
+    >>> policy = RecyclePolicy(RecycleLimits(maxTasks=2))
+    >>> policy.given()
+    >>> policy.condition.name
     'AGEING'
-    >>> wear.given()
-    >>> wear.condition.name
+    >>> policy.given()
+    >>> policy.condition.name
     'WORN'
     """
 
@@ -67,22 +68,22 @@ class RecyclePolicy:
         self.tasks: int = 0
 
     def given(self) -> None:
-        """It was given a call."""
+        """Count a call that the process was given."""
         self.tasks += 1
 
     def recalled(self) -> None:
-        """It gave a call back and has not started it."""
+        """Do not count a call that the process gave back unstarted."""
         if not self.tasks:
             raise ValueError("no call was given that could be recalled")
         self.tasks -= 1
 
     def measured(self, memory: int) -> None:
-        """It uses MEMORY, in kB."""
+        """Note the memory that the process uses, in kB."""
         self._memory = memory
 
     @property
     def condition(self) -> Condition:
-        """How it is now."""
+        """The present condition."""
         limits = self._limits
         worn = ageing = False
         if limits.maxTasks is not None:
@@ -94,7 +95,7 @@ class RecyclePolicy:
         return Condition.WORN if worn else Condition.AGEING if ageing else Condition.FIT
 
     def validate(self) -> None:
-        """Assert that what has used up a limit is worn."""
+        """Assert that a process is worn at its limits."""
         assert self.tasks >= 0
         if self._limits.maxTasks is not None:
             assert (self.tasks < self._limits.maxTasks) or self.condition is Condition.WORN

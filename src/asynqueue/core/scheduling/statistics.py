@@ -1,11 +1,14 @@
-"""What a queue has done, counted.
+"""Count what a queue has done.
 
-Theory of operation. Each event of a call's life is told once, with the time at which it happened, and adds to a few
-sums; nothing is kept of a call that has ended. `stats` makes a frozen picture of the sums. What is counted by
-series is kept for the `SERIES_KEPT` series that came last, so that a queue which makes a series a visitor does not
-grow for ever; what is forgotten of a series still counts in the whole and by worker.
+Each event of a call adds to a few sums. Nothing is kept of a call that has ended. `stats` makes a frozen record of the
+sums. Two bounds keep a queue that runs for years small:
 
-Cost: O(1) an event, O(workers + series) a picture.
+- Counts by series are kept for the latest `SERIES_KEPT` series.
+- Counts by worker are kept for all attached workers and the latest `DEPARTED_KEPT` others.
+
+What is forgotten by series or worker still counts in the whole.
+
+Cost: O(1) an event, O(workers + series) a record.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ DEPARTED_KEPT = 100
 
 @attrs.frozen
 class Times:
-    """How long something took, in seconds: how often it happened, the sum and the longest."""
+    """Durations in seconds: their number, sum and maximum."""
 
     number: int = 0
     total: float = 0.0
@@ -35,7 +38,7 @@ class Times:
 
     @property
     def mean(self) -> float:
-        """The mean, 0 if it never happened."""
+        """The mean duration in seconds; 0 if there is none."""
         return self.total / self.number if self.number else 0.0
 
 
@@ -43,9 +46,14 @@ class Times:
 class Counts:
     """How calls ended.
 
-    DONE returned, FAILED raised or ran out of time, LOST had their workers die under them, CANCELLED were not wanted
-    any more or refused; RETRIED counts the times that one was started again. WAIT is from submission to the last
-    start, RUN from the last start to the end, as the queue saw it.
+    Attributes:
+        done: Calls that returned.
+        failed: Calls that raised, or ran out of time.
+        lost: Calls whose workers died.
+        cancelled: Calls that were cancelled or refused.
+        retried: How often a call was started again.
+        wait: Seconds from submission to the last start.
+        run: Seconds from the last start to the end, as seen by the queue.
     """
 
     done: int = 0
@@ -59,10 +67,14 @@ class Counts:
 
 @attrs.frozen
 class QueueStats:
-    """A picture of a queue: how many calls are QUEUED and RUNNING now, and how all that ended did.
+    """What a queue has done and is doing.
 
-    BYWORKER has the counts by worker ID, for the workers that are or were attached; BYSERIES those by series, for the
-    series that came last.
+    Attributes:
+        queued: Calls that are queued now.
+        running: Calls that workers hold now.
+        done, failed, lost, cancelled, retried, wait, run: Of all calls that ended, as in `Counts`.
+        byWorker: `Counts` by worker ID, for attached workers and the latest hundred detached ones.
+        bySeries: `Counts` by series, for the latest thousand series.
     """
 
     queued: int
@@ -88,14 +100,14 @@ class _Sums:
         self.wait = self.waitLongest = self.run = self.runLongest = 0.0
 
     def add(self, other: _Sums) -> None:
-        """Count what OTHER has counted too."""
+        """Add the counts of another."""
         for name in ("done", "failed", "lost", "cancelled", "retried", "ran", "wait", "run"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.waitLongest = max(self.waitLongest, other.waitLongest)
         self.runLongest = max(self.runLongest, other.runLongest)
 
     def picture(self) -> Counts:
-        """The counts as they are now."""
+        """Return the counts as a frozen record."""
         wait = Times(self.ran, self.wait, self.waitLongest)
         run = Times(self.ran, self.run, self.runLongest)
         return Counts(self.done, self.failed, self.lost, self.cancelled, self.retried, wait, run)
@@ -104,20 +116,20 @@ class _Sums:
 class StatsCollector:
     """Counts what a queue does.
 
-    >>> ledger = StatsCollector()
-    >>> ledger.ended("mail", 1, Returned(None), wait=0.5, run=1.5)
-    >>> stats = ledger.stats(queued=0, running=0)
+    >>> statistics = StatsCollector()
+    >>> statistics.ended("mail", 1, Returned(None), wait=0.5, run=1.5)
+    >>> stats = statistics.stats(queued=0, running=0)
     >>> stats.done, stats.wait.mean, stats.bySeries["mail"].run.longest
     (1, 0.5, 1.5)
     """
 
     def __init__(self) -> None:
         self._sums: dict[Hashable, dict[int | None, _Sums]] = {}  # by series, then by worker
-        self._forgotten: dict[int | None, _Sums] = {}  # of all series that are not kept, by worker
+        self._forgotten: dict[int | None, _Sums] = {}  # of all series that are forgotten, by worker
         self._departed: deque[int] = deque()  # the workers that have left and are kept
 
     def again(self, series: Hashable, worker: int) -> None:
-        """A call of SERIES that may have started was given to a WORKER again."""
+        """Count that a call which may have started is given to a worker again."""
         self._sumsOf(series, worker).retried += 1
 
     def ended(
@@ -128,7 +140,7 @@ class StatsCollector:
         wait: float | None = None,
         run: float | None = None,
     ) -> None:
-        """A call of SERIES has ended, on WORKER, after a WAIT and a RUN in seconds; None if it never ran."""
+        """Count a call that has ended. `wait` and `run` are in seconds; None if it never ran."""
         sums = self._sumsOf(series, worker)
         if isinstance(settlement, (Returned, Iterating)):
             sums.done += 1
@@ -148,7 +160,7 @@ class StatsCollector:
                 sums.runLongest = run
 
     def workerLeft(self, worker: int) -> None:
-        """Note that a worker has left. Its counts are kept until DEPARTED_KEPT others have left after it."""
+        """Note that a worker has left. Its counts are kept until `DEPARTED_KEPT` others have left after it."""
         self._departed.append(worker)
         if len(self._departed) > DEPARTED_KEPT:
             oldest = self._departed.popleft()
@@ -158,7 +170,7 @@ class StatsCollector:
                     workers.setdefault(None, _Sums()).add(sums)
 
     def stats(self, queued: int, running: int) -> QueueStats:
-        """A picture of everything, for a queue with so many calls QUEUED and RUNNING."""
+        """Return the record for a queue that has so many calls queued and running."""
         whole = _Sums()
         byWorker: dict[int, _Sums] = {}
         bySeries: dict[Hashable, _Sums] = {}
@@ -186,7 +198,7 @@ class StatsCollector:
         )
 
     def validate(self) -> None:
-        """Assert that what is kept is bounded, and that nothing is counted that has not run."""
+        """Assert that what is kept is bounded, and that only calls that ended have run times."""
         assert len(self._sums) <= SERIES_KEPT
         assert len(self._departed) <= DEPARTED_KEPT
         for workers in (self._forgotten, *self._sums.values()):
@@ -207,19 +219,17 @@ class StatsCollector:
         return found
 
 
-# How long each call took, on this side and over there.
-#
-# The last `CALLS_KEPT` calls of a worker are kept, so that one which works for a year does not grow for a year.
+# The duration of each call, in the parent and in the child.
 
 CALLS_KEPT = 100_000
-"""Of how many calls a worker keeps the times: those that ended last."""
+"""The number of calls whose durations a worker keeps: the latest ones."""
 
 
 class CallTimes(NamedTuple):
-    """The seconds for which the WORKER waited for a call, and those for which its PROCESS was at it.
+    """Durations of one call, in seconds: as the worker in this process saw it, and in the child process.
 
-    The difference is what the way took, there and back: pickling, waiting behind other calls of the same batch, and
-    for the main loop to be free.
+    The difference is the cost of the way there and back: pickling, waiting behind other calls of the batch, and
+    waiting for the main loop.
     """
 
     worker: float
@@ -228,13 +238,13 @@ class CallTimes(NamedTuple):
 
 @attrs.frozen
 class ProcessStats(QueueStats):
-    """A picture of a process queue: what `QueueStats` has, and the times of its CALLS, worker by worker.
+    """What a process queue has done and is doing: `QueueStats`, and the durations of its calls.
 
-    So how many calls are QUEUED and RUNNING; how many are DONE, FAILED, LOST, CANCELLED and were RETRIED; how long they
-    had to WAIT and to RUN; and all that BYWORKER and BYSERIES.
+    Attributes:
+        queued, running, done, failed, lost, cancelled, retried, wait, run, byWorker, bySeries: As in `QueueStats`.
+        calls: A `CallTimes` for each of the latest calls, worker by worker. Empty without ``callStats=True``.
 
-    There are none of those unless the queue was made with ``callStats=True``. To iterate over a picture is to iterate
-    over them, as in 0.9:
+    Iterating over a record iterates over its `calls`, as in 0.9:
 
         for worker, process in queue.stats(): ...
     """
@@ -243,7 +253,7 @@ class ProcessStats(QueueStats):
 
     @classmethod
     def of(cls, stats: QueueStats, calls: Iterable[CallTimes]) -> ProcessStats:
-        """STATS with CALLS."""
+        """Return `stats` with `calls` added."""
         fields: dict[str, Any] = {field.name: getattr(stats, field.name) for field in attrs.fields(QueueStats)}
         return cls(**fields, calls=tuple(calls))
 
@@ -252,5 +262,5 @@ class ProcessStats(QueueStats):
 
 
 def callLog() -> deque[CallTimes]:
-    """Where a worker keeps the times of its calls."""
+    """Return an empty log of durations, which keeps the latest `CALLS_KEPT`."""
     return deque(maxlen=CALLS_KEPT)

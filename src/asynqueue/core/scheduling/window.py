@@ -1,22 +1,24 @@
-"""How much a worker may be given at once.
+"""Compute the window of a worker: how many unfinished tasks it may hold.
 
-Theory of operation. A link that waits for every answer before the next question spends its time waiting, so a
-worker may hold more calls than it runs. What it holds and has not started cannot go elsewhere or give way
-without being taken back; so it may hold about as much as it gets done in a `BUDGET` of one millisecond, and no
-more. The window is what it runs at once, plus that. While a call takes no longer than `NEXT_LIMIT`, a worker may in
-any case hold the one that comes next: else it would wait for that after each call, half a millisecond where the
-processors are busy. What that one call may cost others, the scheduler sees to: it takes it back for a call that is
-to go before it, or for a worker that has nothing to do.
+A link that waits for every answer before the next call wastes most of its time. So a worker may hold more calls than it
+runs at once. But what it holds and has not started must be recalled before it can run elsewhere or give way. So the
+unstarted calls may be about as much work as the worker does in one `BUDGET`, a millisecond:
 
-Each answer says how many seconds the call took. The *estimate* follows them: up at once, down by an eighth of the
-way. From the estimate the window follows: down at once, up by no more than doubling in the time in which a full
-window is answered. A worker of which nothing is known, or whose calls are slow, holds what it runs and nothing
-more. When a call outlasts what is expected, the scheduler takes back what has not started and calls `stalled`.
+    window = running + BUDGET / estimate
 
-A worker whose limits change (a cluster that grows or shrinks) is *resized*; one that can start nothing for
-the time being (a process that is not up yet, a cluster that is away) is resized to nothing.
+While a call takes at most `NEXT_LIMIT`, a worker may hold one unstarted call in any case. Without it, the worker would
+wait for the next call after each one, for half a millisecond where the processors are busy. The scheduler recalls that
+one call when a doNext call or an idle worker needs it.
 
-The bound: `size` <= running + BUDGET / estimate, or running + 1, between `running` and `most`.
+The *estimate* follows the seconds that each answer reports: up at once, down by an eighth of the difference. The window
+follows the estimate: down at once, up to at most its double in the time in which a full window is answered. A worker
+without a known estimate, or with slow calls, holds only what it runs. When a call outlasts what is expected, the
+scheduler recalls what has not started and calls `stalled`.
+
+A worker is *resized* when its limits change (a cluster grows or shrinks). A worker that can start nothing for the time
+being (its process is not up yet) is resized to None.
+
+Bound: `size` <= running + BUDGET / estimate, or running + 1; between `running` and `most`.
 """
 
 from __future__ import annotations
@@ -24,23 +26,28 @@ from __future__ import annotations
 import attrs
 
 BUDGET = 0.001
-"""Seconds of unstarted work a worker may hold."""
+"""Seconds of unstarted work that a worker may hold."""
 
 NEXT_LIMIT = 32 * BUDGET
-"""Seconds that a call may take for a worker to hold the next one meanwhile."""
+"""The longest call, in seconds, during which a worker may hold the next one."""
 
 LOOK = 0.1
-"""Seconds after which it is looked, again and again, whether a worker has not started what another could."""
+"""Seconds between two looks for workers that have not started what an idle worker could run."""
 
 _LEAST = 1e-9  # seconds
 
 
 @attrs.frozen
 class Window:
-    """How many calls a worker runs at once, RUNNING, and the MOST unfinished ones that it may hold.
+    """The limits of a worker's window.
 
-    RUNNING is 1 or more and MOST not less than that, else it is a ValueError. A worker whose MOST is more than RUNNING
-    is given calls ahead while they return fast.
+    Args:
+        running: The number of calls that the worker runs at once, 1 or more.
+        most: The largest number of unfinished calls that it may hold, at least `running`. With more than `running`, the
+            worker is given calls ahead while they return fast.
+
+    Raises:
+        ValueError: A limit is out of range.
 
     >>> Window(running=4, most=64).most
     64
@@ -69,7 +76,7 @@ class AdaptiveWindow:
         self._answers = 0
 
     def answered(self, seconds: float) -> None:
-        """A call took SECONDS from its start to its end."""
+        """Note that a call took so many seconds from its start to its end."""
         limits = self.limits
         if limits.most == limits.running or self._away:
             return
@@ -78,7 +85,7 @@ class AdaptiveWindow:
             known = seconds
         else:
             known += (seconds - known) / 8
-        if not known > _LEAST:  # which is so, too, if a peer says NaN
+        if not known > _LEAST:  # true also for a NaN that a peer sends
             known = _LEAST
         self._estimate = known
         size = limits.running + (int(BUDGET / known) or known <= NEXT_LIMIT)
@@ -95,28 +102,28 @@ class AdaptiveWindow:
 
     @property
     def slow(self) -> bool:
-        """True if what may be held is more than a budget of work."""
+        """True if the worker may hold more than one budget of unstarted work."""
         return self._estimate is not None and self._estimate > BUDGET
 
     @property
     def patience(self) -> int:
-        """How many budgets may go by without an answer before a call has outlasted what is expected."""
+        """The number of budgets without an answer after which a call has outlasted what is expected."""
         return 1 if self._estimate is None else 1 + int(min(self._estimate, NEXT_LIMIT) / BUDGET)
 
     def stalled(self) -> None:
-        """A call has outlasted the budget and is still running; what is known is worth nothing now."""
+        """Note that a call has outlasted what is expected and still runs: forget the estimate."""
         self._estimate = None
         self._answers = 0
         self.size = 0 if self._away else self.limits.running
 
     def resized(self, limits: Window | None) -> None:
-        """The limits are others now. With None, nothing may be held until there are some again."""
+        """Change the limits. With None, the worker may hold nothing until it has limits again."""
         self._away = limits is None
         self.limits = limits or self.limits
         self.stalled()
 
     def validate(self) -> None:
-        """Assert that no more is held than is run at once and done within the budget."""
+        """Assert the bound."""
         if self._away:
             assert self.size == 0
             return

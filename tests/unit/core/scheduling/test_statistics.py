@@ -21,48 +21,48 @@ from asynqueue.core.scheduling.statistics import SERIES_KEPT, StatsCollector, Ti
     ],
 )
 def test_each_way_to_end_is_counted_as_what_it_is(settlement: Settlement, counted: str) -> None:
-    ledger = StatsCollector()
-    ledger.ended("a", None, settlement)
-    stats = ledger.stats(0, 0)
+    statistics = StatsCollector()
+    statistics.ended("a", None, settlement)
+    stats = statistics.stats(0, 0)
     assert {name for name in ("done", "failed", "lost", "cancelled") if getattr(stats, name)} == {counted}
     assert list(stats.bySeries) == ["a"]
     assert getattr(stats.bySeries["a"], counted) == 1
     assert stats.byWorker == {}
-    ledger.validate()
+    statistics.validate()
 
 
 def test_each_is_counted_as_often_as_it_happens() -> None:
-    ledger = StatsCollector()
+    statistics = StatsCollector()
     for settlement in (Returned(1), Raised(ValueError()), Lost(), Cancelled()):
         for _ in range(3):
-            ledger.ended("a", 1, settlement)
+            statistics.ended("a", 1, settlement)
     for _ in range(3):
-        ledger.again("a", 1)
-    for stats in (ledger.stats(0, 0), ledger.stats(0, 0).bySeries["a"], ledger.stats(0, 0).byWorker[1]):
+        statistics.again("a", 1)
+    for stats in (statistics.stats(0, 0), ledger.stats(0, 0).bySeries["a"], ledger.stats(0, 0).byWorker[1]):
         assert (stats.done, stats.failed, stats.lost, stats.cancelled, stats.retried) == (3, 3, 3, 3, 3)
 
 
 def test_one_time_without_the_other_is_none() -> None:
-    ledger = StatsCollector()
-    ledger.ended(None, 1, Returned(None), 1.0, None)
-    ledger.ended(None, 1, Returned(None), None, 1.0)
-    assert (ledger.stats(0, 0).wait, ledger.stats(0, 0).run) == (Times(), Times())
+    statistics = StatsCollector()
+    statistics.ended(None, 1, Returned(None), 1.0, None)
+    statistics.ended(None, 1, Returned(None), None, 1.0)
+    assert (statistics.stats(0, 0).wait, ledger.stats(0, 0).run) == (Times(), Times())
 
 
 def test_as_many_series_as_are_kept_are_all_kept() -> None:
-    ledger = StatsCollector()
+    statistics = StatsCollector()
     for visitor in range(SERIES_KEPT):
-        ledger.ended(visitor, 1, Returned(None))
-    ledger.validate()
-    assert len(ledger.stats(0, 0).bySeries) == SERIES_KEPT
+        statistics.ended(visitor, 1, Returned(None))
+    statistics.validate()
+    assert len(statistics.stats(0, 0).bySeries) == SERIES_KEPT
 
 
 def test_times_add_up_and_the_longest_is_kept() -> None:
-    ledger = StatsCollector()
+    statistics = StatsCollector()
     for wait, run in ((1.0, 5.0), (3.0, 2.0)):
-        ledger.ended(None, 1, Returned(None), wait, run)
-    ledger.ended(None, 2, Returned(None), 2.0, 0.5)
-    stats = ledger.stats(queued=4, running=2)
+        statistics.ended(None, 1, Returned(None), wait, run)
+    statistics.ended(None, 2, Returned(None), 2.0, 0.5)
+    stats = statistics.stats(queued=4, running=2)
     assert (stats.queued, stats.running, stats.done) == (4, 2, 3)
     assert stats.wait == Times(3, 6.0, 3.0)
     assert stats.run == Times(3, 7.5, 5.0)
@@ -72,25 +72,25 @@ def test_times_add_up_and_the_longest_is_kept() -> None:
 
 
 def test_what_never_ran_has_no_times() -> None:
-    ledger = StatsCollector()
-    ledger.ended(None, None, Cancelled())
-    assert ledger.stats(0, 0).wait == Times()
+    statistics = StatsCollector()
+    statistics.ended(None, None, Cancelled())
+    assert statistics.stats(0, 0).wait == Times()
     assert Times().mean == 0.0
 
 
 def test_a_call_that_is_started_again_is_counted_where_it_is() -> None:
-    ledger = StatsCollector()
-    ledger.again("a", 2)
-    stats = ledger.stats(0, 1)
+    statistics = StatsCollector()
+    statistics.again("a", 2)
+    stats = statistics.stats(0, 1)
     assert (stats.retried, stats.byWorker[2].retried, stats.bySeries["a"].retried) == (1, 1, 1)
 
 
 def test_a_series_for_every_visitor_is_not_remembered_for_ever_but_still_counts() -> None:
-    ledger = StatsCollector()
+    statistics = StatsCollector()
     for visitor in range(2 * SERIES_KEPT):
-        ledger.ended(visitor, 1, Returned(None), 0.0, 1.0)
-        ledger.validate()
-    stats = ledger.stats(0, 0)
+        statistics.ended(visitor, 1, Returned(None), 0.0, 1.0)
+        statistics.validate()
+    stats = statistics.stats(0, 0)
     assert list(stats.bySeries) == list(range(SERIES_KEPT, 2 * SERIES_KEPT))
     assert stats.done == stats.byWorker[1].done == 2 * SERIES_KEPT
     assert stats.run.total == 2 * SERIES_KEPT
