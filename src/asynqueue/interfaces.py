@@ -271,7 +271,7 @@ class Tracker(Protocol):
     """Waits for Deferreds without touching their chains."""
 
     def put(self, d: D) -> D:
-        """Track a Deferred, and return it."""
+        """Track the Deferred `d`, and return it."""
 
     def deferToAll(self, timeout: float | None = None) -> Deferred[bool]:
         """Return a Deferred that fires with True when no tracked Deferred is left, or with False after `timeout`
@@ -289,14 +289,14 @@ class Serializer(Protocol):
     """Turns objects into bytes and back."""
 
     def dumps(self, obj: Any) -> bytes:
-        """Return an object as bytes.
+        """Return `obj` as bytes.
 
         Raises:
             asynqueue.errors.SerializationError: The object cannot be pickled.
         """
 
     def loads(self, payload: bytes) -> Any:
-        """Return the object in a payload.
+        """Return the object in `payload`.
 
         Raises:
             asynqueue.errors.SerializationError: The payload cannot be unpickled.

@@ -387,7 +387,7 @@ class InfoHolder:
         return self.info.getInfo(self.ID, name)
 
     def saveInfo(self, name: str, x: T) -> T:
-        """Save an item of information and return it, as `Info.saveInfo`."""
+        """Save `x` as the information `name` and return it, as `Info.saveInfo`."""
         return self.info.saveInfo(name, x, self.ID)
 
     @overload
