@@ -142,7 +142,9 @@ class WireServer:
         if len(self._strangers) > self._limits.strangers:
             first = evictionCandidate(self._strangers)
             del self._strangers[first]
-            first.refuse("too many connections are not authenticated; this is the oldest from the address with the most")
+            first.refuse(
+                "too many connections are not authenticated; this is the oldest from the address with the most"
+            )
 
     def authenticated(self, client: ServerConnection) -> bool:
         """Register CLIENT, which has authenticated. Return False if there are too many clients."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asynqueue.core.records import Cancelled, Iterating, Lost, Raised, Refused, Returned, Settlement, TimedOut
-from asynqueue.core.scheduling.statistics import SERIES_KEPT, StatsCollector, Times
+from asynqueue.core.scheduling.statistics import DEPARTED_KEPT, SERIES_KEPT, StatsCollector, Times
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_each_is_counted_as_often_as_it_happens() -> None:
             statistics.ended("a", 1, settlement)
     for _ in range(3):
         statistics.again("a", 1)
-    for stats in (statistics.stats(0, 0), ledger.stats(0, 0).bySeries["a"], ledger.stats(0, 0).byWorker[1]):
+    for stats in (statistics.stats(0, 0), statistics.stats(0, 0).bySeries["a"], statistics.stats(0, 0).byWorker[1]):
         assert (stats.done, stats.failed, stats.lost, stats.cancelled, stats.retried) == (3, 3, 3, 3, 3)
 
 
@@ -46,7 +46,7 @@ def test_one_time_without_the_other_is_none() -> None:
     statistics = StatsCollector()
     statistics.ended(None, 1, Returned(None), 1.0, None)
     statistics.ended(None, 1, Returned(None), None, 1.0)
-    assert (statistics.stats(0, 0).wait, ledger.stats(0, 0).run) == (Times(), Times())
+    assert (statistics.stats(0, 0).wait, statistics.stats(0, 0).run) == (Times(), Times())
 
 
 def test_as_many_series_as_are_kept_are_all_kept() -> None:
@@ -94,3 +94,14 @@ def test_a_series_for_every_visitor_is_not_remembered_for_ever_but_still_counts(
     assert list(stats.bySeries) == list(range(SERIES_KEPT, 2 * SERIES_KEPT))
     assert stats.done == stats.byWorker[1].done == 2 * SERIES_KEPT
     assert stats.run.total == 2 * SERIES_KEPT
+
+
+def test_the_counts_of_a_departed_worker_are_kept_until_a_hundred_others_left() -> None:
+    statistics = StatsCollector()
+    for worker in range(1, DEPARTED_KEPT + 2):
+        statistics.ended("a", worker, Returned(None), 1.0, 1.0)
+        statistics.workerLeft(worker)
+        statistics.validate()
+    stats = statistics.stats(0, 0)
+    assert sorted(stats.byWorker) == list(range(2, DEPARTED_KEPT + 2))
+    assert stats.done == stats.bySeries["a"].done == DEPARTED_KEPT + 1
