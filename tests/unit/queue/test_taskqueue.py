@@ -940,6 +940,17 @@ class TestResigning:
         assert clock.getDelayedCalls() == []
 
 
+def test_a_worker_that_was_detached_is_not_kept(clock: Clock) -> None:
+    queue = TaskQueue(reactor=clock)
+    worker = HeldWorker()
+    kept = weakref.ref(worker)
+    queue.attachWorker(worker)
+    assert resultOf(queue.detachWorker(worker)) == []
+    del worker
+    gc.collect()
+    assert kept() is None
+
+
 class AwayWorker(HeldWorker):
     """A worker that is away when it is attached."""
 
@@ -963,6 +974,27 @@ class TestBeingAway:
         assert (len(queue), worker.given, hired.called) == (1, [], False)
         self.resign(worker)(Reconnected())
         assert resultOf(hired) == 1
+        worker.end(Returned(1))
+        assert resultOf(d) == 1
+
+    def test_a_reporter_is_given_batches_again_after_each_connection(self, clock: Clock) -> None:
+        worker = ReportingWorker(most=8)
+        queue = TaskQueue(worker, reactor=clock)
+        for connection in range(1, 3):
+            self.resign(worker)(Disconnected())
+            calls = [queue.call(size, n) for n in range(4)]
+            self.resign(worker)(Reconnected())
+            assert worker.report is not None
+            assert len(worker.runs[-1]) == 4
+            worker.report([(ticket, Returned(1)) for ticket, _ in worker.runs[-1]])
+            assert [resultOf(d) for d in calls] == [1] * 4
+            assert len(worker.runs) == connection
+
+    def test_a_series_it_was_qualified_for_while_away_counts_after_it(self, clock: Clock, worker: AwayWorker) -> None:
+        queue = TaskQueue(worker, reactor=clock)
+        queue.qualifyWorker(worker, "new")
+        d = queue.call(size, 1, series="new")
+        self.resign(worker)(Reconnected())
         worker.end(Returned(1))
         assert resultOf(d) == 1
 
