@@ -1,11 +1,11 @@
-"""One process that serves a worker, and the link to it.
+"""The child process of a worker, and the link to it.
 
-It is started by `multiprocessing` and runs `asynqueue.process.child.main.main`. It is not made to import the program's
-``__main__``: what belongs to that module goes to it by value.
+`multiprocessing` starts the process, which runs `asynqueue.process.child.main.main`. The process does not import the
+``__main__`` of the program: objects of that module go to it by value.
 
-Two things are due at its end, in either order: the link's end-of-file and its exit. The exit is what counts. All
-that it ever said has been received by then, so it is heard out and the link is closed, though a child of its own
-may hold the other end open for as long as it likes.
+When the process ends, two events come in any order: the end of the link, and the exit. The exit counts. All messages of
+the process are in the socket by then, so they are received, and the link is closed. The link may not end by itself: a
+child of the process may hold its other end open.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue.core.protocol import bufferpool as shelf
+from asynqueue.core.protocol import bufferpool
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.records import RunOutcome
-from asynqueue.process.child import main as universe
-from asynqueue.process.child import reactor as reactoruniverse
+from asynqueue.process.child import main as child
+from asynqueue.process.child import reactor as reactorchild
 from asynqueue.process.forkserver import preloadChild
-from asynqueue.reactor import watchdog as closings
+from asynqueue.reactor import watchdog
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitIssuer
@@ -52,28 +52,36 @@ _living: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
 
 
 class Owner(Protocol):
-    """Whom a process serves."""
+    """The worker that a process serves."""
 
     def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        """A process has answered what it was given under tickets."""
+        """Act on the outcomes of tasks, each with its ticket."""
 
     def replace(self, process: WorkerProcess) -> None:
-        """PROCESS is about to die."""
+        """Replace PROCESS, which is about to be killed."""
 
     def lost(self, process: WorkerProcess) -> None:
-        """PROCESS has died."""
+        """Replace PROCESS, whose link has ended."""
 
     def exited(self, process: WorkerProcess) -> None:
-        """PROCESS has exited, and its exit status is known."""
+        """Note that PROCESS has exited: its exit status is known."""
 
 
 class WorkerProcess:
-    """A process that serves OWNER, and the link to it, until both are gone.
+    """A child process that serves OWNER, and the link to it, until both have ended. `gone` fires then.
 
-    With USEREACTOR, it runs a Twisted reactor of its own.
+    With USEREACTOR, the process runs a Twisted reactor of its own. With FINISHCANCELLED, a running call that is
+    cancelled goes on to its end; without, the process is killed.
     """
 
-    def __init__(self, context: BaseContext, reactor: Any, owner: Owner, useReactor: bool = False) -> None:
+    def __init__(
+        self,
+        context: BaseContext,
+        reactor: Any,
+        owner: Owner,
+        useReactor: bool = False,
+        finishCancelled: bool = False,
+    ) -> None:
         self.gone: Deferred[None] = Deferred()
         self._reactor = reactor
         self._owner = owner
@@ -81,11 +89,11 @@ class WorkerProcess:
         self._isForked = context.get_start_method() == "forkserver"
         self._exitcode: int | None = None
         self._exited = False
-        self._hungUp = False
-        self._saidGoodbye = False
+        self._disconnected = False
+        self._stopping = False
         self._grace: Any = None
         self._tidying: Any = None
-        self._tidied = True  # since something large has crossed
+        self._tidied = True  # False once shared memory was used since
         self._permits = PermitIssuer()
         ends = pair()
         self._channel: SharedMemoryChannel | None = (
@@ -93,21 +101,23 @@ class WorkerProcess:
         )
         self._childChannel: socket.socket | None = None if ends is None else ends[1]
         self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._channel)
-        self.link.closeWatchdog = closings.CloseWatchdog(self.link, reactor)
+        self.link.closeWatchdog = watchdog.CloseWatchdog(self.link, reactor)
         self.link.spinner = Spinner(reactor, self.link.poll)
+        if finishCancelled:
+            self.link.finishCancelled = reactor.seconds
         try:
-            near, far = socket.socketpair()
-            with far:
+            ours, theirs = socket.socketpair()
+            with theirs:
                 try:
-                    self._process = self._begin(context, near, far)
-                    Pipe(near, self.link, reactor)
+                    self._process = self._begin(context, ours, theirs)
+                    Pipe(ours, self.link, reactor)
                 except BaseException:
-                    near.close()
+                    ours.close()
                     raise
         except BaseException:
             if self._channel is not None:
                 self._channel.close()
-            self._permits.close()  # what has begun finds nobody to speak to, and exits
+            self._permits.close()  # A process that has started finds its link closed, and exits.
             raise
         finally:
             if self._childChannel is not None:
@@ -117,18 +127,18 @@ class WorkerProcess:
         reactor.addReader(self._sentinel)
         _living.add(self)
 
-    def _begin(self, context: BaseContext, near: socket.socket, far: socket.socket) -> Any:
-        """A process, by CONTEXT, to which FAR belongs. (Each context has its own class of processes: hence Any.)"""
+    def _begin(self, context: BaseContext, ours: socket.socket, theirs: socket.socket) -> Any:
+        """Start a process of CONTEXT with THEIRS as its link. (Each context has its own process class: hence Any.)"""
         inherited: list[int] = []
-        if context.get_start_method() == "fork":  # the child has all that is open here: the other links, above all
-            inherited = [near.fileno(), self._permits.giving.fileno()]
+        if context.get_start_method() == "fork":  # The child inherits all descriptors: it closes those of other links.
+            inherited = [ours.fileno(), self._permits.giving.fileno()]
             inherited += [] if self._channel is None else [self._channel.fileno()]
             inherited += [descriptor for process in _living for descriptor in process.filenos()]
         elif context.get_start_method() == "forkserver":
             preloadChild()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
-            target=reactoruniverse.main if self._useReactor else universe.main,
-            args=(far, self._permits.taking, tuple(inherited), self._childChannel),
+            target=reactorchild.main if self._useReactor else child.main,
+            args=(theirs, self._permits.taking, tuple(inherited), self._childChannel),
             name=f"asynqueue-process-{next(_numbers)}",
         )
         with _withoutMain(), _signalBlocked(signal.SIGINT, context):
@@ -136,41 +146,41 @@ class WorkerProcess:
         return process
 
     def is_alive(self) -> bool:
-        """True until it has exited."""
+        """Return True until the process has exited."""
         return not self._exited
 
     @property
     def exitcode(self) -> int | None:
-        """None until it has exited; then its exit status, or minus the number of the signal that killed it."""
+        """None until the process has exited; then its exit status, or minus the number of the signal that killed it."""
         return self._exitcode
 
     @property
     def lostForkServer(self) -> bool:
-        """True if it counts as exited because the fork server that reports its exit has died."""
+        """True if the process counts as exited because the fork server, which would report that, has died."""
         return self._isForked and self._exitcode == _NOT_REPORTED
 
-    def goodbye(self) -> None:
-        """Have it exit when it has done what it was asked for; it has a grace for that from then on."""
-        if not self._saidGoodbye and not self._exited:
-            self._saidGoodbye = True
+    def stop(self) -> None:
+        """Ask the process to exit when it has ended all calls. From then on it has `STOP_GRACE` seconds for that."""
+        if not self._stopping and not self._exited:
+            self._stopping = True
             self.link.goodbye()
             self.link.whenIdle(self._startGrace)
 
-    def retire(self) -> None:
-        """Have it exit when all that it was given has ended, its iterations too."""
-        self.link.whenIdle(self.goodbye)
+    def stopWhenIdle(self) -> None:
+        """Stop the process when all its calls and iterations have ended."""
+        self.link.whenIdle(self.stop)
 
     def memUsage(self) -> int | None:
-        """The kB of memory that it has in use, shared pages too; None if it is gone, or if the system does not tell."""
+        """Return the resident memory in kB, with shared pages; None if it has exited, or is not reported."""
         return None if self._exited else residentMemory(self.pid)
 
     def kill(self) -> None:
-        """Have it exit now, whatever it does."""
+        """Kill the process."""
         if not self._exited:
             self._process.kill()
 
     def filenos(self) -> list[int]:
-        """The descriptors that this side has for it, if they are open."""
+        """Return the open descriptors of this program that belong to the process."""
         transport: Any = self.link.transport
         numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
         numbers += [] if self._channel is None else [self._channel.fileno()]
@@ -181,8 +191,8 @@ class WorkerProcess:
         self.kill()
 
     def _linkLost(self) -> None:
-        """It has closed its end, being dead or about to exit; or it has exited, and we have closed ours."""
-        self._hungUp = True
+        """Notify the owner: the process has closed its end of the link, or has exited and we have closed ours."""
+        self._disconnected = True
         self._owner.lost(self)
         self.link.conclude(f"process {self.pid} died")
         if self._channel is not None:
@@ -194,31 +204,31 @@ class WorkerProcess:
         self._endIfOver()
 
     def _memoryUsed(self) -> None:
-        """Something large has crossed, for which memory may be kept."""
+        """Note that shared memory was used, which may have to be freed."""
         self._tidied = False
         if self._tidying is not None:
-            self._tidying.reset(shelf.KEEP)
-        elif not self._hungUp:
-            self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
+            self._tidying.reset(bufferpool.KEEP)
+        elif not self._disconnected:
+            self._tidying = self._reactor.callLater(bufferpool.KEEP, self._tidy)
 
     def _tidy(self) -> None:
-        """Give back what is kept, here and over there; again, until nothing is: what is in use is to be read yet."""
+        """Free the shared memory that is kept on both sides. Repeat that until none is left: some may be in use."""
         self._tidying = None
-        assert self._channel is not None  # which were used
+        assert self._channel is not None  # It was used.
         if self._channel.tidy() or not self._tidied:
             self._tidied = True
             self.link.send(m.Tidy())
-        if self._channel.any and not self._hungUp:
-            self._tidying = self._reactor.callLater(shelf.KEEP, self._tidy)
+        if self._channel.any and not self._disconnected:
+            self._tidying = self._reactor.callLater(bufferpool.KEEP, self._tidy)
 
     def _startGrace(self) -> None:
         if self._grace is None and not self._exited:
-            self._grace = self._reactor.callLater(closings.STOP_GRACE if self._saidGoodbye else 0, self.kill)
+            self._grace = self._reactor.callLater(watchdog.STOP_GRACE if self._stopping else 0, self.kill)
 
     def _hasExited(self) -> None:
         if self._exited:
             return
-        if self._process.is_alive():  # its sentinel is hung up: it is exiting, or is as good as dead
+        if self._process.is_alive():  # It is about to exit: its sentinel has ended.
             self._process.kill()
         self._reactor.removeReader(self._sentinel)
         self._process.join()
@@ -232,8 +242,8 @@ class WorkerProcess:
         self._endIfOver()
 
     def _endIfOver(self) -> None:
-        """It is gone when it has exited and its link has ended."""
-        if self._exited and self._hungUp:
+        """Fire `gone` if the process has exited and the link has ended."""
+        if self._exited and self._disconnected:
             if self._grace is not None and self._grace.active():
                 self._grace.cancel()
             _living.discard(self)
@@ -241,7 +251,7 @@ class WorkerProcess:
 
 
 def contextFor(context: str | BaseContext | None) -> BaseContext:
-    """The context of multiprocessing that CONTEXT names or is; with None, the fork server's, where there is one."""
+    """Return the `multiprocessing` context CONTEXT, or that of the name. None means the fork server or ``spawn``."""
     if isinstance(context, BaseContext):
         return context
     methods = multiprocessing.get_all_start_methods()
@@ -253,62 +263,62 @@ def contextFor(context: str | BaseContext | None) -> BaseContext:
 
 
 def residentMemory(pid: int) -> int | None:
-    """The kB of main memory that process PID has in use; None where the system does not tell, or not of this one."""
+    """Return the resident memory of process PID in kB; None if the system does not report it."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as sizes:
             pages = int(sizes.read().split()[1])
     except (OSError, IndexError, ValueError):
         return None
-    return pages * _PAGE // 1024 or None  # a process that has exited and is not buried uses none
+    return pages * _PAGE // 1024 or None  # A zombie uses none.
 
 
 def _sentinelOf(process: Any, context: BaseContext) -> int:
-    """A descriptor, ours to close, that is readable when PROCESS has exited.
+    """Return a new descriptor that becomes readable when PROCESS has exited.
 
-    The fork server tells of the exit of its children. Of our own, the sentinel of `multiprocessing` is a pipe that
-    a grandchild may hold open, as it may the link; the kernel's own word for a process does not depend on that.
+    The fork server reports the exit of its children. For children of this program, the sentinel of `multiprocessing`
+    is a pipe that a grandchild may hold open. A pidfd of the kernel does not depend on that.
     """
     if context.get_start_method() != "forkserver" and sys.platform == "linux":
         try:
             return os.pidfd_open(process.pid)
         except OSError:
-            pass  # a kernel or a sandbox without it
+            pass  # The kernel or a sandbox does not provide it.
     return os.dup(process.sentinel)
 
 
 @implementer(IReadDescriptor)
 class _Sentinel:
-    """Tells when a process has exited: DESCRIPTOR, which it then owns, becomes readable."""
+    """Calls ONEXIT when a process has exited: DESCRIPTOR, which it owns, becomes readable."""
 
     def __init__(self, descriptor: int, onExit: Callable[[], None]) -> None:
         self._descriptor = descriptor
         self._onExit = onExit
 
     def fileno(self) -> int:
-        """The descriptor that the reactor watches."""
+        """Return the descriptor that the reactor watches."""
         return self._descriptor
 
     def close(self) -> None:
-        """Let go of the descriptor."""
+        """Close the descriptor."""
         os.close(self._descriptor)
         self._descriptor = -1
 
     def doRead(self) -> None:
-        """It is readable."""
+        """Call ONEXIT."""
         self._onExit()
 
     def connectionLost(self, reason: Failure) -> None:
-        """It is hung up; or the reactor is done with it."""
+        """Call ONEXIT: the descriptor is at its end, or the reactor stops."""
         self._onExit()
 
     def logPrefix(self) -> str:
-        """What the reactor's log calls it."""
+        """Return the name for the log of the reactor."""
         return "asynqueue"
 
 
 @contextmanager
 def _withoutMain() -> Iterator[None]:
-    """Keep `multiprocessing` from having a new process import the program's ``__main__``."""
+    """Prevent that `multiprocessing` lets a new process import the ``__main__`` of the program."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -319,15 +329,15 @@ def _withoutMain() -> Iterator[None]:
 
 @contextmanager
 def _signalBlocked(number: signal.Signals, context: BaseContext) -> Iterator[None]:
-    """Have a process that is our own child start with signal NUMBER blocked, until it has said what it does with it.
+    """Block signal NUMBER while a process starts that is a child of this program. The child unblocks it itself.
 
-    What comes for us meanwhile comes a moment later. (The fork server's children are not ours to do that for.)
+    Signals for this program are delayed meanwhile. (Children of the fork server inherit nothing from this program.)
     """
     if context.get_start_method() == "forkserver":
         yield
         return
     if context.get_start_method() == "spawn":
-        resource_tracker.ensure_running()  # which spawn does first, and which unblocks signals
+        resource_tracker.ensure_running()  # `spawn` would start it, and that unblocks signals.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
@@ -337,6 +347,6 @@ def _signalBlocked(number: signal.Signals, context: BaseContext) -> Iterator[Non
 
 @atexit.register
 def _killAll() -> None:
-    """Leave no process behind when the interpreter exits."""
+    """Kill all processes when the interpreter exits."""
     for process in list(_living):
         process.kill()

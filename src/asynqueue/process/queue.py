@@ -1,8 +1,4 @@
-"""Work in processes: one process a worker, over a link of its own.
-
-Here is the queue that brings its processes. The other names of the trade are here too, each from the module where it
-lives: the worker, the far side, calls without a queue, and objects that live in processes.
-"""
+"""The queue with worker processes of its own, and calls in processes without a queue."""
 
 from __future__ import annotations
 
@@ -38,14 +34,27 @@ __all__ = [
 
 
 class ProcessQueue(TaskQueue):
-    """A queue with N processes of its own; as many as there are `cores` if N is not given.
+    """A queue with worker processes of its own.
 
-    With CALLSTATS, it keeps how long each call took, here and over there, for `stats` to tell. RAW, SERIES, CONTEXT,
-    MAXTASKS (calls), MAXMEMORY (kB) and USEREACTOR are those of `ProcessWorker`, the other keywords those of
-    `asynqueue.base.TaskQueue`.
+    Args:
+        N: The number of processes, 1 or more. The default is `cores`.
+        callStats: With True, the queue keeps how long each call took; see `stats`.
+        raw: As for `ProcessWorker`, like the following ones.
+        series: The further series of all workers.
+        context: The start method of `multiprocessing`.
+        maxTasks: The most calls of one process.
+        maxMemory: The most resident memory of one process, in kB.
+        useReactor: With True, each process runs a Twisted reactor.
+        killOnCancel: With False, a running call that is cancelled goes on to its end.
+        kw: The keywords of `asynqueue.base.TaskQueue`.
 
-    >>> queue = ProcessQueue(2)                              # doctest: +SKIP
-    >>> d = queue.call(pow, 2, 1000)                         # doctest: +SKIP
+    Raises:
+        ValueError: `N` or another argument is out of range.
+        ProcessError: A process cannot be started.
+
+    Example:
+        >>> queue = ProcessQueue(2)                              # doctest: +SKIP
+        >>> d = queue.call(pow, 2, 1000)                         # doctest: +SKIP
     """
 
     def __init__(
@@ -58,13 +67,14 @@ class ProcessQueue(TaskQueue):
         maxTasks: int | None = None,
         maxMemory: int | None = None,
         useReactor: bool = False,
+        killOnCancel: bool = True,
         **kw: Unpack[QueueOptions],
     ) -> None:
         if N is not None and (type(N) is not int or N < 1):
             raise ValueError(f"a ProcessQueue has at least one worker, got N={N!r}")
         series = seriesOf((), series)
         super().__init__(**kw)
-        self._brought: list[ProcessWorker] = []
+        self._ownWorkers: list[ProcessWorker] = []
         try:
             for _ in range(cores() if N is None else N):
                 worker = ProcessWorker(
@@ -75,10 +85,11 @@ class ProcessQueue(TaskQueue):
                     useReactor,
                     maxTasks=maxTasks,
                     maxMemory=maxMemory,
+                    killOnCancel=killOnCancel,
                     reactor=kw.get("reactor"),
                 )
                 self.attachOwn(worker)
-                self._brought.append(worker)
+                self._ownWorkers.append(worker)
         except BaseException:
             for each in self.workers():
                 self.detachWorker(each, crash=True)
@@ -86,33 +97,33 @@ class ProcessQueue(TaskQueue):
             raise
 
     def stats(self) -> ProcessStats:
-        """A picture of what the queue has done and is doing, and the times of its calls, if it keeps them.
+        """Return the statistics of the queue, with the times of its calls if `callStats` is True.
 
-        Those are ``calls`` of the picture: for each of the processes' last calls, the seconds for which the worker
-        waited for it and those for which its process was at it. The other fields are those of every queue.
+        Returns:
+            A `ProcessStats`. Its `calls` has, for each of the last calls of the processes, the seconds from sending it
+            to its answer, and the seconds that it ran in the process.
         """
-        return ProcessStats.of(super().stats(), [times for worker in self._brought for times in worker.stats()])
+        return ProcessStats.of(super().stats(), [times for worker in self._ownWorkers for times in worker.stats()])
 
     def crashWorkers(self) -> Deferred[list[Task]]:
-        """Kill every worker's process at once; fires with the tasks that they left unfinished, which fail with
-        `WorkerLost`.
+        """Kill the processes of all workers at once. Workers without a process are detached too.
 
-        Workers that have no process are made to let go, too. What is queued stays so, for a worker that may be
-        attached; `shutdown` refuses it.
+        Queued tasks stay in the queue for workers that are attached later; `shutdown` refuses them.
+
+        Returns:
+            A Deferred of the unfinished tasks, each of which fails with `WorkerLost`.
         """
         left = [self.detachWorker(worker, crash=True) for worker in self.workers()]
         return gatherResults(left).addCallback(lambda unfinished: [task for tasks in unfinished for task in tasks])
 
     def workerLeft(self) -> None:
-        """With its last worker gone by itself, nothing would ever run: say so to all that wait."""
+        """Refuse all queued calls if the last worker has resigned, because none of them would ever run."""
         if not self._scheduler.workers:
             self.strand("no worker process could be kept running")
 
 
-# Calls in processes without a queue to make.
-#
-# There is one pool for the program. It starts with the first call, grows by a process whenever a call finds none free
-# until there are as many as `cores`, and ends with the reactor.
+# The pool of `deferToProcess`, one for the program. It starts with the first call and ends with the reactor. A call
+# that finds no idle process adds one, up to the number of `cores`.
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,14 +132,14 @@ _log = Logger(namespace="asynqueue")
 
 
 class _Pool(TaskQueue):
-    """A queue that brings a process when a call finds none free, up to MOST."""
+    """A queue that adds a process when a call finds none idle, up to MOST."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
 
     def grow(self) -> None:
-        """Be ready for one more call. Raises `ProcessError` if there is no process at all for it."""
+        """Add a process for one more call, if none is idle. Raises `ProcessError` if there is no process at all."""
         if len(self) >= min(self._most, self._scheduler.unfinished + 1):
             return
         try:
@@ -136,10 +147,10 @@ class _Pool(TaskQueue):
         except ProcessError as error:
             if not len(self):
                 raise
-            _log.error("the pool of processes does not grow: {error}", error=error)
+            _log.error("the process pool of deferToProcess could not start another process: {error}", error=error)
 
     def workerLeft(self) -> None:
-        """With its last worker gone by itself, nothing that waits would ever run. (The next call has a new pool.)"""
+        """Refuse all queued calls if the last worker has resigned. (The next call starts a new pool.)"""
         if not self._scheduler.workers:
             self.strand("no worker process could be kept running")
 
@@ -154,19 +165,29 @@ def deferToProcess(f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
 @overload
 def deferToProcess(f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
 def deferToProcess(f: Callable[..., Any] | None = None, /, *args: Any, **kw: Any) -> Deferred[Any]:
-    """A Deferred of what ``f(*args, **kw)`` gives, called in a process of a pool that all such calls share.
+    """Call ``f(*args, **kw)`` in a process of a pool that all such calls share.
 
-    It fires, fails and is cancelled as that of a call in a queue: an iterator comes as a `Deferator`, an error as the
-    original one with the traceback from over there, and a process that dies is replaced and the call started once
-    more, before it fails with `asynqueue.errors.WorkerLost`. Every argument is F's own. What pickle and cloudpickle
-    refuse fails the call with `asynqueue.errors.SerializationError`.
+    The pool starts with the first call, adds processes as they are needed, up to `asynqueue.process.cores`, and ends
+    with the reactor. Without arguments, this ends the pool now; the next call starts another. Only the thread of the
+    reactor may call this.
 
-    The pool starts with the first call, a process at a time as they are needed, and has as many as
-    `asynqueue.process.cores` at most. It ends with the reactor, or when this is called with no arguments: then the
-    Deferred fires when every process is gone, and the next call starts another. For the reactor's thread. Raises
-    `asynqueue.errors.ProcessError` if no process can be started.
+    Args:
+        f: A callable. All further arguments are its own.
 
-    >>> d = deferToProcess(pow, 3, 100_000, 7)                              # doctest: +SKIP
+    Returns:
+        A Deferred of the result, with the same rules as for a call in a queue:
+
+        - An iterator arrives as a `Deferator`, and an error with its remote traceback.
+        - If the process dies, the call is started once more, and then fails with `asynqueue.errors.WorkerLost`.
+        - A call that cannot be pickled fails with `asynqueue.errors.SerializationError`.
+
+        Without arguments, the Deferred fires when all processes have exited.
+
+    Raises:
+        ProcessError: No process can be started.
+
+    Example:
+        >>> d = deferToProcess(pow, 3, 100_000, 7)                              # doctest: +SKIP
     """
     global _shared
     if f is None:

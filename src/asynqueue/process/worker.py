@@ -34,28 +34,36 @@ T = TypeVar("T")
 
 
 class ProcessWorker:
-    """Runs calls in one process of its own, one after another.
+    """A worker that runs calls in one process of its own, one after another.
 
-    It is qualified for the series ``process`` and ``local``, and those in SERIES. With RAW, an iterator is a result
-    like any other (and will not cross the link). With CALLSTATS, it keeps how long its calls took. CONTEXT is a start
-    method of `multiprocessing` or a context from there; the fork server is the default where there is one, else
-    ``spawn``.
+    It is qualified for the series ``process`` and ``local``. The process starts when a queue takes the worker. It
+    ignores Ctrl-C, which is for the parent, and dies with its parent.
 
-    With USEREACTOR, the process runs a Twisted reactor of its own, which calls over there may use, and return a
-    Deferred or a coroutine: the call ends when that has fired, and the next one starts then. Not in a process that is
-    forked off ours, which is a `ValueError`.
+    Args:
+        series: Further series for which the worker is qualified.
+        raw: With True, an iterator is a result like any other, and fails the call unless it can be pickled.
+        callStats: With True, the worker keeps how long its calls took; see `stats`.
+        context: A start method of `multiprocessing`, or a context from there. The default is the fork server where
+            there is one, else ``spawn``.
+        useReactor: With True, the process runs a Twisted reactor of its own. A call may use it, and return a Deferred
+            or a coroutine; the next call starts when that has fired. A process of the context ``fork`` cannot do this.
+        maxTasks: The most calls that a process is given, 1 or more. After its last call, another process takes its
+            place and runs the saved updates. Iterations of the old one go on there. The new process is started a
+            little earlier, so that calls do not wait for its start (unless the limit is 1).
+        maxMemory: The resident memory in kB, 1 or more, beyond which a process is replaced in the same way. It is
+            measured after each call, as by `memUsage`.
+        killOnCancel: With False, a running call that is cancelled goes on to its end, and its result is dropped. With
+            True, the process is killed and replaced at once. A call that exceeds its timeout is killed in either case.
+        reactor: The reactor to use instead of the installed one.
 
-    A process that was given MAXTASKS calls, or uses more than MAXMEMORY kB of main memory after one, is replaced
-    before the next: when its last call has ended, the fresh one runs the saved updates and goes on, while the
-    iterations of the worn one go on there to their end. The next call waits for the updates; not for a process to
-    start, since that is done a little before, unless one call was enough to wear one out. Either limit is 1 or more,
-    else `ValueError`; the memory is what `memUsage` tells, and `ProcessError` is raised where that tells nothing.
+    Raises:
+        ValueError: A limit is out of range, or `useReactor` does not go with the context.
+        TypeError: `killOnCancel` is not a bool.
+        ProcessError: `maxMemory` is given, and the system does not report the memory of processes.
 
-    The process starts when a queue takes the worker. It ignores Ctrl-C, which is the parent's business, and dies with
-    its parent.
-
-    >>> worker = ProcessWorker(["images"], maxTasks=1000)    # doctest: +SKIP
-    >>> d = queue.attachWorker(worker)                       # doctest: +SKIP
+    Example:
+        >>> worker = ProcessWorker(["images"], maxTasks=1000)    # doctest: +SKIP
+        >>> d = queue.attachWorker(worker)                       # doctest: +SKIP
     """
 
     cQualified: tuple[str, ...] = ("process", "local")
@@ -72,27 +80,33 @@ class ProcessWorker:
         *,
         maxTasks: int | None = None,
         maxMemory: int | None = None,
+        killOnCancel: bool = True,
         reactor: Any = None,
     ) -> None:
+        if type(killOnCancel) is not bool:
+            raise TypeError(f"killOnCancel must be True or False, got {killOnCancel!r}")
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._context = contextFor(context)
         if useReactor and self._context.get_start_method() == "fork":
             raise ValueError(
-                "useReactor needs a process with no reactor in it yet, and a fork has ours: use the context forkserver "
-                "or spawn"
+                "useReactor=True does not work with the context fork, whose processes inherit this program's reactor: "
+                "use the context forkserver or spawn"
             )
         self._useReactor = useReactor
+        self._killOnCancel = killOnCancel
         self._limits = RecycleLimits(maxTasks, maxMemory)
         if maxMemory is not None and residentMemory(os.getpid()) is None:
-            raise ProcessError("maxMemory needs to know how much a process uses, which this system does not tell")
+            raise ProcessError(
+                "maxMemory needs to know the memory of a process, which this system does not report: use maxTasks"
+            )
         self._reactor = reactor
         self._times = callLog() if callStats else None
         self._process: WorkerProcess | None = None
-        self._processes: dict[WorkerProcess, None] = {}  # those not gone: the replaced ones too
-        self._wear = RecyclePolicy(self._limits)
-        self._successor: WorkerProcess | None = None  # what is to take over, if that was started
-        self._succeeded = False  # it was, or could not be
+        self._processes: dict[WorkerProcess, None] = {}  # all that have not ended, replaced ones too
+        self._recycling = RecyclePolicy(self._limits)
+        self._successor: WorkerProcess | None = None  # the process that takes over, if it was started already
+        self._succeeded = False  # it was started, or its start failed
         self._stopping = False
         self._restarts = RestartPolicy()
         self._dead: WorkerProcess | None = None  # the last process, until its exit status is known
@@ -100,23 +114,23 @@ class ProcessWorker:
         self._resign: Resignator | None = None
         self._resize: Resizer | None = None
         self._report: Report | None = None
-        self._watching = callStats or self._limits.any  # each call is looked at when it ends
+        self._watching = callStats or self._limits.any  # each call is inspected when it ends
         self._watched: dict[int, Deferred[RunOutcome]] = {}  # by ticket
 
     @property
     def process(self) -> WorkerProcess:
-        """The process, which has a `pid` and `is_alive()`; started, if it was not."""
+        """The process, which has a `pid` and `is_alive()`. It is started if there is none."""
         if self._process is None:
             self._process = self._start()
             self._restarts.started()
         return self._process
 
     def memUsage(self) -> int | None:
-        """The kB of main memory that the process uses, those it shares included; None if there is no telling."""
+        """Return the resident memory of the process in kB, with shared pages; None without a process, or if unknown."""
         return None if self._process is None else self._process.memUsage()
 
     def stats(self) -> list[CallTimes]:
-        """How long the last calls took, at most `CALLS_KEPT`; empty unless CALLSTATS was true."""
+        """Return the times of the last calls, at most `CALLS_KEPT`. Without `callStats` there are none."""
         return list(self._times or ())
 
     def setResignator(self, resign: Resignator) -> None:
@@ -129,7 +143,7 @@ class ProcessWorker:
             self._process = self._successor = None
             self._succeeded = self._stopping = False
             self._restarts = RestartPolicy()
-            self._wear = RecyclePolicy(self._limits)
+            self._recycling = RecyclePolicy(self._limits)
         self._resign = resign
         try:
             self._await(self.process)
@@ -137,20 +151,20 @@ class ProcessWorker:
             self._retry(self._restarts.failed(outside=True), str(error))
 
     def setResizer(self, resize: Resizer) -> None:
-        """RESIZE is called when there is a process that can start calls, and when there is none yet."""
+        """Call RESIZE when the process can start calls, and when there is none that can."""
         self._resize = resize
 
     def setReport(self, report: Report) -> None:
-        """REPORT is called with the outcomes of what was given under tickets."""
+        """Call REPORT with the outcomes of tasks that are given under tickets."""
         self._report = report
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Have the process make the call of TASK."""
+        """Run TASK in the process."""
         process = self.process
         raw = self._raw if task.raw is None else task.raw
         if task.update or not self._watching:
             return process.link.call(task, raw)
-        self._wear.given()
+        self._recycling.given()
         sent = perf_counter()
         outcome = process.link.call(task, raw)
         outcome.addCallback(self._ended, process, sent)
@@ -158,7 +172,7 @@ class ProcessWorker:
         return outcome
 
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
-        """Have the process make the calls of RUNS, and report the outcome of each under its ticket."""
+        """Run the tasks of RUNS in the process, and report the outcome of each under its ticket."""
         process = self.process
         if not self._watching:
             process.link.give(runs, self._raw)
@@ -167,30 +181,29 @@ class ProcessWorker:
             if self._process is process:
                 watched = self._watched[ticket] = self.run(task)
                 watched.addCallback(self._watchedEnded, ticket)
-            else:  # those before wore it out, and a fresh process has the updates to run first
+            else:  # The limit is reached. The next process first runs the updates.
                 self.reported([(ticket, Recalled())])
 
     def interrupt(self, ticket: int) -> None:
-        """Let go of what was given under TICKET, for which the process may have to be replaced."""
-        if ticket in self._watched:
-            self._watched[ticket].cancel()
+        """Cancel the task of TICKET. If it is running, the process is replaced, unless `killOnCancel` is False."""
+        to = self._watched.get(ticket, ticket)
         for process in list(self._processes):
-            process.link.cancel(ticket)
+            process.link.cancel(to)
 
     def recall(self) -> None:
-        """Give back what has not started."""
+        """End all tasks that have not started as `Recalled`."""
         for process in list(self._processes):
             process.link.recall()
 
     def stop(self) -> Deferred[None]:
-        """Have the process exit when it has done what it was given; fires when it is gone."""
+        """Stop the process when all its tasks have ended. The Deferred fires when it has exited."""
         self._stop()
         for process in list(self._processes):
-            process.goodbye()
+            process.stop()
         return _allOf([process.gone for process in self._processes])
 
     def crash(self) -> Sequence[Task]:
-        """Kill the process; the tasks without an outcome."""
+        """Kill the process. Return the tasks without an outcome."""
         self._stop()
         for process in list(self._processes):
             process.kill()
@@ -198,7 +211,7 @@ class ProcessWorker:
         return [task for process in self._processes for task in process.link.unfinished]
 
     def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        """A process has answered with OUTCOMES, by ticket. (For the process itself.)"""
+        """Report OUTCOMES, each with its ticket. (For the process itself.)"""
         if self._report is not None:
             self._report(outcomes)
 
@@ -286,42 +299,45 @@ class ProcessWorker:
         self.reported([(ticket, outcome)])
 
     def _ended(self, outcome: RunOutcome, process: WorkerProcess, sent: float) -> RunOutcome:
-        """A call that PROCESS was sent at the time SENT has ended."""
+        """Inspect PROCESS after a call that was sent at the time SENT."""
         if self._times is not None and isinstance(outcome, (Returned, Raised, Iterating)):
             self._times.append(CallTimes(perf_counter() - sent, outcome.seconds))
         if process is self._process:
             if isinstance(outcome, Recalled):
-                self._wear.recalled()
+                self._recycling.recalled()
             if self._limits.maxMemory is not None:
-                self._wear.measured(process.memUsage() or 0)
+                self._recycling.measured(process.memUsage() or 0)
             if self._review(process):
                 process.link.recall()
         return outcome
 
     def _review(self, process: WorkerProcess) -> bool:
-        """Have PROCESS replaced if it is worn out, and be ready for that if it nearly is. True if it was replaced."""
-        condition = self._wear.condition
+        """Replace PROCESS if a limit is reached, and return whether it was. Start its successor shortly before."""
+        condition = self._recycling.condition
         if condition is Condition.FIT or self._stopping:
             return False
         try:
             if condition is Condition.WORN:
                 self._takeOver()
                 self._return()
-                process.retire()
+                process.stopWhenIdle()
                 return True
             if not self._succeeded:
                 self._succeeded = True
                 self._successor = self._start()
         except ProcessError as error:
-            self._log.error("a worn process goes on: {error}", error=error)
+            self._log.error(
+                "a process is kept beyond its limit, because no other could be started: {error}",
+                error=error,
+            )
         return False
 
     def _takeOver(self) -> None:
-        """Go on with a fresh process. Raises `ProcessError` if there is none."""
+        """Put the successor, or a new process, into service. Raises `ProcessError` if none could be started."""
         self._process = self._start() if self._successor is None else self._successor
         self._successor = None
         self._succeeded = False
-        self._wear = RecyclePolicy(self._limits)
+        self._recycling = RecyclePolicy(self._limits)
         self._restarts.started()
 
     def _await(self, process: WorkerProcess) -> None:
@@ -353,7 +369,9 @@ class ProcessWorker:
         if self._stopping:
             raise ProcessError("this worker was stopped")
         try:
-            process = WorkerProcess(self._context, installedReactor(self._reactor), self, self._useReactor)
+            process = WorkerProcess(
+                self._context, installedReactor(self._reactor), self, self._useReactor, not self._killOnCancel
+            )
         except (EOFError, ConnectionError) as error:  # `multiprocessing` replaces a fork server once it has exited.
             raise _ForkServerLost(f"no process could be started: {error!r}") from error
         except OSError as error:
@@ -368,7 +386,7 @@ class _ForkServerLost(ProcessError):
 
 
 def _allOf(deferreds: list[Deferred[None]]) -> Deferred[None]:
-    """Fires when all of DEFERREDS, none of which fails, have fired; they go on as they were."""
+    """Return a Deferred that fires when all DEFERREDS have fired. None of them fails, and their results stay."""
     all_: Deferred[None] = Deferred()
     left = len(deferreds)
 

@@ -1,1 +1,1 @@
-"""What every adapter needs of a reactor."""
+"""Helpers for code that runs in a Twisted reactor: clocks, Deferreds, triggers, time limits."""

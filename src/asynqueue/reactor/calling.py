@@ -1,4 +1,4 @@
-"""A call, made now -> a Deferred of its result."""
+"""Call a function now, and return a Deferred of its result."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 
 def make(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Deferred[Any]:
-    """Call ``f(*args, **kw)``, whatever the keywords are called; F may give a Deferred or a coroutine.
+    """Return a Deferred of ``f(*args, **kw)``. F may return a Deferred or a coroutine.
 
-    (`maybeDeferred` alone would take a keyword ``f`` for its own. And what F gives may be of any type: hence Any.)
+    Any keyword is allowed. (`maybeDeferred` has a parameter ``f`` of its own.)
     """
     return maybeDeferred(lambda: f(*args, **kw)) if kw else maybeDeferred(f, *args)

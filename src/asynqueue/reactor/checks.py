@@ -1,4 +1,4 @@
-"""What is called has to be callable."""
+"""Checks of arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a call ended -> what its Deferred fails with."""
+"""The errors with which the Deferreds of calls fail."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing_extensions import assert_never
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Lost, Raised, Refused, Returned, Settlement, TimedOut
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
 
-ERROR: Any = LogLevel.error  # which to some checkers is of a type of its own, and no LogLevel
-"""The level at which what went wrong is logged."""
+ERROR: Any = LogLevel.error  # Any, because some type checkers do not see a LogLevel in it
+"""The level at which errors are logged."""
 
 
 def failureOf(error: BaseException) -> Failure:
-    """ERROR as a Failure, with the traceback it has."""
+    """Return ERROR as a Failure, with its traceback."""
     return Failure(error, type(error), error.__traceback__)
 
 
 def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
-    """What the Deferred of CALL fails with."""
+    """Return the error with which the Deferred of CALL fails. Raises `TypeError` if SETTLEMENT is a success."""
     if isinstance(settlement, Raised):
         return settlement.error
     if isinstance(settlement, Lost):
@@ -40,9 +40,9 @@ def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
 
 
 def awaitableError(value: Deferred[Any] | CoroutineType[Any, Any, Any], call: CallSpec[Any]) -> TypeError:
-    """What is wrong with the result of CALL, which would come later.
+    """Return the error of a CALL that has returned VALUE, for which its worker does not wait.
 
-    (A coroutine is closed: it is not told of as forgotten.)
+    A coroutine is closed, so that Python does not warn that it was never awaited.
     """
     if isinstance(value, Deferred):
         return TypeError(f"{call} returned a Deferred, which its worker does not wait for")

@@ -8,11 +8,11 @@ from asynqueue.interfaces import Clock
 
 
 def installedReactor(reactor: Clock | None) -> Clock:
-    """REACTOR, or with None the one that is installed, which is the default one if none was."""
+    """Return REACTOR, or with None the installed one. If there is none, Twisted installs its default."""
     if reactor is not None:
         return reactor
     from twisted.internet import reactor as installed
 
-    found: Any = installed  # its type says nothing of time
+    found: Any = installed  # its declared type has no methods for time
     clock: Clock = found
     return clock

@@ -1,7 +1,6 @@
-"""Staying awake for what is about to come: `asynqueue.core.protocol.spinning` says for how long, and here is what
-that takes.
+"""Poll for an answer that is about to come. `asynqueue.core.protocol.spinning` decides for how long.
 
-Worker processes read this module.
+Worker processes import this module.
 """
 
 from __future__ import annotations
@@ -13,42 +12,42 @@ from typing import Any
 
 from asynqueue.core.protocol.spinning import SpinPolicy
 
-LOOKS = 8
-"""How often to look in one turn of a reactor: for some twenty microseconds."""
+POLLS = 8
+"""How many times to poll in one turn of a reactor, which takes about 20 µs."""
 
 yieldProcessor: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Spinner:
-    """Keeps REACTOR from sleeping while a watch says so. LOOK looks, and says whether there was anything.
+    """Polls in the turns of REACTOR, which does not sleep meanwhile.
 
-    NOW tells the time in seconds.
+    POLL returns whether something came. NOW returns the time in seconds.
     """
 
     def __init__(self, reactor: Any, poll: Callable[[], bool], now: Callable[[], float] = perf_counter) -> None:
         self._reactor = reactor
         self._poll = poll
         self._now = now
-        self._watch = SpinPolicy()
-        self._turn: Any = None  # the reactor's next, if that is not to be slept for
+        self._policy = SpinPolicy()
+        self._turn: Any = None  # the delayed call of the next turn
 
     def begin(self) -> None:
-        """Look out from now on, if this is the time for it."""
-        if self._watch.begin(self._now()) and self._turn is None:
+        """Start to poll, unless spinning is suspended."""
+        if self._policy.begin(self._now()) and self._turn is None:
             self._turn = self._reactor.callLater(0, self._turned)
 
     def end(self) -> None:
-        """Look out no more."""
+        """Stop polling."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
 
     def _turned(self) -> None:
         self._turn = None
-        for _ in range(LOOKS):
+        for _ in range(POLLS):
             if self._poll():
-                return  # for what is to come after that, it has begun anew
+                return  # The answer has started the next poll, if one is needed.
             yieldProcessor()
-            if not self._watch.again(self._now()):
+            if not self._policy.again(self._now()):
                 return
         self._turn = self._reactor.callLater(0, self._turned)

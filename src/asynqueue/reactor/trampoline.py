@@ -1,4 +1,4 @@
-"""Doing one thing after another."""
+"""Perform commands one after another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Command = TypeVar("Command")
 
 
 class Trampoline(Generic[Command]):
-    """Performs commands one after another: what comes while one is performed waits until that is done."""
+    """Performs commands in order. A command that comes while another is performed waits until that has ended."""
 
     def __init__(self, perform: Callable[[Command], None]) -> None:
         self._perform = perform
@@ -18,6 +18,7 @@ class Trampoline(Generic[Command]):
         self._performing = False
 
     def __call__(self, commands: Iterable[Command]) -> None:
+        """Perform COMMANDS, now or after the one that is being performed."""
         self._commands.extend(commands)
         if self._performing:
             return

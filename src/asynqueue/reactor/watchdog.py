@@ -1,4 +1,4 @@
-"""How long a worker may take to close an iterator, and to leave."""
+"""Limit the time that a worker has to close its iterators."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from asynqueue.core.protocol.liveness import CloseTracker
 from asynqueue.interfaces import Clock, DelayedCall
 
 STOP_GRACE = 5.0
-"""Seconds that a worker has to close an iterator, or to be gone when it was told to go and has nothing to do. Then its
-process is killed, its thread abandoned."""
+"""Seconds that a worker has to close an iterator, or to end when it is stopped and idle.
+
+After that, its process is killed, or its thread abandoned."""
 
 
 class Closer(Protocol):
-    """Who closes iterators."""
+    """A worker that closes iterators."""
 
     @property
     def received(self) -> int:
-        """How many times something was received from it."""
+        """How many times data was received from it."""
         raise NotImplementedError
 
     @property
     def iterations(self) -> int:
-        """How many iterators it has."""
+        """The number of its iterators."""
         raise NotImplementedError
 
     def closeTimedOut(self) -> None:
-        """Replace it, unless a call has started there."""
+        """Replace the worker, which is stuck, unless a call has started there."""
 
 
 class CloseWatchdog:
-    """The iterators that CLOSER was told to close: when it is stuck in one, it is to be freed."""
+    """Watches the iterators that CLOSER has to close, and calls its `closeTimedOut` if it is stuck in one."""
 
     def __init__(self, closer: Closer, reactor: Clock) -> None:
         self._closer = closer
@@ -40,27 +41,27 @@ class CloseWatchdog:
         self._timer: DelayedCall | None = None
 
     def closeSent(self, iterator: Hashable) -> None:
-        """ITERATOR was told to close."""
+        """Note that the request to close ITERATOR was sent."""
         self._closing.closeSent(iterator, self._closer.received)
         self._wait()
 
     def ended(self, iterator: Hashable) -> None:
-        """ITERATOR is over."""
+        """Note that ITERATOR has ended."""
         self._closing.ended(iterator)
         if not self._closing.waiting:
             self.end()
 
     def end(self) -> None:
-        """Wait for nothing more."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _wait(self) -> None:
         if self._timer is None:
-            self._timer = self._reactor.callLater(STOP_GRACE, self._look)
+            self._timer = self._reactor.callLater(STOP_GRACE, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         self._wait()
         if self._closing.graceExpired(self._closer.received, self._closer.iterations):

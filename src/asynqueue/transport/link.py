@@ -1,14 +1,22 @@
-"""The near side of a link: the one Twisted protocol that speaks `asynqueue.core.protocol.messages`.
+"""The parent's end of a link: the one Twisted protocol that speaks `asynqueue.core.protocol.messages`.
 
-A `Link` turns tasks into calls and what comes back into outcomes, one Deferred a task. It knows nothing of how
-the far side came to be: `asynqueue.process` makes one over a socket to a process of its own, and
-`asynqueue.wire` a kind of its own over a connection to another machine. When the connection is lost, its owner is
-told, and then calls `conclude`, which ends everything that was pending: what had no permit left as `Lost`, what
-had not started as `Recalled`.
+A `Link` sends tasks as calls and turns the answers into outcomes, one for each task. It does not know how the worker at
+the other end was started: `asynqueue.process` makes a link over a socket to a child process, and `asynqueue.wire` a
+subclass over a connection to another machine. When the connection is lost, the link notifies its owner. The owner then
+calls `conclude`, which ends all pending calls:
 
-What differs from one kind of link to another has a method of its own, without an underscore: how a call is put into
-bytes (`payloadOf`), how what was said is sent (`send`), what is known never to start (`revoke`), how a call is let
-go of (`interrupt`), and what else may be said (`receiveOther`).
+- `Lost`, if the call may have started;
+- `Recalled`, if it has not started and never will.
+
+A subclass may override the following methods:
+
+===============  ==============================================
+`payloadOf`      how a call is encoded
+`flush`          how sent messages are written
+`revoke`         which calls are known never to start
+`interrupt`      how a call is cancelled
+`receiveOther`   which further messages are understood
+===============  ==============================================
 """
 
 from __future__ import annotations
@@ -17,7 +25,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
-from typing import Protocol as Typed
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
@@ -31,83 +38,35 @@ from asynqueue.core.protocol.payload import ChunkedPayload
 from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
-from asynqueue.interfaces import ItemSink, Report
+from asynqueue.interfaces import Report
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.reactor.watchdog import CloseWatchdog
+from asynqueue.transport.items import LinkSource
+from asynqueue.transport.permits import Permits
 from asynqueue.transport.residents import Residents
 from asynqueue.transport.serialization import loadError, loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
 
 class _Pending:
-    """A call that was sent and has not been answered, and TO whom that goes: a Deferred, or under which ticket."""
+    """A call without an outcome, and TO what its outcome goes: a Deferred, or the report under a ticket."""
 
-    __slots__ = ("owner", "task", "to")
+    __slots__ = ("deadline", "owner", "task", "to")
 
-    def __init__(self, task: Task, to: Deferred[RunOutcome] | int, owner: object) -> None:
+    def __init__(self, task: Task, to: Deferred[RunOutcome] | int) -> None:
         self.task = task
         self.to = to
-        self.owner = owner  # what becomes resident when this update has run
-
-
-class LinkSource:
-    """The items of an iterator on the far side of a link."""
-
-    def __init__(self, link: Link, number: int) -> None:
-        self._link = link
-        self._number = number
-        self._sink: ItemSink | None = None
-
-    def begin(self, sink: ItemSink) -> None:
-        """Send to SINK what comes."""
-        self._sink = sink
-
-    def grant(self, items: int) -> None:
-        """Let the far side send ITEMS more."""
-        if self._link.open:
-            self._link.send(m.Grant(self._number, items))
-        else:
-            self.over(WorkerLost("the iteration ended early: its worker is gone"))
-
-    def close(self) -> None:
-        """Have the far side close the iterator; it is over when that has happened."""
-        self._link.closeSource(self._number)
-
-    def arrived(self, number: int, payload: m.Payload) -> None:
-        """Items have come."""
-        items, error = loadItems(number, payload, self._link.channel)
-        if self._sink is not None:
-            self._sink.arrived(items)
-            if error is not None:
-                self.close()
-                self._sink.over(error)
-
-    def over(self, error: BaseException | None) -> None:
-        """Nothing more comes."""
-        if self._sink is not None:
-            self._sink.over(error)
-
-
-class Permits(Typed):
-    """Who knows which calls may have started."""
-
-    def give(self, numbers: Sequence[int]) -> None:
-        """The calls of NUMBERS, which go up, may start."""
-
-    def revoke(self) -> list[int]:
-        """The numbers of the calls that, from now on, will never start."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """There are no more calls."""
+        self.owner: object = None  # the object that becomes resident when this update has run
+        self.deadline: float | None = None  # for `Link.finishCancelled`: when its timeout has passed
 
 
 class Link(Protocol):
-    """Speaks to a far side, whose calls need PERMITS to start.
+    """A connection to a worker, whose calls need PERMITS to start.
 
-    ONLOST is called when there is nobody to speak to any more; ONINTERRUPT when the call that runs over there
-    has to end, for which the far side has to end; REPORT with the outcomes of what was given under tickets.
-    Large values go over CHANNEL, if there is one.
+    - ONLOST is called when the connection is lost.
+    - ONINTERRUPT is called when the worker has to be ended, because a call is cancelled or it is stuck.
+    - REPORT is called with the outcomes of tasks that were given under tickets.
+    - Large values go over CHANNEL, if there is one.
     """
 
     _log = Logger(namespace="asynqueue")
@@ -120,9 +79,16 @@ class Link(Protocol):
         report: Report | None = None,
         channel: SharedMemoryChannel | None = None,
     ) -> None:
+        self.open: bool = True
+        self.ready: bool = False  # the worker can start calls
+        self.received: int = 0  # how many times data has come
+        self.channel: SharedMemoryChannel | None = channel
+        self.closeWatchdog: CloseWatchdog | None = None  # limits the time that the worker has to close an iterator
+        self.spinner: Spinner | None = None  # polls for the answer of a single short call
+        self.finishCancelled: Callable[[], float] | None = None
+        """A clock. If it is set, a running call that is cancelled before its timeout goes on to its end."""
         self._permits = permits
         self._report = report
-        self.channel: SharedMemoryChannel | None = channel
         self._onLost = onLost
         self._onInterrupt = onInterrupt
         self._decoder = Decoder()
@@ -130,21 +96,16 @@ class Link(Protocol):
         self._sources: dict[int, LinkSource] = {}
         self._residents = Residents(channel)
         self._lastNumber = 0
-        self._permitted: list[int] = []  # these three: what is said while something is heard, sent when it has been
-        self._outgoing: list[bytes] = []
-        self._incoming: deque[m.Message] = deque()  # what came and was not acted on yet
-        self._outcomes: list[tuple[int, RunOutcome]] = []  # what is to be reported
-        self.received: int = 0  # how often data has come
-        self._since = 0.0  # when something came last, or was sent to a far side that had nothing to answer
-        self._waited = 0.0  # how long calls that were then not wanted had waited to start since something came
-        self._receiving = False
+        self._receiving = False  # while True, messages are collected, and written at the end
+        self._permitted: list[int] = []  # the collected calls
+        self._outgoing: list[bytes] = []  # the collected messages
+        self._incoming: deque[m.Message] = deque()
+        self._outcomes: list[tuple[int, RunOutcome]] = []  # not reported yet
+        self._since = 0.0  # when data came last, or a call was sent to an idle worker
+        self._waited = 0.0  # how long cancelled calls have waited to start since data came last
+        self._lastWasShort = False
         self._whenIdle: Callable[[], None] | None = None
         self._whenReady: Callable[[], None] | None = None
-        self.open: bool = True
-        self.closeWatchdog: CloseWatchdog | None = None  # with which the far side has only so long to close an iterator
-        self.spinner: Spinner | None = None  # with which the answer to a quick call that is alone is looked out for
-        self._lastWasQuick = False
-        self.ready: bool = False  # the far side has spoken
 
     @property
     def unfinished(self) -> list[Task]:
@@ -158,22 +119,22 @@ class Link(Protocol):
 
     @property
     def iterations(self) -> int:
-        """How many iterators the far side has."""
+        """The number of iterators that the worker has."""
         return len(self._sources)
 
-    # What the near side wants.
+    # For the owner.
 
     def call(self, task: Task, raw: bool) -> Deferred[RunOutcome]:
-        """Send TASK; with RAW, an iterator comes back as it is, if it can."""
+        """Send TASK. The Deferred fires with its outcome. With RAW, an iterator is a result like any other."""
         number = self._lastNumber + 1
         deferred: Deferred[RunOutcome] = Deferred(lambda _: self.interrupt(number))
         self._submit(task, raw, deferred)
         return deferred
 
     def give(self, runs: Sequence[tuple[int, Task]], raw: bool) -> None:
-        """Send the tasks of RUNS, now and as `call` does, and report each outcome under its ticket.
+        """Send the tasks of RUNS, and report the outcome of each under its ticket.
 
-        RAW is for those that say nothing of it.
+        RAW holds for tasks that do not have a `raw` of their own.
         """
         outer, self._receiving = self._receiving, True
         try:
@@ -185,57 +146,53 @@ class Link(Protocol):
         if self._outcomes and not outer:
             self._reportOutcomes()
 
-    def cancel(self, ticket: int) -> None:
-        """Be free of the task of TICKET, if it has no outcome, as by cancelling what `call` gives."""
+    def cancel(self, to: Deferred[RunOutcome] | int) -> None:
+        """Cancel the call whose outcome goes TO a Deferred or is reported under a ticket, if it has no outcome."""
         for number, pending in self._pending.items():
-            if pending.to == ticket:
+            if pending.to == to:
                 self.interrupt(number)
                 self._reportOutcomes()
                 break
 
     def closeSource(self, number: int) -> None:
-        """Have the far side close the iterator that call NUMBER gave."""
+        """Ask the worker to close the iterator that call NUMBER has returned."""
         self.send(m.Close(number))
         if self.open and self.closeWatchdog is not None and number in self._sources:
             self.closeWatchdog.closeSent(number)
 
     def goodbye(self) -> None:
-        """Have the far side end when it has made the calls that it was sent; it closes its iterators then."""
+        """Ask the worker to end when it has made all calls that were sent. It then closes its iterators."""
         self.send(m.Goodbye())
         if self.open and self.closeWatchdog is not None:
             for number in self._sources:
                 self.closeWatchdog.closeSent(number)
 
     def closeTimedOut(self) -> None:
-        """Have the far side end, which is stuck, unless a call has started there."""
+        """End the worker, which is stuck in an iterator, unless a call has started there. (For the watchdog.)"""
         unstarted = self.revoke()
         if not self._startedBut(unstarted):
             self._onInterrupt()
-        for number in unstarted:
-            self.answer(number, Recalled())
-        self._reportOutcomes()
+        self._answerRecalled(unstarted)
 
     def send(self, message: m.ToRemote) -> None:
-        """Send MESSAGE, if there is anybody to hear it."""
+        """Send MESSAGE, if the connection is open."""
         if self.open:
             self._outgoing.append(encode(message))
             if not self._receiving:
                 self.flush()
 
     def recall(self) -> None:
-        """End what the far side has not started as `Recalled`."""
-        for number in self.revoke():
-            self.answer(number, Recalled())
-        self._reportOutcomes()
+        """End all calls that have not started as `Recalled`."""
+        self._answerRecalled(self.revoke())
 
     def abort(self) -> None:
-        """End the connection, if it has not ended."""
-        transport: Any = self.transport  # ITransport does not say all that a socket's transport can do
+        """End the connection, if it is open."""
+        transport: Any = self.transport  # ITransport does not have all methods of a socket's transport.
         if self.open and transport is not None:
             transport.abortConnection()
 
     def poll(self) -> bool:
-        """Hear what has come, if anything has. False if it has not."""
+        """Receive data if there is any. Return whether there was."""
         received = self.received
         transport: Any = self.transport  # as above
         if self.open and transport is not None:
@@ -243,7 +200,7 @@ class Link(Protocol):
         return self.received != received
 
     def drainInput(self) -> None:
-        """Hear now what has come and was not heard yet: a far side that is made to end may have said a lot."""
+        """Receive all data that has come: a worker that has ended may have answered many calls before."""
         while self.poll():
             pass
 
@@ -253,17 +210,17 @@ class Link(Protocol):
         return self._startedBut(self._permitted)
 
     def whenReady(self, then: Callable[[], None]) -> None:
-        """Call THEN, once, when the far side has spoken: now, if it has."""
+        """Call THEN once, when the worker can start calls: now, if it can."""
         self._whenReady = then
         self._notifyIfReady()
 
     def whenIdle(self, then: Callable[[], None]) -> None:
-        """Call THEN, once, when no call and no iteration is left here: now, if there is none."""
+        """Call THEN once, when no call and no iteration is left: now, if there is none."""
         self._whenIdle = then
         self._notifyIfIdle()
 
     def conclude(self, reason: str) -> None:
-        """End all that is pending, for REASON: nothing more will be heard."""
+        """End all pending calls and iterations for REASON. Nothing is received from now on."""
         self.open = False
         if self.closeWatchdog is not None:
             self.closeWatchdog.end()
@@ -276,10 +233,10 @@ class Link(Protocol):
             source.over(WorkerLost(f"the iteration ended early: {reason}"))
         self._sources.clear()
 
-    # What the far side says.
+    # For the transport.
 
     def dataReceived(self, data: bytes) -> None:
-        """Hear what came."""
+        """Act on all messages that are complete with DATA."""
         outer, self._receiving = self._receiving, True
         self.received += 1
         self._since = perf_counter()
@@ -294,34 +251,72 @@ class Link(Protocol):
                     self._receive(message)
             self._reportOutcomes()
         except (FrameError, ValueError) as error:
-            self._log.error("what the far side says makes no sense: {error}", error=error)
+            self._log.error("a worker sent an invalid message, and its connection is ended: {error}", error=error)
             self.abort()
         finally:
             self._receiving = outer
             self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """There is nobody to speak to any more."""
+        """Notify the owner that the connection is lost."""
         self.open = False
         if self.spinner is not None:
             self.spinner.end()
         self._onLost()
 
+    # Sending.
+
     def flush(self) -> None:
-        """Send what was said, at once for all that a turn has to say: first the permits, then the calls."""
+        """Write all collected messages at once: first the permits, then the calls."""
         if self.open and self.transport is not None and self._outgoing:
             self._permits.give(self._permitted)
             self.transport.write(b"".join(self._outgoing))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
             self._outgoing.clear()
-            if self._lastWasQuick and self.spinner is not None and len(self._pending) == 1:
+            if self._lastWasShort and self.spinner is not None and len(self._pending) == 1:
                 self.spinner.begin()
+
+    def revoke(self) -> list[int]:
+        """Revoke all permits that are left. Return the numbers of their calls, which never start on this link."""
+        self.flush()
+        unsent = list(self._permitted)
+        self._permitted.clear()
+        return self._permits.revoke() + unsent
+
+    def interrupt(self, number: int) -> None:
+        """End call NUMBER, which is cancelled. No other call is charged with that."""
+        unstarted = self.revoke()
+        started = self._startedBut(unstarted)
+        if number in unstarted:
+            now = perf_counter()
+            self._waited += now - self._since
+            self._since = now
+            ends = self.ready and isStuckUnstarted(self._waited, len(started), len(self._sources))
+        else:
+            ends = started[-1:] == [number]  # The calls before the last have ended, and their answers are on the way.
+            if ends and self._mayFinish(number):
+                self._answerRecalled(unstarted)
+                return
+        if ends:
+            self._onInterrupt()
+        for n in unstarted:
+            self.answer(n, Recalled())
+        self.answer(number, Interrupted())
+
+    def payloadOf(self, task: Task) -> tuple[bytes | ChunkedPayload, object]:
+        """Return the call of TASK as a payload, and the object that becomes resident by it, if any.
+
+        Raises an `AsynQueueError`, with which the call fails.
+        """
+        return self._residents.payload(task, self._lastNumber + 1)
 
     def _submit(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
         number = self._lastNumber + 1
         if not self._pending:
             self._since = perf_counter()
-        self._pending[number] = pending = _Pending(task, to, None)
+        self._pending[number] = pending = _Pending(task, to)
+        if self.finishCancelled is not None and task.timeout is not None:
+            pending.deadline = self.finishCancelled() + task.timeout
         try:
             payload, pending.owner = self.payloadOf(task)
         except AsynQueueError as error:
@@ -331,72 +326,25 @@ class Link(Protocol):
         self._permitted.append(number)
         self.send(m.Call(number, raw, payload))
 
-    def _reportOutcomes(self) -> None:
-        """Report what is to be reported."""
-        while self._outcomes and self._report is not None:
-            outcomes, self._outcomes = self._outcomes, []
-            self._report(outcomes)
-            self._notifyIfIdle()
+    def _mayFinish(self, number: int) -> bool:
+        """Return whether call NUMBER, which is cancelled, goes on to its end."""
+        if self.finishCancelled is None:
+            return False
+        deadline = self._pending[number].deadline
+        return deadline is None or self.finishCancelled() < deadline
 
-    def revoke(self) -> list[int]:
-        """The numbers of the calls that have not started, and never will on this link."""
-        self.flush()
-        unsent = list(self._permitted)
-        self._permitted.clear()
-        return self._permits.revoke() + unsent
+    def _startedBut(self, unstarted: Sequence[int]) -> list[int]:
+        """Return the numbers of the calls without an outcome, except those UNSTARTED."""
+        return [number for number in self._pending if number not in unstarted]
 
-    def _receive(self, message: m.Message) -> None:
-        if isinstance(message, m.Items):
-            if message.id in self._sources:
-                self._sources[message.id].arrived(message.number, message.payload)
-            elif self.channel is not None:
-                loadItems(message.number, message.payload, self.channel)  # or what is large would not be let go of
-        elif isinstance(message, m.Raised):
-            self.answer(message.id, Raised(loadError(message.payload), message.seconds))
-        elif isinstance(message, m.Opened):
-            if message.id in self._sources or not 0 < message.id <= self._lastNumber:
-                raise FrameError(f"an iterator of call {message.id}, which has one already or was never made")
-            source = self._sources[message.id] = LinkSource(self, message.id)
-            if not self.answer(message.id, Iterating(source, message.seconds)):
-                source.close()
-        elif isinstance(message, m.Exhausted):
-            self._over(message.id, None)
-        elif isinstance(message, m.Failed):
-            self._over(message.id, loadError(message.payload))
-        elif isinstance(message, m.Ready):
-            self.ready = True
-            self._notifyIfReady()
-        else:
-            self.receiveOther(message)
-
-    def payloadOf(self, task: Task) -> tuple[bytes | ChunkedPayload, object]:
-        """The call of TASK as bytes, and the object that becomes resident by it, if any. Raises an
-        `AsynQueueError`, with which the call fails."""
-        return self._residents.payload(task, self._lastNumber + 1)
+    # Receiving.
 
     def receiveOther(self, message: m.Message) -> None:
-        """Hear what not every far side says. Raises `FrameError` for what this one does not."""
-        raise FrameError(f"a {type(message).__name__} from the far side")
-
-    def _returned(self, message: m.Returned) -> None:
-        self._lastWasQuick = message.seconds < SPIN
-        try:
-            value = loads(message.payload, "the result", self.channel)
-        except SerializationError as error:
-            self.answer(message.id, Raised(error, message.seconds))
-        else:
-            self.answer(message.id, Returned(value, message.seconds))
-
-    def _over(self, number: int, error: BaseException | None) -> None:
-        source = self._sources.pop(number, None)
-        if source is not None:
-            if self.closeWatchdog is not None:
-                self.closeWatchdog.ended(number)
-            source.over(error)
-            self._notifyIfIdle()
+        """Act on MESSAGE, which not every worker sends. Raises `FrameError` if this one must not."""
+        raise FrameError(f"a {type(message).__name__}, which this kind of worker does not send")
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
-        """End call NUMBER with OUTCOME. False if it was not pending."""
+        """End call NUMBER with OUTCOME. Return False if it was not pending."""
         pending = self._pending.pop(number, None)
         if pending is None:
             return False
@@ -409,6 +357,58 @@ class Link(Protocol):
             self._notifyIfIdle()
         return True
 
+    def _receive(self, message: m.Message) -> None:
+        if isinstance(message, m.Items):
+            if message.id in self._sources:
+                self._sources[message.id].arrived(message.number, message.payload)
+            elif self.channel is not None:
+                loadItems(message.number, message.payload, self.channel)  # This frees their shared memory.
+        elif isinstance(message, m.Raised):
+            self.answer(message.id, Raised(loadError(message.payload), message.seconds))
+        elif isinstance(message, m.Opened):
+            if message.id in self._sources or not 0 < message.id <= self._lastNumber:
+                raise FrameError(f"an iterator of call {message.id}, which has one already or was never made")
+            source = self._sources[message.id] = LinkSource(self, message.id)
+            if not self.answer(message.id, Iterating(source, message.seconds)):
+                source.close()
+        elif isinstance(message, m.Exhausted):
+            self._iterated(message.id, None)
+        elif isinstance(message, m.Failed):
+            self._iterated(message.id, loadError(message.payload))
+        elif isinstance(message, m.Ready):
+            self.ready = True
+            self._notifyIfReady()
+        else:
+            self.receiveOther(message)
+
+    def _returned(self, message: m.Returned) -> None:
+        self._lastWasShort = message.seconds < SPIN
+        try:
+            value = loads(message.payload, "the result", self.channel)
+        except SerializationError as error:
+            self.answer(message.id, Raised(error, message.seconds))
+        else:
+            self.answer(message.id, Returned(value, message.seconds))
+
+    def _iterated(self, number: int, error: BaseException | None) -> None:
+        source = self._sources.pop(number, None)
+        if source is not None:
+            if self.closeWatchdog is not None:
+                self.closeWatchdog.ended(number)
+            source.over(error)
+            self._notifyIfIdle()
+
+    def _answerRecalled(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.answer(number, Recalled())
+        self._reportOutcomes()
+
+    def _reportOutcomes(self) -> None:
+        while self._outcomes and self._report is not None:
+            outcomes, self._outcomes = self._outcomes, []
+            self._report(outcomes)
+            self._notifyIfIdle()
+
     def _notifyIfReady(self) -> None:
         if self._whenReady is not None and self.ready:
             then, self._whenReady = self._whenReady, None
@@ -418,24 +418,3 @@ class Link(Protocol):
         if self._whenIdle is not None and not (self._pending or self._sources or self._outcomes):
             then, self._whenIdle = self._whenIdle, None
             then()
-
-    def interrupt(self, number: int) -> None:
-        """A call is not wanted any more. Nothing else suffers for it."""
-        unstarted = self.revoke()
-        started = self._startedBut(unstarted)
-        if number in unstarted:
-            now = perf_counter()
-            self._waited += now - self._since
-            self._since = now
-            ends = self.ready and isStuckUnstarted(self._waited, len(started), len(self._sources))
-        else:
-            ends = started[-1:] == [number]  # any before it has ended, its answer is on the way
-        if ends:
-            self._onInterrupt()
-        for n in unstarted:
-            self.answer(n, Recalled())
-        self.answer(number, Interrupted())
-
-    def _startedBut(self, unstarted: Sequence[int]) -> list[int]:
-        """The calls without an outcome, but for those UNSTARTED."""
-        return [number for number in self._pending if number not in unstarted]

@@ -1,13 +1,15 @@
-"""Leave to start a call, which can be taken back.
+"""Permits to start a call, which can be revoked.
 
-A call that waits at a worker may have to go elsewhere, and only one side can have it. The kernel decides: with
-each call goes a *permit*, the call's number, into a socket of which *both* sides hold the reading end. The far
-side takes the permit and starts the call; or the near side takes it back, and the call is never started. What
-is read is gone, so exactly one side gets it, at once, whatever the other is busy with, and even if it is dead: the
-permits that a dead process left are the calls that it never started.
+A call that waits at a worker may have to move to another one, and only one of them may run it. The kernel decides:
 
-The far side takes calls in the order of their numbers, so all permits lower than the one it took last are spent.
-Worker processes read this module.
+- With each call, the parent sends a *permit*, which is the call's number, into a socket. Both processes hold the
+  reading end of that socket.
+- The worker reads the permit and then starts the call. Or the parent reads it, and then the call never starts.
+- Data that was read is gone, so exactly one of them gets the permit. This takes no time, also when the worker is busy
+  or dead: the permits that a dead process leaves are the calls that it never started.
+
+The worker takes calls in the order of their numbers. All permits below the last one that it has taken are therefore
+used up. Worker processes import this module.
 """
 
 from __future__ import annotations
@@ -15,12 +17,27 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from struct import Struct
+from typing import Protocol
 
 _PERMIT = Struct("<Q")
 
 
+class Permits(Protocol):
+    """What decides which of the calls on a link may start."""
+
+    def give(self, numbers: Sequence[int]) -> None:
+        """Permit the calls of NUMBERS to start. Numbers only rise."""
+
+    def revoke(self) -> list[int]:
+        """Return the numbers of the calls that, from now on, never start."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Permit no more calls."""
+
+
 class PermitIssuer:
-    """The near side: gives permits, and takes back those that were not used."""
+    """The parent's end: sends permits, and revokes those that are not used."""
 
     def __init__(self) -> None:
         self.giving: socket.socket
@@ -29,12 +46,12 @@ class PermitIssuer:
         self.giving.setblocking(False)
 
     def give(self, numbers: Sequence[int]) -> None:
-        """The calls of NUMBERS, which go up, may start."""
+        """Permit the calls of NUMBERS to start. Numbers only rise."""
         if numbers:
             self.giving.sendall(Struct(f"<{len(numbers)}Q").pack(*numbers))
 
     def revoke(self) -> list[int]:
-        """The numbers of the calls that will never start: they have no permit any more."""
+        """Revoke all unused permits. Return the numbers of their calls, which never start."""
         permits = b""
         while self.taking.fileno() >= 0:
             try:
@@ -47,20 +64,21 @@ class PermitIssuer:
         return [number for (number,) in _PERMIT.iter_unpack(permits)]
 
     def close(self) -> None:
-        """Let go of the sockets."""
+        """Close the sockets."""
         self.giving.close()
         self.taking.close()
 
 
 class PermitHolder:
-    """The far side: starts only what it has a permit for."""
+    """The worker's end: starts only calls that have a permit."""
 
     def __init__(self, taking: socket.socket) -> None:
         self._taking = taking
         self._last = 0
 
     def mayStart(self, number: int) -> bool:
-        """True if call NUMBER may start; it has started then. NUMBER never goes down."""
+        """Take the permit of call NUMBER. Return whether there was one: then the call has started. NUMBER only
+        rises."""
         while self._last < number:
             try:
                 permit = self._taking.recv(_PERMIT.size, socket.MSG_DONTWAIT)

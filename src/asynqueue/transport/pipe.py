@@ -1,8 +1,8 @@
-"""The near end of a socket pair, as the transport of a link to a process on this machine.
+"""The transport of a link to a child process: the parent's end of a socket pair.
 
-What is written goes out at once, in the turn that wrote it, as far as the socket takes it: a call that waits for the
-reactor to find its socket writable has lost half of its time on the way. What the socket does not take follows when
-it can. What comes is read in pieces large enough for what a busy worker answers in a turn.
+Data is written at once, in the same turn of the reactor, as far as the socket takes it. A call that waited until the
+reactor finds the socket writable would lose half of its round trip. The rest is written when the socket takes more.
+One read takes all answers of a busy worker in one turn.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 READ_SIZE = 1 << 18
-"""The most bytes read at once."""
+"""The most bytes that one read takes."""
 
 
 @implementer(IReadWriteDescriptor)
 class Pipe:
-    """Joins END, which it owns from then on, to PROTOCOL, by REACTOR (an `IReactorFDSet`)."""
+    """Connects END, a socket that it then owns, to PROTOCOL. REACTOR is an `IReactorFDSet`."""
 
     def __init__(self, end: socket.socket, protocol: Protocol, reactor: Any) -> None:
         end.setblocking(False)
@@ -32,7 +32,7 @@ class Pipe:
         self._protocol = protocol
         self._reactor = reactor
         self._unsent: deque[memoryview] = deque()
-        self._room = memoryview(bytearray(READ_SIZE))  # else each read would have the system find so much anew
+        self._room = memoryview(bytearray(READ_SIZE))  # Allocated once: a new buffer for each read is slow.
         self._connected = True
         reactor.addReader(self)
         protocol.makeConnection(self)
@@ -47,28 +47,28 @@ class Pipe:
             self._reactor.addWriter(self)
 
     def abortConnection(self) -> None:
-        """End the connection without a word, soon."""
+        """Close the connection in the next turn of the reactor. Unsent data is lost."""
         if self._connected:
             self._detach()
             self._reactor.callLater(0, self._lost, Failure(ConnectionAborted()))
 
     def pauseProducing(self) -> None:
-        """Read nothing until told to resume."""
+        """Stop reading until `resumeProducing`."""
         self._reactor.removeReader(self)
 
     def resumeProducing(self) -> None:
-        """Go on reading."""
+        """Continue reading."""
         if self._connected:
             self._reactor.addReader(self)
 
     def fileno(self) -> int:
-        """The socket's descriptor, -1 when it is closed."""
+        """Return the descriptor of the socket, -1 when it is closed."""
         return self._end.fileno()
 
-    # For the reactor. (It takes exceptions from these two, though its interface says it wants Failures: hence Any.)
+    # For the reactor. Its interface requires a Failure from the first two, but an exception is correct: hence Any.
 
     def doRead(self) -> Any:
-        """There is something to read, or nobody to write it any more."""
+        """Read data, or find that the other end is closed."""
         try:
             received = bytes(self._room[: self._end.recv_into(self._room)])
         except BlockingIOError:
@@ -81,30 +81,30 @@ class Pipe:
         return None
 
     def doWrite(self) -> Any:
-        """What was not sent yet can be."""
+        """Write data that is not sent yet."""
         if self._push():
             self._reactor.removeWriter(self)
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """The other end is closed."""
+        """Notify the protocol that the other end is closed."""
         if self._connected:
             self._detach()
             self._lost(reason)
 
     def logPrefix(self) -> str:
-        """What the reactor's log calls it."""
+        """Return the name for the log of the reactor."""
         return "asynqueue"
 
     def _push(self) -> bool:
-        """Send what the socket takes; True if that was all."""
+        """Write as much as the socket takes. Return whether that was all."""
         while self._unsent:
             piece = self._unsent[0]
             try:
                 sent = self._end.send(piece)
             except BlockingIOError:
                 return False
-            except OSError:  # there is nobody any more, which is noticed when what was said before has been read
+            except OSError:  # The other end is closed. Reading reports that, after the data that came before.
                 self._unsent.clear()
                 break
             if sent < len(piece):

@@ -10,7 +10,6 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,17 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from asynqueue import CallSpec
+from asynqueue import ProcessWorker
 from asynqueue.errors import AuthenticationError, WorkerLost
-from mcmandelbrot.explorer.crew import PatientWorker, Presence, TileQueue, isBrief
+from mcmandelbrot.explorer.crew import Presence, TileQueue
 from mcmandelbrot.explorer.server import Server
-from mcmandelbrot.explorer.tile import BAND_WORK, MAX_LIMIT, Tile
+from mcmandelbrot.explorer.tile import Tile
 from mcmandelbrot.explorer.visitor import SERIES
 from mcmandelbrot.fractal.machines import found
 from mcmandelbrot.fractal.palette import paint
-from mcmandelbrot.fractal.picture import Band, Picture, View
-from mcmandelbrot.fractal.worker import drawLevels, drawRows, palettes, prepare
-from tests.support.calls import failureOf, inLoop, markAndHang, until
+from mcmandelbrot.fractal.picture import Picture, View
+from mcmandelbrot.fractal.worker import palettes, prepare
+from tests.support.calls import failureOf, inLoop, until, waitAfterMark
 from tests.support.explorer import CHEAP, DEEP, PICTURE, Site, levelsOf, readings
 
 PATIENCE = 60
@@ -218,27 +217,19 @@ class TestFinding:
         assert isinstance(error, AuthenticationError)
 
 
-class TestPatience:
-    def test_what_a_tile_or_an_image_asks_for_is_brief_and_a_picture_of_ones_own_may_not_be(self) -> None:
-        for tile in (Tile(2, -2, 0, 100), Tile(8, -48, -9, MAX_LIMIT)):
-            assert all(isBrief(CallSpec.of(drawLevels, band)) for band in tile.bands())
-        view = View.around(2000, -0.63, 0.0, 1.4, 1.2)
-        assert all(isBrief(CallSpec.of(drawRows, band)) for band in Picture(view).bands(2, BAND_WORK))
-        assert not isBrief(CallSpec.of(drawRows, Picture(view).bands(2)[0]))
-        assert isBrief(CallSpec.of(prepare))
-
+class TestCancelling:
     @inLoop
-    async def test_what_is_not_brief_is_ended_when_nobody_wants_it(self, tmp_path: Path) -> None:
+    async def test_a_running_call_goes_on_in_its_process_when_cancelled(self, tmp_path: Path) -> None:
         async with TileQueue(1) as queue:
             (worker,) = queue.workers()
-            assert isinstance(worker, PatientWorker)
+            assert isinstance(worker, ProcessWorker)
             before = worker.process.pid
-            endless = Picture(View.around(60_000, -0.63, 0.0, 1.4, 1.2), 10_000_000)
-            call = queue.call(partial(markAndHang, tmp_path / "marks"), Band(endless, 0, 1))
+            call: Deferred[object] = queue.call(waitAfterMark, tmp_path / "marks", tmp_path / "go")
             await until((tmp_path / "marks").exists)
             call.cancel()
             assert isinstance(await failureOf(call), CancelledError)
-            await until(lambda: worker.process.pid != before)
+            (tmp_path / "go").touch()
+            assert await queue.call(os.getpid) == before
 
 
 class TestLosing:

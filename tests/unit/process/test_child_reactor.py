@@ -145,5 +145,5 @@ async def test_shutting_down_waits_for_the_deferred(tmp_path: Path) -> None:
 
 
 def test_a_fork_of_a_running_reactor_is_refused() -> None:
-    with pytest.raises(ValueError, match="useReactor needs a process with no reactor"):
+    with pytest.raises(ValueError, match="useReactor=True does not work with the context fork"):
         ProcessWorker(context="fork", useReactor=True)

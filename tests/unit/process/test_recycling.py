@@ -157,7 +157,7 @@ class TestMaxMemory:
 
     def test_where_memory_cannot_be_told_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("asynqueue.process.worker.residentMemory", lambda pid: None)
-        with pytest.raises(ProcessError, match="maxMemory needs to know"):
+        with pytest.raises(ProcessError, match="maxMemory needs to know the memory"):
             ProcessWorker(maxMemory=100_000)
 
 

@@ -669,6 +669,80 @@ class TestLettingGoOfACall:
         assert isAbsent(pid)
 
 
+class TestKillOnCancel:
+    """With killOnCancel=False, a running call that is cancelled goes on to its end."""
+
+    @inLoop
+    async def test_without_it_a_cancelled_call_goes_on_and_others_wait_for_it(self, tmp_path: Path) -> None:
+        async with ProcessQueue(1, killOnCancel=False) as queue:
+            pid = await queue.call(os.getpid)
+            running: Deferred[Any] = queue.call(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")
+            after = [queue.call(kit.markAndReturn, tmp_path / "ran", n) for n in range(20)]
+            await until(marks, tmp_path / "started")
+            running.cancel()
+            assert isinstance(await failureOf(running), CancelledError)
+            assert not any(call.called for call in after)
+            mark(tmp_path / "go")
+            assert await gatherResults(after) == list(range(20))
+            assert await queue.call(os.getpid) == pid
+        assert marks(tmp_path / "started") == {"started": 1}
+        assert marks(tmp_path / "ran") == Counter(map(str, range(20)))
+
+    @inLoop
+    async def test_without_it_a_call_that_was_not_started_never_runs(self, tmp_path: Path) -> None:
+        async with ProcessQueue(1, killOnCancel=False) as queue:
+            await warmUp(queue)
+            running = queue.call(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")
+            waiting = queue.call(mark, tmp_path / "ran")
+            await until(marks, tmp_path / "started")
+            waiting.cancel()
+            assert isinstance(await failureOf(waiting), CancelledError)
+            mark(tmp_path / "go")
+            await running
+        assert not marks(tmp_path / "ran")
+
+    @pytest.mark.parametrize("callStats", [False, True])
+    @inLoop
+    async def test_without_it_a_call_that_exceeds_its_timeout_is_killed(self, callStats: bool, tmp_path: Path) -> None:
+        async with ProcessQueue(1, callStats, killOnCancel=False) as queue:
+            pid = await queue.call(os.getpid)
+            slow: Deferred[None] = queue.call(kit.markAndHang, tmp_path / "slow", timeout=0.3)
+            after = queue.call(os.getpid)
+            assert isinstance(await failureOf(slow), errors.TimeoutError)
+            assert await after != pid
+
+    @pytest.mark.parametrize("callStats", [False, True])
+    @inLoop
+    async def test_without_it_a_call_with_a_timeout_goes_on_when_cancelled(
+        self, callStats: bool, tmp_path: Path
+    ) -> None:
+        async with ProcessQueue(1, callStats, killOnCancel=False) as queue:
+            pid = await queue.call(os.getpid)
+            running: Deferred[Any] = queue.call(kit.waitAfterMark, tmp_path / "started", tmp_path / "go", timeout=60)
+            await until(marks, tmp_path / "started")
+            running.cancel()
+            assert isinstance(await failureOf(running), CancelledError)
+            mark(tmp_path / "go")
+            assert await queue.call(os.getpid) == pid
+
+    @inLoop
+    async def test_without_it_the_shutdown_waits_for_the_cancelled_call(self, tmp_path: Path) -> None:
+        queue = ProcessQueue(1, killOnCancel=False)
+        running: Deferred[Any] = queue.call(kit.waitAfterMark, tmp_path / "started", tmp_path / "go")
+        await until(marks, tmp_path / "started")
+        running.cancel()
+        await failureOf(running)
+        done = queue.shutdown()
+        assert not done.called
+        mark(tmp_path / "go")
+        await done
+
+    @pytest.mark.parametrize("value", [0, None, "no"])
+    def test_what_is_no_bool_is_refused(self, value: Any) -> None:
+        with pytest.raises(TypeError, match=f"killOnCancel must be True or False, got {value!r}"):
+            ProcessWorker(killOnCancel=value)
+
+
 def failToBegin(monkeypatch: pytest.MonkeyPatch, errors: list[Exception]) -> None:
     """Have the next processes fail to start, with ERRORS from the last to the first, and no more than those."""
     begin = workerprocess.WorkerProcess._begin

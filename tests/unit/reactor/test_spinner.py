@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from asynqueue.core.protocol.spinning import LATE, REST_LEAST, SPIN
-from asynqueue.reactor.spinner import LOOKS, Spinner
+from asynqueue.reactor.spinner import POLLS, Spinner
 
 SOON = SPIN / 3.5
 
@@ -80,7 +80,7 @@ class TestALookout:
 
         Spinner(OneByOne(), look, time).begin()
         due.pop()()
-        assert len(made) == LOOKS
+        assert len(made) == POLLS
         while due:
             due.pop()()
         assert len(made) == 21

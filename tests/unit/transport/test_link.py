@@ -506,7 +506,7 @@ class TestNonsense:
         run = far.run(abs, 1)
         with logged() as events:
             far.link.dataReceived(junk)
-        assert "makes no sense" in events[0]["log_format"]
+        assert "invalid message" in events[0]["log_format"]
         assert far.transport.disconnecting
         far.goAway()
         assert resultOf(run) == Recalled()
