@@ -1,4 +1,4 @@
-"""Work in processes: one process a worker, over a link of its own."""
+"""Run calls in worker processes of this machine: the queue, the worker, and objects that live in processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for a public one
+if not TYPE_CHECKING:  # A type checker would otherwise accept every name.
 
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)

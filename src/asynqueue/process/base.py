@@ -1,6 +1,6 @@
-"""Objects whose methods run in processes.
+"""Objects that live in the processes of a queue, and whose methods run there.
 
-Worker processes read this module: it imports next to nothing.
+Worker processes import this module: it imports almost nothing.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Near:
-    """What an object has on the near side only: it crosses a link without it."""
+class _ParentOnly:
+    """Attributes of an object that stay in the parent process: a pickled copy is empty."""
 
     __slots__ = ("queue",)
 
     def __init__(self) -> None:
         self.queue: TaskQueue | None = None
 
-    def __reduce__(self) -> tuple[type[_Near], tuple[()]]:
-        return _Near, ()
+    def __reduce__(self) -> tuple[type[_ParentOnly], tuple[()]]:
+        return _ParentOnly, ()
 
 
 class ProcessBase:
     """The base of an object that lives in every process of a queue, where its methods run.
 
-    After `attachQueue`, each process has a copy of its own, made once, and keeps it between calls: what a method does
-    to the copy stays with that process, and the object itself stays as it was. A process that is started later, or
-    takes the place of one that died, gets a fresh copy, on which the updates are run again.
+    After `attachQueue`, each process has one copy of the object, and keeps it between calls. Changes that a method
+    makes stay in that process; the object in the parent process does not change. A process that starts later, or
+    replaces another, gets a new copy, and the updates run on it again.
 
         class Reader(ProcessBase):
             def __init__(self, ignored=()):
                 self.ignored = set(ignored)
 
             def startProcess(self):
-                self.database = sqlite3.connect("known.db")    # which could not have crossed
+                self.database = sqlite3.connect("known.db")    # which cannot be pickled
 
             def ignore(self, addresses):
                 self.ignored.update(addresses)
@@ -61,26 +61,34 @@ class ProcessBase:
         await reader.updateProcesses(reader.ignore, ["192.0.2.1"])
         records = await reader.callInProcess(reader.read, "access.log")
 
-    A subclass has to be picklable, and need not call the base's ``__init__``. The queue it is attached to does not
-    travel with it. The calls are the queue's own: ``queue.call(reader.read, path, niceness=10)`` does as well.
+    A subclass has to be picklable. It does not have to call ``__init__`` of the base. The queue to which it is attached
+    is not pickled with it. Calls through the queue, as in ``queue.call(reader.read, path, niceness=10)``, are the same.
     """
 
-    _near: _Near | None = None
+    _attached: _ParentOnly | None = None
 
     def attachQueue(self, queue: TaskQueue) -> Deferred[None]:
-        """Live in every process of QUEUE, present and future; fires when `startProcess` has run in those present.
+        """Put a copy of the object into every process of a queue, present and future.
 
-        Fails with what it raised. Raises `asynqueue.errors.QueueRunError` for a queue that has been shut down.
+        Args:
+            queue: A queue, such as a `ProcessQueue`.
+
+        Returns:
+            A Deferred that fires when `startProcess` has run in all present processes. It fails with the error that
+            `startProcess` raises.
+
+        Raises:
+            QueueRunError: The queue is shut down.
         """
         started = queue.update(self.startProcess)
-        self._near = _Near()
-        self._near.queue = queue
+        self._attached = _ParentOnly()
+        self._attached.queue = queue
         return started.addCallback(lambda _: None)
 
     def startProcess(self) -> None:
-        """Do, in each process, what has to be done before the first call there: open files, connect, warm up.
+        """Prepare a process before its first call: open files, connect, fill caches.
 
-        To be overridden; it does nothing.
+        A subclass may override this. The base does nothing.
         """
 
     @overload
@@ -94,11 +102,17 @@ class ProcessBase:
     @overload
     def callInProcess(self, method: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
     def callInProcess(self, method: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """A Deferred of what METHOD, one of this object's, gives in one of the processes.
+        """Call a method of this object in one of the processes.
 
-        It fires, fails and is cancelled as that of `asynqueue.base.TaskQueue.call`. Every argument is the method's.
-        Raises TypeError for what is no method of this object, and `asynqueue.errors.QueueRunError` if it is not
-        attached to a queue, or the queue has been shut down.
+        Args:
+            method: A bound method of this object. All further arguments are its own.
+
+        Returns:
+            A Deferred of the result, with the same rules as `asynqueue.base.TaskQueue.call`.
+
+        Raises:
+            TypeError: `method` is not a method of this object.
+            QueueRunError: The object is not attached to a queue, or its queue is shut down.
         """
         from asynqueue.core.records import CallSpec
 
@@ -111,17 +125,26 @@ class ProcessBase:
     @overload
     def updateProcesses(self, method: Callable[..., T], /, *args: Any, **kw: Any) -> Deferred[list[T]]: ...
     def updateProcesses(self, method: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
-        """Have METHOD, one of this object's, run in every process, present and future; the results from those present.
+        """Call a method of this object in every process, present and future.
 
-        It takes what `asynqueue.base.TaskQueue.update` takes, EPHEMERAL and SEQUENTIAL too. Raises what
-        `callInProcess` raises.
+        Args:
+            method: A bound method of this object.
+            args: Its arguments.
+            kw: Its keywords, and those of `asynqueue.base.TaskQueue.update`: `ephemeral` and `sequential`.
+
+        Returns:
+            A Deferred of the list of results of all present processes.
+
+        Raises:
+            TypeError: `method` is not a method of this object.
+            QueueRunError: The object is not attached to a queue, or its queue is shut down.
         """
         return self._queueFor(method).update(method, *args, **kw)
 
     def _queueFor(self, method: Callable[..., object]) -> TaskQueue:
         owner: object = getattr(method, "__self__", None)
         if owner is not self:
-            raise TypeError(f"what runs in its processes is a method of this {type(self).__name__}, not {method!r}")
-        if self._near is None or self._near.queue is None:
+            raise TypeError(f"only methods of this {type(self).__name__} run in its processes, got {method!r}")
+        if self._attached is None or self._attached.queue is None:
             raise QueueRunError(f"this {type(self).__name__} is not attached to a queue: use attachQueue first")
-        return self._near.queue
+        return self._attached.queue

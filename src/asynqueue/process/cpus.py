@@ -1,4 +1,4 @@
-"""How many cores there are for this process."""
+"""Count the CPU cores that this process may use."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ __all__ = ["cores"]
 
 
 def cores() -> int:
-    """How many CPU cores this process may use: its affinity, and its control group's quota rounded up.
+    """Return how many CPU cores this process may use, at least 1.
 
-    >>> cores() >= 1
-    True
+    This is the number of cores in its affinity mask, or the quota of its control group, rounded up, if that is less.
+
+    Example:
+        >>> cores() >= 1
+        True
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = quotaOf("/proc/self/cgroup", "/sys/fs/cgroup")
@@ -20,11 +23,11 @@ def cores() -> int:
 
 
 def quotaOf(membership: str, mount: str) -> int | None:
-    """The cores that control groups allow, rounded up; None if they set no limit.
+    """Return how many cores the control groups allow, rounded up; None if they set no limit.
 
-    MEMBERSHIP is the file that names a process's groups, MOUNT the folder where the hierarchies are: that of cgroup v2
-    itself, or those of v1 by controller, with v2's beside them as ``unified``. The tightest limit holds, of a group or
-    of one above it. What cannot be read, or makes no sense, limits nothing.
+    MEMBERSHIP is the file that names the groups of a process. MOUNT is the folder of the hierarchies: either the one of
+    cgroup v2, or those of v1 by controller, with the one of v2 beside them as ``unified``. The lowest limit of a group
+    and the groups above it holds. A file that cannot be read or parsed sets no limit.
     """
     limits: list[float] = []
     for line in _read(membership).splitlines():
@@ -42,14 +45,17 @@ def quotaOf(membership: str, mount: str) -> int | None:
 
 
 def _upwards(folder: str, path: str) -> Iterator[str]:
-    """The group PATH below FOLDER and those above it. In a container the path may be one that only its host has."""
+    """Yield the folder of group PATH below FOLDER, and of the groups above it.
+
+    In a container, PATH may be one that exists on the host only.
+    """
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
         yield os.path.join(folder, *parts[:depth])
 
 
 def _ratio(quotaAndPeriod: list[str]) -> float:
-    """Cores, 0 if there is no limit: which is ``max`` or −1, or what is no pair of numbers."""
+    """Return the number of cores, or 0 for no limit: a quota of ``max`` or −1, or text that is not two numbers."""
     try:
         quota, period = map(int, quotaAndPeriod)
         return quota / period

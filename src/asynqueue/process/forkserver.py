@@ -1,9 +1,10 @@
-"""What the fork server imports once, so that none of its processes has to.
+"""Preload the fork server with the module that worker processes run, so that each starts faster.
 
-The server of `multiprocessing` belongs to the whole program. To what it is to import for others one name is added, that
-of the far side, which is light and does nothing by being imported; a server that runs already stays as it is. It has no
-more than its environment to find that module by, while a program may have found AsynQueue in a place of its own. Then
-nothing is added: a process that takes a moment longer is better than one with another version of us.
+The fork server of `multiprocessing` belongs to the whole program. One name is added to the modules that it preloads.
+That module is light, and importing it has no effects. A server that runs already does not change.
+
+The server finds modules by its environment only, while a program may have imported AsynQueue from another place. In
+that case nothing is added: a slower start is better than a process with another version of AsynQueue.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ CHILD_MODULE = "asynqueue.process.child.main"
 
 
 def preloadChild() -> None:
-    """Have the fork server, when it starts, import the far side too."""
+    """Add the module of worker processes to those that the fork server imports when it starts."""
     server: object = getattr(forkserver, "_forkserver", None)
     names: object = getattr(server, "_preload_modules", None)
-    if isinstance(names, list) and CHILD_MODULE not in names and _findsUs():
+    if isinstance(names, list) and CHILD_MODULE not in names and _findsThisPackage():
         forkserver.set_forkserver_preload([*names, CHILD_MODULE])
 
 
 @cache
-def _findsUs() -> bool:
-    """True if a fresh interpreter would import this very package."""
+def _findsThisPackage() -> bool:
+    """Return whether a new interpreter would import this same package."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for place in _places():
         found = os.path.join(place, "asynqueue")
@@ -38,7 +39,7 @@ def _findsUs() -> bool:
 
 
 def _places() -> Iterator[str]:
-    """Where a fresh interpreter would look."""
+    """Yield the folders in which a new interpreter looks for packages."""
     yield os.getcwd()
     yield from os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders = site.getsitepackages()
@@ -46,6 +47,6 @@ def _places() -> Iterator[str]:
         folders = [site.getusersitepackages(), *folders]
     for folder in folders:
         yield folder
-        for listing in sorted(glob(os.path.join(escape(folder), "*.pth"))):  # editable installs, for example
+        for listing in sorted(glob(os.path.join(escape(folder), "*.pth"))):  # for example of editable installs
             with open(listing, errors="replace") as lines:
                 yield from (os.path.join(folder, line.strip()) for line in lines if line.strip())

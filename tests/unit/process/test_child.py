@@ -35,15 +35,15 @@ def near() -> Iterator[tuple[socket.socket, ProcessUniverse]]:
 
 def test_it_hears_what_comes_while_it_looks_out(near: tuple[socket.socket, ProcessUniverse]) -> None:
     end, universe = near
-    watch = universe._watch = Scripted(lambda: True, lambda: end.send(b"said") > 0, lambda: pytest.fail("it came"))
-    assert universe._receive() == 4
+    watch = universe._spinning = Scripted(lambda: True, lambda: end.send(b"said") > 0, lambda: pytest.fail("it came"))
+    assert universe._readSpinning() == 4
     assert len(watch.turns) == 1
 
 
 def test_then_it_sleeps_until_something_comes(near: tuple[socket.socket, ProcessUniverse]) -> None:
     end, universe = near
-    universe._watch = Scripted(lambda: not end.send(b"later"))
-    assert universe._receive() == 5
+    universe._spinning = Scripted(lambda: not end.send(b"later"))
+    assert universe._readSpinning() == 5
 
 
 def test_where_it_rests_it_sleeps_at_once(
@@ -60,6 +60,6 @@ def test_where_it_rests_it_sleeps_at_once(
             return 4
 
     monkeypatch.setattr(universe, "_stream", Stream())
-    universe._watch = Scripted()
-    assert universe._receive() == 4
+    universe._spinning = Scripted()
+    assert universe._readSpinning() == 4
     assert heard == [0]

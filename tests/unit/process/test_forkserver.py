@@ -68,7 +68,7 @@ def test_a_package_is_found_where_the_site_says(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(site, "ENABLE_USER_SITE", False)
     monkeypatch.setattr(site, "getsitepackages", lambda: [str(tmp_path)])
-    findsUs = preload._findsUs.__wrapped__
+    findsUs = preload._findsThisPackage.__wrapped__
     assert not findsUs()
     (tmp_path / "_editable.pth").write_text(f"# no folder\nimport sys\n{ROOT}\n")
     assert findsUs()

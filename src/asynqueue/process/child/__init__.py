@@ -1,1 +1,1 @@
-"""What runs in a worker process. Imports neither Twisted nor attrs, but for `reactor`."""
+"""The code that runs in a worker process. It imports neither Twisted nor attrs, except for `reactor`."""

@@ -1,12 +1,17 @@
-"""What runs in a worker process: the far side of a link.
+"""The main loop of a worker process: the child's end of a link.
 
-One thread does one thing at a time: hear what the near side says, run the next call, send the next items of an
-iterator. A call's outcome is sent before the next call starts, so that a death is never charged to a call that had
-finished. Calls start in order, each with a permit (see `asynqueue.transport.permits`); one whose permit was taken
-back is dropped without a word.
+One thread does one thing at a time:
 
-This module imports next to nothing, above all neither Twisted nor attrs: a process is ready in little more than
-the start of a bare interpreter.
+- receive messages of the parent;
+- run the next call;
+- send the next items of an iterator.
+
+The outcome of a call is sent before the next call starts, so that the death of the process is never charged to a call
+that has ended. Calls start in order, each with a permit (see `asynqueue.transport.permits`). A call whose permit was
+revoked is dropped without an answer.
+
+This module imports almost nothing, and neither Twisted nor attrs. A process is therefore ready in little more time than
+an interpreter needs to start.
 """
 
 from __future__ import annotations
@@ -56,13 +61,13 @@ class Iteration:
 
 
 class ProcessUniverse:
-    """Runs the calls that come over STREAM, for which there are PERMITS. What is large comes over CHANNEL, if any."""
+    """Runs the calls that come over STREAM and have PERMITS. Large values go over CHANNEL, if there is one."""
 
     def __init__(self, stream: socket.socket, permits: socket.socket, channel: socket.socket | None = None) -> None:
         self._stream = stream
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
-        self._room = memoryview(bytearray(_READ_SIZE))  # else each read would have the system find so much anew
+        self._room = memoryview(bytearray(_READ_SIZE))  # Allocated once: a new buffer for each read is slow.
         self._calls: deque[m.Call] = deque()
         self._iterations: dict[int, Iteration] = {}
         self._channel = None if channel is None else SharedMemoryChannel(channel)
@@ -70,27 +75,27 @@ class ProcessUniverse:
         self._callDecoder = CallDecoder(self._channel)
         self._residents: dict[int, Any] = {}
         self._leaving = False
-        self._watch = SpinPolicy()
+        self._spinning = SpinPolicy()
 
     def serve(self) -> None:
-        """Do what is asked for until told to leave, or until the near side is gone."""
+        """Run calls until the parent sends `Goodbye` or closes the link."""
         try:
-            self._say(m.Ready(os.getpid()))
+            self._send(m.Ready(os.getpid()))
             self._loop()
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the near side is gone: so are we
+            pass  # The parent has closed the link.
         finally:
             for iteration in self._iterations.values():
                 try:
                     iteration.close()
-                except BaseException:  # of a user's iterator, whose items nobody hears of any more
+                except BaseException:  # User code may raise anything. The parent does not receive it.
                     traceback.print_exc()
 
     def _loop(self) -> None:
         while self._calls or not self._leaving:
             producing = self._producing()
             idle = not self._calls and not producing
-            if (idle or self._iterations) and not self._listen(wait=idle):
+            if (idle or self._iterations) and not self._receive(wait=idle):
                 break
             if self._calls:
                 self._run(self._calls.popleft())
@@ -99,16 +104,16 @@ class ProcessUniverse:
                     self._produce(number, iteration)
 
     def _producing(self) -> list[tuple[int, Iteration]]:
-        """The iterators of which items may be sent."""
+        """Return the iterators of which items may be sent."""
         return [i for i in self._iterations.items() if i[1].flow.ready]
 
-    def _say(self, message: m.ToLocal) -> None:
+    def _send(self, message: m.ToLocal) -> None:
         self._stream.sendall(encode(message))
 
-    def _listen(self, wait: bool) -> bool:
-        """Hear what was said; with WAIT, until something is. False when nobody is left to say anything."""
+    def _receive(self, wait: bool) -> bool:
+        """Act on all messages that have come; with WAIT, wait for some. Return False if the link is closed."""
         try:
-            size = self._receive() if wait else self._stream.recv_into(self._room, 0, socket.MSG_DONTWAIT)
+            size = self._readSpinning() if wait else self._stream.recv_into(self._room, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         for message in self._decoder.feed(bytes(self._room[:size])):
@@ -126,15 +131,15 @@ class ProcessUniverse:
                 self._channel.tidy()
         return size > 0
 
-    def _receive(self) -> int:
-        """Receive what is said next, however long that takes; how many bytes it is."""
-        looking = self._watch.begin(perf_counter())
-        while looking:
+    def _readSpinning(self) -> int:
+        """Wait for data, spinning at first, and read it. Return its length in bytes."""
+        spinning = self._spinning.begin(perf_counter())
+        while spinning:
             try:
                 return self._stream.recv_into(self._room, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 yieldProcessor()
-                looking = self._watch.again(perf_counter())
+                spinning = self._spinning.again(perf_counter())
         return self._stream.recv_into(self._room)
 
     def _run(self, call: m.Call) -> None:
@@ -146,13 +151,13 @@ class ProcessUniverse:
             f, args, kw = self._called(call)
             started = perf_counter()
             result = f(*args, **kw)
-        except BaseException as error:  # SystemExit too: it is the call that ends, not the worker
-            self._say(m.Raised(call.id, perf_counter() - started, dumpError(error)))
+        except BaseException as error:  # SystemExit too: it ends the call, and not the process.
+            self._send(m.Raised(call.id, perf_counter() - started, dumpError(error)))
         else:
             self._returned(call, result, perf_counter() - started)
 
     def _returned(self, call: m.Call, result: Any, seconds: float) -> None:
-        """CALL gave RESULT after so many SECONDS."""
+        """Send the RESULT of CALL, which took so many SECONDS."""
         try:
             if isAwaitable(result):
                 kind = "coroutine" if isinstance(result, CoroutineType) else type(result).__name__
@@ -166,7 +171,7 @@ class ProcessUniverse:
                 outcome = m.Returned(call.id, seconds, self._codec.dumpResult(result))
         except BaseException as error:
             outcome = m.Raised(call.id, seconds, dumpError(error))
-        self._say(outcome)
+        self._send(outcome)
 
     def _called(self, call: m.Call) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         try:
@@ -177,34 +182,34 @@ class ProcessUniverse:
             if objects:
                 self._residents[f.key] = objects[0]
             if f.key not in self._residents:
-                raise SerializationError("the object of this call is not here")
+                raise SerializationError("the object of this call is not in this process: its update has failed")
             f = self._residents[f.key] if f.name is None else getattr(self._residents[f.key], f.name)
         return f, args, kw
 
     def _produce(self, number: int, iteration: Iteration) -> None:
-        """Send the items of one slice."""
+        """Send the items of one time slice."""
         items, over, error = takeSlice(iteration.produce, iteration.flow, perf_counter)
         if items:
             iteration.flow.sent(len(items))
-            self._say(m.Items(number, len(items), b"".join(items)))
+            self._send(m.Items(number, len(items), b"".join(items)))
         if over:
             self._end(number, m.Exhausted(number) if error is None else m.Failed(number, dumpError(error)))
 
     def _end(self, number: int, end: m.Exhausted | m.Failed | None = None) -> None:
-        """Close an iterator and say how it ended."""
+        """Close an iterator, and send how it ended."""
         try:
             self._iterations.pop(number).close()
         except BaseException as error:
             end = end or m.Failed(number, dumpError(error))
-        self._say(end or m.Exhausted(number))
+        self._send(end or m.Exhausted(number))
 
 
 def isAwaitable(x: object) -> bool:
-    """True for a Deferred, and for a coroutine, which is closed: it is not told of as forgotten."""
+    """Return whether X is a Deferred or a coroutine. A coroutine is closed, so that Python does not warn about it."""
     if isinstance(x, CoroutineType):
         x.close()
         return True
-    defer = sys.modules.get("twisted.internet.defer")  # which is not imported for this: then there is no Deferred
+    defer = sys.modules.get("twisted.internet.defer")  # If it was not imported, X is no Deferred.
     return defer is not None and isinstance(x, defer.Deferred)
 
 
@@ -215,19 +220,21 @@ def main(
     channel: socket.socket | None = None,
     universe: type[ProcessUniverse] = ProcessUniverse,
 ) -> None:
-    """Serve in this process, which was started for it, by a UNIVERSE. INHERITED are descriptors that are none of
-    ours."""
+    """Run calls in this process, with a UNIVERSE, until the link ends.
+
+    INHERITED are descriptors of other links, which are closed.
+    """
     for descriptor in inherited:
         os.close(descriptor)
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # and what came before that is forgotten
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # One that came before is ignored.
     _useBatchScheduling()
     _dieWithParent()
     installLineWriters()
-    with stream:  # it ends here, though what a call left running may keep the process from exiting
+    with stream:  # It is closed here, because a thread that a call has left may delay the exit.
         try:
             universe(stream, permits, channel).serve()
         finally:
@@ -235,19 +242,19 @@ def main(
 
 
 def _useBatchScheduling() -> None:
-    """Have the kernel not put aside whoever wakes this process, which is its parent, to have it run at once.
+    """Use SCHED_BATCH: waking this process must not preempt the parent that has just sent it a call.
 
-    Its share of the processors is the same. But a parent that has just sent it a call goes on with what it was at.
+    The share of processor time is the same.
     """
     if hasattr(os, "SCHED_BATCH"):
         try:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         except OSError:
-            pass  # a sandbox that does not allow it: so it is as it was
+            pass  # A sandbox may forbid it. Then the scheduling stays the default.
 
 
 def _dieWithParent() -> None:
-    """Have the kernel end this process when its parent dies, however busy it is."""
+    """Let the kernel end this process when its parent dies, even if it is busy."""
     import multiprocessing
 
     parent = multiprocessing.parent_process()

@@ -1,11 +1,11 @@
-"""The far side of a link in a process that runs a Twisted reactor of its own.
+"""The main loop of a worker process that runs a Twisted reactor of its own.
 
-A call may return a Deferred or a coroutine there, and use the reactor. As in any other worker process there is one
-call at a time: the next one starts when what the last one returned has fired. Meanwhile the reactor runs, so what a
-call left behind goes on (a connection, a looping call), and iterators go on, a slice a turn.
+A call may use the reactor, and return a Deferred or a coroutine. As in other worker processes, one call runs at a time:
+the next call starts when the Deferred of the last one has fired. Meanwhile the reactor runs. Connections and looping
+calls that a call has left behind go on, and so do iterators, one time slice a turn.
 
-What is said is written at once, as if there was no reactor: a call's outcome is with the near side before the next
-call starts, so that a death is never charged to one that had finished.
+Messages are written at once, not by the reactor. The parent therefore has the outcome of a call before the next one
+starts, and the death of the process is never charged to a call that has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.process.child import main as universe
+from asynqueue.process.child import main as child
 from asynqueue.process.child.main import ProcessUniverse
 from asynqueue.transport.serialization import dumpError
 
@@ -33,58 +33,58 @@ def main(
     inherited: tuple[int, ...] = (),
     channel: socket.socket | None = None,
 ) -> None:
-    """Serve in this process, which was started for it, with a reactor. INHERITED are descriptors none of ours."""
+    """Run calls in this process, with a reactor, until the link ends. INHERITED are descriptors that are closed."""
     if "twisted.internet.reactor" in sys.modules:
-        sys.exit("the fork server has a reactor already, which its processes would share: do not preload one")
-    universe.main(stream, permits, inherited, channel, ReactorUniverse)
+        sys.exit("the fork server has imported a reactor, which its processes would share: do not preload one")
+    child.main(stream, permits, inherited, channel, ReactorUniverse)
 
 
 @implementer(IReadDescriptor)
 class ReactorUniverse(ProcessUniverse):
-    """Runs the calls that come over STREAM, for which there are PERMITS, beside a reactor."""
+    """Runs the calls that come over STREAM and have PERMITS, in a reactor."""
 
     def __init__(self, stream: socket.socket, permits: socket.socket, channel: socket.socket | None = None) -> None:
         super().__init__(stream, permits, channel)
         from twisted.internet import reactor
 
-        self._reactor: Any = reactor  # whose type does not say all that it can do
-        self._running = False  # a call is
-        self._due = False  # a turn of ours is to come
+        self._reactor: Any = reactor  # Any: its declared type has not all its methods.
+        self._running = False  # whether a call runs
+        self._due = False  # whether a turn is scheduled
 
     def fileno(self) -> int:
-        """The descriptor that the reactor watches."""
+        """Return the descriptor that the reactor watches."""
         return self._stream.fileno()
 
     def doRead(self) -> None:
-        """Something was said."""
+        """Receive messages of the parent."""
         try:
-            if not self._listen(wait=False):
+            if not self._receive(wait=False):
                 self._leave()
         except (BrokenPipeError, ConnectionResetError):
             self._leave()
         self._proceed()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The near side is gone; or the reactor is done with us."""
+        """Stop the reactor: the parent has closed the link, or the reactor stops."""
         self._leave()
 
     def logPrefix(self) -> str:
-        """What the reactor's log calls it."""
+        """Return the name for the log of the reactor."""
         return "asynqueue"
 
     def _loop(self) -> None:
         self._reactor.addReader(self)
-        self._reactor.run()  # Ctrl-C stays ignored: the reactor takes over what Python does by default, and no more
+        self._reactor.run()  # Ctrl-C stays ignored: the reactor replaces only Python's default handler.
 
     def _leave(self) -> None:
         self._reactor.removeReader(self)
         try:
             self._reactor.stop()
         except ReactorNotRunning:
-            pass  # somebody else has stopped it
+            pass  # A call has stopped it.
 
     def _proceed(self) -> None:
-        """Have a turn if there is something to do in it; leave if there is not and will not be."""
+        """Schedule a turn if there is work for it. Stop if there is none and the parent sends no more."""
         idle = not (self._calls or self._running)
         if idle and self._leaving:
             self._leave()
@@ -121,11 +121,11 @@ class ReactorUniverse(ProcessUniverse):
 
     def _raised(self, call: m.Call, reason: Failure, seconds: float) -> None:
         error = reason.value or Exception("no error")
-        where: Any = reason.getTracebackObject()  # or what a Failure that was sent has for one
-        self._say(m.Raised(call.id, seconds, dumpError(error.with_traceback(where))))
+        where: Any = reason.getTracebackObject()  # or the stand-in of a Failure that came from another process
+        self._send(m.Raised(call.id, seconds, dumpError(error.with_traceback(where))))
 
     def _ended(self, result: Failure | None) -> None:
-        """The outcome of a call was said; or nobody was there to hear it."""
+        """Continue after a call: its outcome was sent, or the link is closed and RESULT is the Failure of that."""
         self._running = False
         if isinstance(result, Failure):
             self._leave()

@@ -1,10 +1,10 @@
-"""What a worker process prints: line by line, and to the last of it.
+"""Write the output of a worker process in whole lines, and lose none of it at the exit.
 
-Several processes write to one standard output, each when it likes. A line stays whole if it is one write to the
-kernel, as long as a pipe takes it in one piece (4096 bytes everywhere, and in practice more). So a line is held back,
-for each thread that prints one, until it is complete, or flushed, or the process exits.
+Several processes write to one standard output at any time. A line stays whole if it is one write to the kernel that a
+pipe takes in one piece. The limit is `PIPE_BUF`: 4096 bytes on Linux, and at least 512. So the text of each thread is
+buffered until the line is complete, or flushed, or the process exits.
 
-Worker processes read this module: it imports next to nothing.
+Worker processes import this module: it imports almost nothing.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 LINE_LIMIT = 1 << 20
-"""So many bytes without an end of line are written as they are."""
+"""A line of this many bytes is written before it is complete."""
 
 _PIECE = getattr(select, "PIPE_BUF", 512)
 
-_replaced: list[Any] = []  # streams that would close their descriptor if nobody kept them
+_replaced: list[Any] = []  # kept, because a stream that is collected closes its descriptor
 
 
 class LineWriter(io.BufferedIOBase):
-    """Writes whole lines to DESCRIPTOR, which stays open when this is closed."""
+    """Writes whole lines to DESCRIPTOR, which stays open when the writer is closed."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._begun: dict[int, bytes] = {}  # by thread
+        self._begun: dict[int, bytes] = {}  # incomplete lines, by thread
 
     def write(self, buffer: Buffer, /) -> int:
-        """Write what BUFFER completes, and keep the rest."""
+        """Write the lines that BUFFER completes, and keep the rest."""
         new = bytes(buffer)
         thread = threading.get_ident()
         text = self._begun.pop(thread, b"") + new
@@ -48,35 +48,35 @@ class LineWriter(io.BufferedIOBase):
         return len(new)
 
     def flush(self) -> None:
-        """Write the line that this thread has begun, and those of threads that have ended."""
+        """Write the incomplete lines of this thread, and of threads that have ended."""
         present = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
         for thread in [thread for thread in list(self._begun) if thread not in present]:
             self._write(self._begun.pop(thread, b""))
 
     def flushAll(self) -> None:
-        """Write every line that was begun."""
+        """Write all incomplete lines."""
         for thread in list(self._begun):
             self._write(self._begun.pop(thread, b""))
 
     @property
     def name(self) -> int:
-        """The descriptor, as a file that has no name calls itself."""
+        """The descriptor, which is the name of a file without a path."""
         return self._descriptor
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """True if it is a terminal's."""
+        """Return whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def _writeLines(self, lines: bytes) -> None:
-        """Write LINES, as many at once as stay whole, or else one."""
+        """Write LINES, as many at once as stay whole, or else one by one."""
         start = 0
         while start < len(lines):
             end = len(lines)
@@ -89,14 +89,14 @@ class LineWriter(io.BufferedIOBase):
         while piece:
             try:
                 piece = piece[os.write(self._descriptor, piece) :]
-            except BlockingIOError:  # whoever has the other end does not block, and so neither do we: wait for room
+            except BlockingIOError:  # Another process has made the descriptor non-blocking: wait for room.
                 select.select([], [self._descriptor], [])
 
 
 def installLineWriters() -> None:
-    """Have what this process prints go by lines from now on, where it goes to a descriptor at all."""
+    """Write standard output and standard error in whole lines from now on, where they have a descriptor."""
     for name in ("stdout", "stderr"):
-        stream: Any = getattr(sys, name)  # a program may have put anything there
+        stream: Any = getattr(sys, name)  # The program may have replaced it by anything.
         try:
             stream.flush()
             writer = LineWriter(stream.fileno())
@@ -110,14 +110,14 @@ def installLineWriters() -> None:
 
 
 def finish() -> None:
-    """Write all that was begun, by code that is not Python's too: a process that is forked exits without."""
+    """Write all buffered output, of C libraries too: a forked process exits without that."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
             if isinstance(stream.buffer, LineWriter):
                 stream.buffer.flushAll()
         except (AttributeError, OSError, ValueError):
-            pass  # there is none, or nobody is left to read it
+            pass  # There is no stream, or its reader is gone.
     try:
         import ctypes
 
