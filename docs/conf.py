@@ -21,7 +21,9 @@ myst_heading_anchors = 3
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
-autodoc_typehints = "none"  # the signature of a call with its overloads is longer than what it says
+autodoc_typehints = "description"  # in the list of parameters: a signature of overloads with types is unreadable
+autodoc_typehints_format = "short"
+autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
