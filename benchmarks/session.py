@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from mcmandelbrot.cli.signals import ENDING, heeded
+from mcmandelbrot.cli.signals import ENDING, notIgnored
 
 
 def heed() -> None:
     """From now on, the first of those that comes raises `SystemExit`. One that was ignored, as by `nohup`, stays so."""
-    for number in heeded():
+    for number in notIgnored():
         signal.signal(number, _end)
 
 

@@ -1,4 +1,4 @@
-"""`python -m mcmandelbrot` is `mcm`."""
+"""Run `mcm` by ``python -m mcmandelbrot``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What ends `mcm` before its picture is whole: each error with its message and the exit status it means."""
+"""The errors that end `mcm`, each with a message and an exit status."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import signal
 
 
 class McmError(Exception):
-    """Something that `mcm` says in one line, and ends with STATUS."""
+    """An error that `mcm` prints in one line. STATUS is the exit status."""
 
     status = 1
 
 
 class PictureError(McmError, ValueError):
-    """No such picture can be drawn; the message says why, and what could be."""
+    """The picture cannot be drawn. The message has the reason and the valid range."""
 
     status = 2
 
 
 class TargetError(McmError):
-    """A picture cannot go there; the message says why."""
+    """The picture cannot be written to this target. The message has the reason."""
 
     status = 2
 
 
 class DrawingError(McmError):
-    """A good picture could not be drawn or written."""
+    """A valid picture could not be drawn or written."""
 
 
 class ServingError(McmError):
-    """The explorer could not be served; the message says why."""
+    """The explorer could not be served. The message has the reason."""
 
 
 class Interrupted(McmError):
-    """The program is to end as by the signal of this NUMBER. There is nothing to say about it."""
+    """The program ends because of the signal NUMBER. No message is printed."""
 
     def __init__(self, number: int) -> None:
         super().__init__("")

@@ -32,8 +32,8 @@ class TestLoading:
         explorer = opening(BUSY)
         explorer.waitForReading("unfinished", "> 10")
         explorer.waitForReading("rate", "> 0")
-        expect(explorer.page.get_by_role("meter")).to_have_count(2)
-        explorer.page.wait_for_function("() => document.querySelector('[role=meter]').ariaValueNow > 50")
+        expect(explorer.page.get_by_role("status")).to_have_count(2)
+        explorer.page.wait_for_function("() => document.querySelector('[role=status]').ariaValueNow > 50")
         explorer.open("#re=2.9&im=2.9&radius=0.001&limit=10&palette=ember")
         explorer.waitForReading("unfinished", "=== 0")
         explorer.waitForReading("drawn", "> 0")
@@ -150,7 +150,7 @@ class TestMoving:
         ).to_be_visible()
         for name in ("Palette", "Iterations", "Width of the image"):
             expect(explorer.page.get_by_label(name)).to_be_visible()
-        expect(explorer.page.get_by_role("meter", name="worker 1")).to_be_visible()
+        expect(explorer.page.get_by_role("status", name="worker 1")).to_be_visible()
         explorer.page.keyboard.press("p")
         expect(explorer.page.get_by_role("status")).to_have_text("palette ocean")
 
@@ -248,7 +248,7 @@ class TestSaving:
             save.click()
         save.click()
         expect(explorer.page.get_by_role("status")).to_have_text(
-            "This cannot be saved now: another image is being drawn; let it end first"
+            "This cannot be saved now: another image is being drawn: wait for its end"
         )
         download.value.cancel()
         explorer.errors.clear()  # the browser tells of the 429 in its console
@@ -269,7 +269,7 @@ class TestAPhone:
             assert box["y"] + box["height"] <= 844
             assert box["height"] >= 40
         explorer.page.locator("#panel summary").click()
-        expect(explorer.page.get_by_role("meter")).to_have_count(2)
+        expect(explorer.page.get_by_role("status")).to_have_count(2)
 
     @pytest.mark.parametrize(("width", "height"), [(844, 390), (667, 375), (568, 320)])
     def test_on_its_side_it_has_one_row_of_controls_and_little_covers_the_set(
@@ -318,9 +318,9 @@ class TestTrouble:
     def test_a_server_that_does_not_answer_is_asked_again(self, opening: Opening) -> None:
         explorer = opening()
         explorer.settle()
-        explorer.page.route("**/tile/**", lambda route: route.fulfill(status=503, body="there is too much to do"))
+        explorer.page.route("**/tile/**", lambda route: route.fulfill(status=503, body="the server has too much to do"))
         explorer.page.keyboard.press("+")
-        expect(explorer.page.get_by_role("status")).to_contain_text("trying again. (there is too much to do)")
+        expect(explorer.page.get_by_role("status")).to_contain_text("trying again. (the server has too much to do)")
         explorer.page.unroute("**/tile/**")
         explorer.settle()
         explorer.errors.clear()  # the browser tells of each 503 in its console
@@ -339,7 +339,7 @@ class TestTrouble:
             expect(explorer.page.locator("#set")).to_have_attribute("aria-busy", "false")
             assert not [url for url in explorer.asked if "/tile/" in url or "/events" in url]
 
-    def test_a_machine_that_is_lost_is_shown_as_away(self, browser: Browser, tmp_path: Path) -> None:
+    def test_a_machine_that_is_lost_is_shown_as_disconnected(self, browser: Browser, tmp_path: Path) -> None:
         key = tmp_path / "wire.key"
         key.write_text("what the machines have")
         key.chmod(0o600)
@@ -355,8 +355,10 @@ class TestTrouble:
             workers = explorer.page.locator("#workers li")
             expect(workers).to_have_count(2)
             lost.kill()
-            expect(workers.first).to_have_text("away")
-            expect(explorer.page.get_by_role("meter", name="machine 1")).to_have_attribute("aria-valuetext", "away")
+            expect(workers.first).to_have_text("disconnected")
+            expect(explorer.page.get_by_role("status", name="machine 1")).to_have_attribute(
+                "aria-valuetext", "disconnected"
+            )
             explorer.settle()
             explorer.page.keyboard.press("+")
             explorer.settle()

@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from mcmandelbrot.explorer.crew import TileQueue
 from mcmandelbrot.explorer.server import Server
+from mcmandelbrot.explorer.tilequeue import TileQueue
 from mcmandelbrot.fractal.kernel import rowLevels
 from mcmandelbrot.fractal.picture import Picture
 

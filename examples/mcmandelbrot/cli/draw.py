@@ -1,4 +1,4 @@
-"""`mcm Nx CR CI CRPM [CIPM]`: the command that draws a picture into a file."""
+"""`mcm Nx CR CI CRPM [CIPM]`: draw a picture into a file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 MAX_WORKERS = 1000
 
 AHEAD = 6
-"""How many bands for each worker may be under way: enough that one slow band holds up no other worker."""
+"""The number of bands per worker that may be under way. One slow band then delays no other worker."""
 
 
-# A number may be negative, so what looks like an option and is none is an argument.
+# A number may be negative, so an unknown option counts as an argument.
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
 @click.option(
     "-d",
     "machines",
     multiple=True,
     metavar="DESCRIPTION",
-    help="Draw at the `mcm worker` there, not here; several share the picture.",
+    help="Draw with the `mcm worker` at this address, not here. May be given several times.",
 )
-@click.option("-k", "key", metavar="FILE", help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY_FILE names it.")
+@click.option("-k", "key", metavar="FILE", help="The key file for -d. Default: ASYNQUEUE_WIRE_KEY_FILE.")
 @click.option(
     "-N",
     "limit",
@@ -43,11 +43,9 @@ AHEAD = 6
     default=DEFAULT_LIMIT,
     show_default=True,
     metavar="VALUES",
-    help="Follow each point for so many iterations; a deep view wants more.",
+    help="The number of iterations per point. A deep view needs more.",
 )
-@click.option(
-    "-o", "output", default="-", metavar="FILE", help="Write to FILE, and say how far it is and what it took."
-)
+@click.option("-o", "output", default="-", metavar="FILE", help="Write to FILE, with progress and run statistics.")
 @click.option(
     "-s",
     "steepness",
@@ -55,14 +53,14 @@ AHEAD = 6
     default=DEFAULT_STEEPNESS,
     show_default=True,
     metavar="STEEPNESS",
-    help="Contrast in the middle of the colours, from 1.",
+    help="The contrast of the middle colours, from 1.",
 )
 @click.option(
     "-w",
     "workers",
     type=click.IntRange(1, MAX_WORKERS),
     metavar="WORKERS",
-    help="Use so many processes, rather than one for each core.",
+    help="The number of processes. Default: one per core.",
 )
 @click.argument("nx", metavar="Nx", type=int)
 @click.argument("cr", type=float)
@@ -84,39 +82,39 @@ def draw(
 ) -> None:
     """Draw the Mandelbrot set around the point CR + CI·i, as a PNG on standard output or in a file.
 
-    The picture is Nx pixels wide. It reaches CRPM to the left and to the right of the point, and CIPM up and
-    down; without CIPM it is square.
+    The picture is Nx pixels wide. It extends CRPM to the left and right of the point, and CIPM up and down.
+    Without CIPM it is square.
 
-    With -d, a machine that cannot be reached, or is lost, is named, and the others go on. One that says nothing for
-    half a minute is lost. When none is left, that ends it.
+    With -d, a machine that cannot be reached or is lost is reported, and the others continue. A machine without a
+    message for 30 seconds is lost. Without any machine the command fails.
 
     \b
     The whole set:  mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
     A deeper look:  mcm -N 100000 -o valley.png 2000 -0.7436 0.1318 0.006
     """
     if machines and workers:
-        raise click.UsageError("-d draws with the workers there: say with -w there how many")
+        raise click.UsageError("-w and -d exclude each other: use -w with `mcm worker` there")
     picture = Picture(View.around(nx, cr, ci, crpm, cipm), limit, steepness)
-    elsewhere = Elsewhere(machines, key) if machines else None
+    remote = RemoteMachines(machines, key) if machines else None
     if output == "-":
         with standardOutput() as file:
-            _run(picture, file, workers, elsewhere, quiet=True)
+            _run(picture, file, workers, remote, quiet=True)
     else:
         with ending(), namedFile(output) as file:
-            lines = _run(picture, file, workers, elsewhere, quiet=False)
+            lines = _run(picture, file, workers, remote, quiet=False)
         for line in lines:
             click.echo(line, err=True)
 
 
-class Elsewhere(NamedTuple):
-    """The MACHINES that draw, and the file of the KEY that they have."""
+class RemoteMachines(NamedTuple):
+    """The addresses of the MACHINES that draw, and the file of their KEY."""
 
     machines: tuple[str, ...]
     key: str | None
 
 
-class Hands(Protocol):
-    """Who draws: a queue, and how its workers get ready."""
+class DrawingQueue(Protocol):
+    """The queue that draws, and the preparation of its workers."""
 
     def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]: ...
 
@@ -125,8 +123,10 @@ class Hands(Protocol):
     def shutdown(self) -> Deferred[None]: ...
 
 
-def _run(picture: Picture, file: BinaryIO, workers: int | None, elsewhere: Elsewhere | None, quiet: bool) -> list[str]:
-    """Draw PICTURE into FILE, which is closed then; the lines that say what it took."""
+def _run(
+    picture: Picture, file: BinaryIO, workers: int | None, remote: RemoteMachines | None, quiet: bool
+) -> list[str]:
+    """Draw PICTURE into FILE and close it. Return the lines of run statistics."""
     from twisted.internet import reactor
     from twisted.internet.base import ReactorBase
 
@@ -136,14 +136,14 @@ def _run(picture: Picture, file: BinaryIO, workers: int | None, elsewhere: Elsew
     from mcmandelbrot.fractal.machines import Machines, Processes
     from mcmandelbrot.fractal.rendering import Drawing
 
-    assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
+    assert isinstance(reactor, ReactorBase)  # the type checker takes it for a module
 
-    def hands() -> Hands:
-        return Processes(workers) if elsewhere is None else Machines(elsewhere.machines, elsewhere.key, progress.note)
+    def openQueue() -> DrawingQueue:
+        return Processes(workers) if remote is None else Machines(remote.machines, remote.key, progress.note)
 
-    async def work(queue: Hands) -> list[str]:
+    async def work(queue: DrawingQueue) -> list[str]:
         opened = perf_counter()
-        progress.say("starting")
+        progress.describe("starting")
         ready = await queue.prepare()
         tally = Tally(len(ready))
 
@@ -152,14 +152,14 @@ def _run(picture: Picture, file: BinaryIO, workers: int | None, elsewhere: Elsew
             progress.advance(band.rows)
 
         started = perf_counter()
-        progress.say("drawing")
+        progress.describe("drawing")
         bands = picture.bands(tally.workers)
         await Drawing(bands, queue, file, ahead=AHEAD * tally.workers, drawn=drawn, reactor=reactor).start()
         return summary(picture.view, tally, ready, started - opened, perf_counter() - started)
 
     with closing(ProgressBar(picture.view.height, quiet)) as progress:
         try:
-            return Session(hands, work, reactor).run()
+            return Session(openQueue, work, reactor).run()
         except BrokenPipeError as error:
             raise Interrupted(signal.SIGPIPE) from error
         except OSError as error:

@@ -1,13 +1,18 @@
-"""The command `mcm`, and which of its commands is meant.
+"""The command `mcm`, and the choice of its sub-command.
 
-A first argument that is a command's name calls for that command. All others belong to `draw`, so that a picture
-needs no word but its numbers.
+If the first argument is the name of a sub-command, that command runs. Otherwise `draw` gets all arguments, so that
+drawing needs no name.
 
-It ends with status 0, or 2 after one line on a bad argument (a few, where there is none at all), 1 on what went wrong
-later, 128 and a signal's number when that signal ended it (130 for Ctrl-C, 141 when the reader of its standard output
-has gone).
+====== =======================================================================
+Status Meaning
+====== =======================================================================
+0      Success.
+1      An error while drawing, writing or serving.
+2      A bad argument, or none. One line says what is wrong.
+128+n  Signal n ended it: 130 for Ctrl-C, 141 if the reader of its output left.
+====== =======================================================================
 
-What is slow to import (Twisted, and in the workers numba) is imported once the arguments are known to be good.
+Slow imports (Twisted, and numba in the workers) happen only after the arguments were checked.
 """
 
 from __future__ import annotations
@@ -20,12 +25,12 @@ from itertools import takewhile
 import click
 
 from mcmandelbrot.cli.draw import draw
-from mcmandelbrot.cli.lend import lend
 from mcmandelbrot.cli.serve import serve
+from mcmandelbrot.cli.worker import worker
 from mcmandelbrot.errors import McmError
 
-COMMANDS: dict[str, click.Command] = {"serve": serve, "worker": lend}
-"""The commands that are called by name, in the order in which the help lists them."""
+COMMANDS: dict[str, click.Command] = {"serve": serve, "worker": worker}
+"""The sub-commands by name, in the order of the help."""
 
 HINT = """\
 Usage: mcm [OPTIONS] Nx CR CI CRPM [CIPM]
@@ -33,7 +38,7 @@ Usage: mcm [OPTIONS] Nx CR CI CRPM [CIPM]
   The whole set:         mcm -o mandelbrot.png 2000 -0.630 0 1.4 1.2
   In a browser:          mcm serve
   All that there is:     mcm --help"""
-"""What is said to who says nothing."""
+"""The text for a call without arguments."""
 
 draw.epilog = "\b\nCommands, each with a --help of its own:\n" + "\n".join(
     f"  mcm {name}  {command.get_short_help_str(100)}" for name, command in COMMANDS.items()
@@ -41,7 +46,7 @@ draw.epilog = "\b\nCommands, each with a --help of its own:\n" + "\n".join(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `mcm` with ARGUMENTS, else those of the command line; the exit status."""
+    """Run `mcm` with ARGUMENTS, or with those of the command line. Return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given:
         click.echo(HINT, err=True)
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] in COMMANDS:
         command, name = COMMANDS[given[0]], f"mcm {given.pop(0)}"
     elif wrong := _misspelt(given):
-        return _end(2, f"{wrong}; mcm --help has them all")
+        return _end(2, f"{wrong}; see mcm --help")
     try:
         command.main(args=given, prog_name=name, standalone_mode=False)
     except click.UsageError as error:
@@ -63,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _misspelt(given: list[str]) -> str | None:
-    """What is wrong with the arguments GIVEN to `draw`, if one looks like a word of ours and is none.
+    """Return what is wrong with the arguments GIVEN to `draw`, if one is an unknown command or option.
 
-    (Since a number may be negative, click takes an option that there is not for an argument.)
+    (Since a number may be negative, click takes an unknown option for an argument.)
     """
     if given[0].isalpha():
         return f"there is no command {given[0]}"

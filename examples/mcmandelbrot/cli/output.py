@@ -1,8 +1,8 @@
-"""Where a PNG goes: to standard output, or to a file that has its name only once it is whole.
+"""The target of a PNG: standard output, or a file that gets its name only when it is complete.
 
-A file is written under a temporary name beside its own, and renamed at the end. So whoever looks finds the old
-picture or the new one, never half of one, and after an error or Ctrl-C there is nothing to clear up. What is
-not a regular file, a device or a named pipe, is written as it is.
+A file is written under a temporary name in the same directory, and renamed at the end. So the name has the old picture
+or the complete new one, and an error or Ctrl-C leaves nothing behind. A target that is not a regular file, such as a
+device or a named pipe, is written directly.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from mcmandelbrot.errors import TargetError
 
 @contextmanager
 def standardOutput() -> Iterator[BinaryIO]:
-    """Standard output, as a file that may be closed. Raises `TargetError` if it is a terminal or not open at all."""
+    """Yield standard output as a file that may be closed. Raise `TargetError` for a terminal or a closed output."""
     try:
         if sys.stdout.isatty():
-            raise TargetError("will not write a PNG to a terminal; name a file with -o FILE, or redirect the output")
-        # Not `sys.stdout.buffer`: a thread blocked in it would have its lock when Python wants to flush it.
-        file = open(os.dup(sys.stdout.fileno()), "wb")  # noqa: SIM115  # its user closes it
+            raise TargetError("will not write a PNG to a terminal; use -o FILE, or redirect the output")
+        # Not `sys.stdout.buffer`: a blocked thread would hold its lock when Python flushes it at exit.
+        file = open(os.dup(sys.stdout.fileno()), "wb")  # noqa: SIM115  # the caller closes it
     except (AttributeError, OSError) as error:
-        raise TargetError("standard output is closed; name a file with -o FILE") from error
+        raise TargetError("standard output is closed; use -o FILE") from error
     yield file
 
 
 @contextmanager
 def namedFile(name: str) -> Iterator[BinaryIO]:
-    """A new file that becomes NAME when the context ends well, and is gone when it does not.
+    """Yield a new file that becomes NAME if the context succeeds, and is deleted if it fails.
 
-    It is for the context to close the file. Raises `TargetError` at once for a name that cannot be written.
+    The caller closes the file. Raise `TargetError` at once for a name that cannot be written.
     """
     if not os.path.basename(name):
-        raise TargetError(f"cannot write {name!r}: that is the name of no file")
+        raise TargetError(f"cannot write {name!r}: it is not the name of a file")
     temporary = None
     try:
         try:
             final = os.path.realpath(name)
             temporary = _beside(final) if _isReplaceable(final) else None
-            file = open(temporary or final, "xb" if temporary else "wb")  # noqa: SIM115  # its user closes it
+            file = open(temporary or final, "xb" if temporary else "wb")  # noqa: SIM115  # the caller closes it
         except (OSError, ValueError) as error:
             raise TargetError(f"cannot write {name!r}: {getattr(error, 'strerror', None) or error}") from error
         yield file
         if temporary:
             os.replace(temporary, final)
-    except BaseException:  # a signal may come as soon as there is a file
+    except BaseException:  # from here on, a signal must delete the file
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)

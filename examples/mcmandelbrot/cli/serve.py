@@ -1,4 +1,4 @@
-"""`mcm serve`: the command that serves the explorer."""
+"""`mcm serve`: serve the explorer."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from mcmandelbrot.errors import ServingError
     default=8080,
     show_default=True,
     metavar="PORT",
-    help="Listen at PORT; 0 is any that is free.",
+    help="Listen at PORT. 0 chooses a free port.",
 )
 @click.option(
     "--interface",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Listen at this address of the machine; 0.0.0.0 lets everybody in who can reach it.",
+    help="Listen at this address of the machine. 0.0.0.0 accepts connections from all networks.",
 )
 @click.option(
     "--host",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Answer to this name, too; several may be given. An address and this machine's own name always will do.",
+    help="Also accept this host name. Addresses and this machine's own name are always accepted.",
 )
 @click.option(
     "-d",
     "machines",
     multiple=True,
     metavar="DESCRIPTION",
-    help="Draw at the `mcm worker` there, not here; several share the tiles.",
+    help="Draw with the `mcm worker` at this address, not here. May be given several times.",
 )
 @click.option(
     "-k",
     "--key-file",
     metavar="FILE",
-    help="The key that those have, too. Else ASYNQUEUE_WIRE_KEY_FILE names it.",
+    help="The key file for -d. Default: ASYNQUEUE_WIRE_KEY_FILE.",
 )
 @click.option(
     "-w",
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
     metavar="WORKERS",
-    help="Use so many processes, rather than one for each core.",
+    help="The number of processes. Default: one per core.",
 )
 def serve(
     port: int,
@@ -62,17 +62,17 @@ def serve(
 ) -> None:
     """Explore the Mandelbrot set in a browser, and watch the queue at work.
 
-    The address to open is said when the workers are ready. Ctrl-C ends it.
+    The address to open is printed when the workers are ready. Ctrl-C ends it.
 
-    With -d, nothing is drawn here. Each machine has to be there at the start. One that goes away later is
-    connected to again, and meanwhile the others draw; if there is no other, what is asked for waits.
+    With -d, nothing is drawn here. Each machine must be reachable at the start. A machine that is lost later is
+    reconnected, and meanwhile the others draw. Without another machine, requests wait.
 
     \b
     This machine:   mcm serve
     Two others:     mcm serve -k wire.key -d tcp:10.0.0.5:7654 -d tcp:10.0.0.6:7654
     """
     if machines and workers:
-        raise click.UsageError("-d draws with the workers there: say with -w there how many")
+        raise click.UsageError("-w and -d exclude each other: use -w with `mcm worker` there")
     from twisted.internet import reactor
     from twisted.internet.base import ReactorBase
     from twisted.internet.defer import Deferred
@@ -81,19 +81,19 @@ def serve(
     from asynqueue.errors import AsynQueueError
     from asynqueue.process import cores
     from mcmandelbrot.cli.session import Session
-    from mcmandelbrot.explorer.crew import TileQueue
     from mcmandelbrot.explorer.server import Server
-    from mcmandelbrot.fractal.machines import found
+    from mcmandelbrot.explorer.tilequeue import TileQueue
+    from mcmandelbrot.fractal.machines import processesAt
     from mcmandelbrot.fractal.worker import prepare
 
-    assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
+    assert isinstance(reactor, ReactorBase)  # the type checker takes it for a module
 
     async def work(queue: TileQueue) -> None:
-        await queue.update(prepare)  # saved: a worker that replaces one that died draws its first tile as fast
-        for description, processes in zip(machines, await found(machines, key_file), strict=True):
-            queue.enlist(description, processes, key_file)
+        await queue.update(prepare)  # a saved update, so a replacement worker draws its first tile as fast
+        for description, processes in zip(machines, await processesAt(machines, key_file), strict=True):
+            queue.addMachine(description, processes, key_file)
         server = await Server.listen(queue, port, interface, reactor, names=names)
-        number = sum(presence.processes for presence in queue.presences())
+        number = sum(status.processes for status in queue.workerStatuses())
         where = f" on {len(machines)} machine{'s' if len(machines) > 1 else ''}" if machines else ""
         click.echo(f"{server.url} with {number} worker{'s' if number > 1 else ''}{where}; Ctrl-C ends it")
         try:

@@ -1,8 +1,8 @@
-"""One run of the reactor: a queue is opened, one piece of work is done with it, the queue is shut down.
+"""One run of the reactor: open a queue, do one piece of work with it, shut the queue down.
 
-A signal that asks the program to end (Ctrl-C, `kill`, a closed terminal) cancels the work, and lets the queue shut
-down as ever, so that no process is left. A second one does not wait for that. Twisted's own handlers would stop
-the reactor under the work's feet, and `task.react` would forget which signal it was.
+A signal that asks the program to end (Ctrl-C, `kill`, a closed terminal) cancels the work. The queue shuts down as
+usual, so that no process is left. A second signal does not wait for that. Twisted's own handlers would stop the reactor
+during the work, and `task.react` would not tell which signal it was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from mcmandelbrot.cli.signals import heeded
+from mcmandelbrot.cli.signals import notIgnored
 from mcmandelbrot.errors import Interrupted
 
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 
 class Session(Generic[Q, T]):
-    """Does WORK, called with the queue that OPEN gives, in the one run that REACTOR has."""
+    """Calls WORK with the queue from OPEN, in one run of REACTOR."""
 
     def __init__(
         self,
         open: Callable[[], Q],
-        work: Callable[[Q], Coroutine[Deferred[Any], Any, T]],  # a coroutine may await any Deferred
+        work: Callable[[Q], Coroutine[Deferred[Any], Any, T]],  # Any, because a coroutine may await any Deferred
         reactor: ReactorBase,
     ) -> None:
         self._open = open
@@ -50,11 +50,11 @@ class Session(Generic[Q, T]):
         self._failure: Failure | None = None
 
     def run(self) -> T:
-        """Run to the end, and give what the work gave.
+        """Run, and return the result of the work.
 
-        Raises what the work raised, or `Interrupted` if a signal kept it from ending well.
+        Raise the error of the work, or `Interrupted` if a signal ended it.
         """
-        self._reactor.callWhenRunning(self._begin, heeded())
+        self._reactor.callWhenRunning(self._begin, notIgnored())
         self._reactor.run()
         if self._signal is not None and not self._results:
             raise Interrupted(self._signal)
@@ -98,11 +98,11 @@ class Session(Generic[Q, T]):
 
 @contextmanager
 def _ctrlCHeldBack() -> Iterator[None]:
-    """Meanwhile Ctrl-C waits, and is blocked in what is started: the fork server, which ignores it once it is up.
+    """Block Ctrl-C in this context, and so in the fork server that starts in it, which ignores SIGINT once it runs.
 
     The server's processes have it blocked, too, until they ignore it.
     """
-    resource_tracker.ensure_running()  # which the fork server's start does first, and which unblocks it
+    resource_tracker.ensure_running()  # Starting the fork server does this first, which would unblock SIGINT.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

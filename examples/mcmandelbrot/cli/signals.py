@@ -1,6 +1,6 @@
 """The signals that ask a program to end: Ctrl-C, `kill`, a closed terminal.
 
-Those that were ignored when the program started, as by `nohup`, stay ignored.
+A signal that was ignored when the program started, as by `nohup`, stays ignored.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from mcmandelbrot.errors import Interrupted
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def heeded() -> list[signal.Signals]:
-    """Those that are not ignored."""
+def notIgnored() -> list[signal.Signals]:
+    """Return the signals that are not ignored."""
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Meanwhile, one that comes raises `Interrupted`: what is left in the middle is cleared up as after an error."""
-    before = {number: signal.signal(number, _end) for number in heeded()}
+    """Raise `Interrupted` if such a signal comes in this context, so that the program cleans up as after an error."""
+    before = {number: signal.signal(number, _end) for number in notIgnored()}
     try:
         yield
     finally:

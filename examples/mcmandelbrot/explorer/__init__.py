@@ -1,10 +1,14 @@
-"""The explorer: the Mandelbrot set in a browser, and a queue at work behind it.
+"""The explorer: the Mandelbrot set in a browser, drawn by a queue.
 
-How to think about it: the plane is cut into `tile.Tile`s, at each level twice as fine as before. A browser asks for
-those that it shows, one request a tile; each becomes a few calls, of bounded cost, in the series of the
-`visitor.Visitor` who asked. When the browser closes the request, what still waits of it never runs. `crew` has the
-queue and its workers, `meter` what there is to see of them, `picture` the large image that is streamed as it is
-drawn. `door` is what lets requests in, `pages` answers them, and `server` is all of it, listening.
+The plane is divided into tiles (`tile.Tile`), at each level twice as fine as before. A browser requests the tiles that
+it shows, one request each. A tile becomes a few calls of limited cost, in the series of the `visitor.Visitor`. When the
+browser closes the request, its waiting calls are cancelled.
 
-`static` is what runs in the browser: modules of plain JavaScript, a noun each, that ask nobody else for anything.
+- `server` is the whole, and listens.
+- `site` accepts connections and rejects unwanted requests; `connectionlimits` limits their number.
+- `pages` answers requests, which `query` parses.
+- `tilequeue` has the queue and its workers.
+- `statusstream` sends the state of the queue. `imagestream` sends a large image while it is drawn. Both write to a
+  `responsestream`.
+- `static` runs in the browser: modules of plain JavaScript, which load nothing from other servers.
 """

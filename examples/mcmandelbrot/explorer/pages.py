@@ -1,18 +1,20 @@
-"""What there is to ask for: the page and its files, tiles, images, and the readings of the queue.
+"""The resources of the explorer.
 
-| path | gives |
+| path | answer |
 | --- | --- |
 | `/` | the page, and a token for its visitor |
-| `/static/NAME` | a file of the page; `about.js` says what the server can do |
+| `/static/NAME` | a file of the page; `about.js` has the capabilities of the server |
 | `/palette/NAME` | the colours of a palette, three bytes each |
 | `/tile/LEVEL/COLUMN/ROW?limit=&ring=` | a tile's levels: two bytes each, deflated |
 | `/picture.png?re=&im=&across=&down=&width=&limit=&palette=` | an image, as a file to save |
-| `/picture?` with the same | nothing, if that image would be given now; else the refusal |
-| `/events` | readings of the queue, as server-sent events |
+| `/picture?` with the same | nothing if that image would be accepted now, else the refusal |
+| `/events` | the state of the queue, as server-sent events |
 
-What cannot be is answered with 400 and the reason, what is too much with 429, what nobody could do now with 503.
-How much one visitor or one address may have is counted here. How much that makes in all follows from it, and from how
-many connections there are: nobody is refused because somebody else asks for much.
+An impossible request is answered with 400 and the reason, too many requests with 429, and a server without capacity
+with
+503. This module limits the requests of one visitor and one address. With the number of connections, that limits the
+     total:
+no request is refused because of another visitor's.
 """
 
 from __future__ import annotations
@@ -33,30 +35,30 @@ from twisted.web.server import NOT_DONE_YET, Request
 from asynqueue.errors import AsynQueueError
 from mcmandelbrot.errors import PictureError
 from mcmandelbrot.explorer import tile as tiles
-from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.door import hasNoEnd, refuse
-from mcmandelbrot.explorer.meter import Meter
-from mcmandelbrot.explorer.outlet import STALL, Outlet
+from mcmandelbrot.explorer.imagestream import stream
 from mcmandelbrot.explorer.query import pictureOf, tileOf
-from mcmandelbrot.explorer.strips import stream
+from mcmandelbrot.explorer.responsestream import STALL, ResponseStream
+from mcmandelbrot.explorer.site import markStreaming, refuse
+from mcmandelbrot.explorer.statusstream import StatusStream
+from mcmandelbrot.explorer.tilequeue import TileQueue
 from mcmandelbrot.explorer.visitor import RINGS, Visitor, Visitors
 from mcmandelbrot.fractal.picture import PALETTES
 from mcmandelbrot.fractal.worker import drawLevels
 
 TOKEN = "mcm"
-"""The cookie that has a visitor's token."""
+"""The name of the cookie with a visitor's token."""
 
 TILES_AT_ONCE = 16
 STREAMS_AT_ONCE = 4
 PICTURES_AT_ONCE = 1
-"""What one visitor may have answered at once."""
+"""The maximum numbers of open requests of one visitor."""
 
 STREAMS_PER_ADDRESS = 16
 PICTURES_PER_ADDRESS = 2
-"""What all visitors from one address may have answered at once."""
+"""The maximum numbers of open requests of all visitors from one address."""
 
 PICTURES_IN_ALL = 16
-"""How many images are drawn at once, each of which takes a thread."""
+"""The maximum number of images in progress. Each needs a thread."""
 
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
@@ -64,7 +66,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """What is asked for is not given; the message says why, and STATUS in the words of HTTP."""
+    """A request is refused. The message has the reason, and STATUS is the HTTP status."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -72,16 +74,16 @@ class Refused(Exception):
 
 
 class Page(Resource):
-    """What can be asked for by GET or HEAD alone, and has nothing below it but what was put there."""
+    """A resource for GET and HEAD, with no children but those that were added."""
 
     def __init__(self) -> None:
         Resource.__init__(self)
 
-    def render(self, request: Request) -> Any:  # bytes, or NOT_DONE_YET
-        """The answer to REQUEST."""
+    def render(self, request: Request) -> Any:  # Any: bytes, or NOT_DONE_YET
+        """Answer REQUEST."""
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader("Allow", "GET, HEAD")
-            return refuse(request, 405, "this can be got, and nothing else")
+            return refuse(request, 405, "only GET and HEAD are allowed here")
         try:
             return Resource.render(self, request)
         except PictureError as error:
@@ -89,19 +91,19 @@ class Page(Resource):
         except Refused as error:
             return refuse(request, error.status, str(error))
         except AsynQueueError:
-            return refuse(request, 503, "this cannot be drawn now")
+            return refuse(request, 503, "the server cannot draw this now: try again later")
 
     def render_GET(self, request: Request) -> bytes | int:
-        """That there is nothing."""
+        """Refuse: there is nothing here."""
         raise Refused(404, "there is nothing here")
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        """What is below, where nothing was put."""
+        """Return the resource for an unknown child."""
         return Page()
 
 
 class Explorer(Page):
-    """All there is, over QUEUE, with PALETTES by name. STALL is how long a reader may read nothing, in seconds."""
+    """The root, with QUEUE and the PALETTES by name. STALL is as for `ResponseStream`."""
 
     _log = Logger(namespace="mcmandelbrot")
 
@@ -111,7 +113,7 @@ class Explorer(Page):
         self.reactor = reactor
         self.stall = stall
         self.visitors = Visitors()
-        self.meter = Meter(queue, self.visitors, reactor)
+        self.status = StatusStream(queue, self.visitors, reactor)
         self.putChild(b"", _Home(self, _asset("index.html")))
         self.putChild(b"static", _branch({**_assets(), "about.js": _File(_about(), ".js")}))
         self.putChild(b"palette", _branch({name: _File(colours, "") for name, colours in palettes.items()}))
@@ -121,26 +123,26 @@ class Explorer(Page):
         self.putChild(b"events", _Events(self))
 
     def visitorOf(self, request: Request) -> Visitor:
-        """Who asks."""
+        """Return the visitor of REQUEST."""
         return self.visitors.find(_token(request), _address(request), self.reactor.seconds())
 
-    def letDraw(self, visitor: Visitor) -> None:
+    def checkMayDraw(self, visitor: Visitor) -> None:
         """Raise `Refused` if no image can be drawn for VISITOR now."""
         if visitor.pictures >= PICTURES_AT_ONCE or visitor.address.pictures >= PICTURES_PER_ADDRESS:
-            raise Refused(429, "another image is being drawn; let it end first")
+            raise Refused(429, "another image is being drawn: wait for its end")
         if self.pictures >= PICTURES_IN_ALL or not self.queue.isRunning():
-            raise Refused(503, "there is too much to do")
+            raise Refused(503, "the server has too much to do: try again later")
 
     @property
     def pictures(self) -> int:
-        """How many images are being drawn."""
+        """The number of images in progress."""
         return sum(visitor.pictures for visitor in self.visitors)
 
     def failed(self, reason: Failure, request: Request) -> None:
-        """Answer REQUEST, of which nothing was written, after its calls failed for REASON."""
+        """Answer REQUEST, whose calls failed with REASON."""
         if reason.check(AsynQueueError) is None:
             self._log.failure("{uri} could not be drawn", reason, uri=request.uri)
-        request.write(refuse(request, 503, "this cannot be drawn now"))
+        request.write(refuse(request, 503, "the server cannot draw this now: try again later"))
         request.finish()
 
 
@@ -153,10 +155,10 @@ class _Home(Page):
         self._page = page
 
     def render_GET(self, request: Request) -> bytes:
-        """The page; whoever has no token of ours gets one."""
+        """Return the page. A browser without a valid token gets one."""
         token = _token(request)
         explorer = self._explorer
-        visitor = explorer.visitors.meet(token, _address(request), explorer.reactor.seconds())
+        visitor = explorer.visitors.identify(token, _address(request), explorer.reactor.seconds())
         if visitor.token is not None and visitor.token != token:
             request.addCookie(TOKEN, visitor.token, path="/", httpOnly=True, sameSite="strict")
         request.setHeader("Content-Type", "text/html; charset=utf-8")
@@ -165,7 +167,7 @@ class _Home(Page):
 
 
 class _File(Page):
-    """CONTENT, whose kind is told by SUFFIX."""
+    """CONTENT, with the media type of SUFFIX."""
 
     isLeaf = True
 
@@ -177,7 +179,7 @@ class _File(Page):
         self._type = "application/octet-stream" if kind is None else f"{kind}; charset=utf-8"
 
     def render_GET(self, request: Request) -> bytes:
-        """The content, unless the browser has it."""
+        """Return the content, unless the browser has it in its cache."""
         if request.postpath:
             raise Refused(404, "there is nothing here")
         request.setHeader("Cache-Control", "no-cache")
@@ -188,7 +190,7 @@ class _File(Page):
 
 
 class _Service(Page):
-    """What EXPLORER does for who asks; all that is below it is its own."""
+    """A resource of EXPLORER that handles all paths below it."""
 
     isLeaf = True
 
@@ -201,7 +203,7 @@ class _Tiles(_Service):
     """The tiles."""
 
     def render_GET(self, request: Request) -> bytes | int:
-        """A tile, when it is drawn; if the browser leaves before, no more of it is."""
+        """Answer with a tile when it is drawn. If the browser closes the request, cancel the drawing."""
         explorer = self._explorer
         tile, ring = tileOf(request)
         visitor = explorer.visitorOf(request)
@@ -224,22 +226,22 @@ class _Tiles(_Service):
             request.setHeader("Cache-Control", "private, max-age=3600")
             request.write(b"".join([*result, b"\x03\x00"]))  # an empty last block, which ends the stream
             request.finish()
-            explorer.meter.tileEnded(visitor, drawn=True)
+            explorer.status.tileEnded(visitor, drawn=True)
             return
         reason = result.value.subFailure if isinstance(result.value, FirstError) else result
         if reason.check(CancelledError):
-            explorer.meter.tileEnded(visitor, drawn=False)
+            explorer.status.tileEnded(visitor, drawn=False)
         else:
             explorer.failed(reason, request)
 
 
 class _Permission(_Service):
-    """Whether there would be an image. A browser that is refused a file to save does not tell anybody why."""
+    """Whether an image can be drawn. A browser shows no reason if a file to save is refused."""
 
     def render_GET(self, request: Request) -> bytes:
-        """Nothing, or what the image would be refused with."""
+        """Return nothing, or refuse as the image would be refused."""
         pictureOf(request)
-        self._explorer.letDraw(self._explorer.visitorOf(request))
+        self._explorer.checkMayDraw(self._explorer.visitorOf(request))
         request.setResponseCode(204)
         request.setHeader("Cache-Control", "no-store")
         return b""
@@ -249,19 +251,19 @@ class _Pictures(_Service):
     """Images to save."""
 
     def render_GET(self, request: Request) -> bytes | int:
-        """An image, band by band as it is drawn."""
+        """Answer with an image, band by band as it is drawn."""
         explorer = self._explorer
         picture = pictureOf(request)
         visitor = explorer.visitorOf(request)
-        explorer.letDraw(visitor)
+        explorer.checkMayDraw(visitor)
         visitor.pictures += 1
         request.setHeader("Content-Type", "image/png")
         request.setHeader("Content-Disposition", 'attachment; filename="mandelbrot.png"')
         request.setHeader("Cache-Control", "no-store")
-        outlet = Outlet(request, explorer.reactor, explorer.stall)
-        streaming = Deferred.fromCoroutine(stream(picture, explorer.queue, visitor, outlet, explorer.reactor))
+        response = ResponseStream(request, explorer.reactor, explorer.stall)
+        streaming = Deferred.fromCoroutine(stream(picture, explorer.queue, visitor, response, explorer.reactor))
         request.notifyFinish().addErrback(lambda _: streaming.cancel())
-        streaming.addCallbacks(lambda _: outlet.finish(), lambda _: outlet.abort())
+        streaming.addCallbacks(lambda _: response.finish(), lambda _: response.abort())
         streaming.addBoth(self._ended, visitor)
         return NOT_DONE_YET
 
@@ -270,30 +272,30 @@ class _Pictures(_Service):
 
 
 class _Events(_Service):
-    """The readings of the queue."""
+    """The state of the queue."""
 
     def render_GET(self, request: Request) -> bytes | int:
-        """Readings, until the browser has enough."""
+        """Send readings until the browser closes the connection."""
         visitor = self._explorer.visitorOf(request)
         if visitor.streams >= STREAMS_AT_ONCE:
             raise Refused(429, f"{STREAMS_AT_ONCE} streams of events at once are enough")
         if visitor.address.streams >= STREAMS_PER_ADDRESS:
             raise Refused(429, f"{STREAMS_PER_ADDRESS} streams of events to one address are enough")
-        hasNoEnd(request)
+        markStreaming(request)
         request.setHeader("Content-Type", "text/event-stream")
         request.setHeader("Cache-Control", "no-store")
         visitor.streams += 1
-        outlet = Outlet(request, self._explorer.reactor, self._explorer.stall)
-        self._explorer.meter.watch(outlet, visitor)
-        request.notifyFinish().addBoth(self._ended, outlet, visitor)
+        response = ResponseStream(request, self._explorer.reactor, self._explorer.stall)
+        self._explorer.status.watch(response, visitor)
+        request.notifyFinish().addBoth(self._ended, response, visitor)
         return NOT_DONE_YET
 
-    def _ended(self, _: object, outlet: Outlet, visitor: Visitor) -> None:
+    def _ended(self, _: object, response: ResponseStream, visitor: Visitor) -> None:
         visitor.streams -= 1
-        self._explorer.meter.unwatch(outlet)
+        self._explorer.status.unwatch(response)
 
 
-# Who asks.
+# The client of a request.
 
 
 def _token(request: Request) -> str | None:
@@ -306,7 +308,7 @@ def _address(request: Request) -> str:
 
 
 def _cancel(calls: list[Deferred[T]]) -> None:
-    # The last first: a call that waits must not start because the one before it is gone.
+    # The last call first: a waiting call must not start because the call before it was cancelled.
     for call in reversed(calls):
         call.cancel()
 
@@ -335,7 +337,7 @@ def _branch(children: Mapping[str, Resource]) -> Resource:
 
 
 def _about() -> bytes:
-    """A module that tells the page what the server can do."""
+    """Return a JavaScript module with the capabilities of the server."""
     about = {
         "side": tiles.SIDE,
         "span": tiles.SPAN,

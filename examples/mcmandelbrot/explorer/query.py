@@ -1,4 +1,4 @@
-"""What a request asks for: a tile or an image, of which everything is known to be possible, or a `PictureError`."""
+"""Parse requests for a tile or an image, and check every value. Errors are `PictureError`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mcmandelbrot.explorer.visitor import RINGS
 from mcmandelbrot.fractal.picture import MAX_COORDINATE, PALETTES, Picture, View
 
 MAX_PICTURE = 16_384
-"""The most pixels across or down an image that is saved."""
+"""The maximum width and height of an image, in pixels."""
 
 NUMBER = 60
-"""The most characters a number has."""
+"""The maximum length of a number, in characters."""
 
 
 def tileOf(request: Request) -> tuple[Tile, int]:
-    """The tile that REQUEST asks for, and how many rings from the centre of its view it is."""
+    """Return the tile that REQUEST asks for, and the ring of its view in which it is, from the centre."""
     path = [part.decode("latin-1") for part in request.postpath or ()]
     if len(path) != 3:
         raise PictureError("a tile is /tile/LEVEL/COLUMN/ROW")
@@ -33,7 +33,7 @@ def tileOf(request: Request) -> tuple[Tile, int]:
 
 
 def pictureOf(request: Request) -> Picture:
-    """The image that REQUEST asks for."""
+    """Return the image that REQUEST asks for."""
     extent = [_number(name, _argument(request, name)) for name in ("re", "im", "across", "down")]
     re, im, across, down = extent
     width, limit = (_integer(name, _argument(request, name)) for name in ("width", "limit"))

@@ -1,4 +1,4 @@
-"""The explorer, listening."""
+"""The explorer as a server."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
-from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.door import MOST, PATIENCE, PER_ADDRESS, Door
-from mcmandelbrot.explorer.outlet import STALL
 from mcmandelbrot.explorer.pages import Explorer
+from mcmandelbrot.explorer.responsestream import STALL
+from mcmandelbrot.explorer.site import MOST, PATIENCE, PER_ADDRESS, ExplorerSite
+from mcmandelbrot.explorer.tilequeue import TileQueue
 from mcmandelbrot.fractal.worker import palettes
 
 
 class Server:
-    """Serves the explorer at PORT of INTERFACE, over QUEUE, whose workers are prepared."""
+    """Serves the explorer at PORT of INTERFACE, with QUEUE, whose workers are prepared."""
 
-    def __init__(self, queue: TileQueue, explorer: Explorer, door: Door, port: IListeningPort, interface: str) -> None:
+    def __init__(
+        self, queue: TileQueue, explorer: Explorer, site: ExplorerSite, port: IListeningPort, interface: str
+    ) -> None:
         self.explorer = explorer
         self._queue = queue
-        self._door = door
+        self._site = site
         self._port = port
         self._interface = interface
 
@@ -39,12 +41,13 @@ class Server:
         perAddress: int = PER_ADDRESS,
         names: Iterable[str] = (),
     ) -> Server:
-        """Begin; PORT 0 is any that is free. It goes by NAMES and the interface's, besides what a `Door` goes by.
+        """Start to listen. PORT 0 chooses a free port.
 
-        Raises `twisted.internet.error.CannotListenError`.
+        NAMES are more host names to accept, besides the interface and those of `ExplorerSite`. Raise
+        `twisted.internet.error.CannotListenError`.
         """
         explorer = Explorer(queue, await queue.call(palettes), reactor, stall=stall)
-        door = Door(
+        site = ExplorerSite(
             explorer,
             reactor,
             patience=patience,
@@ -53,21 +56,21 @@ class Server:
             names=[*names, interface],
         )
         try:
-            listening = reactor.listenTCP(port, door, interface=interface)
+            listening = reactor.listenTCP(port, site, interface=interface)
         except BaseException:
-            explorer.meter.stop()
+            explorer.status.stop()
             raise
-        return cls(queue, explorer, door, listening, interface)
+        return cls(queue, explorer, site, listening, interface)
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address of the explorer."""
         host = f"[{self._interface}]" if ":" in self._interface else self._interface
         return f"http://{host}:{getattr(self._port.getHost(), 'port', 0)}/"
 
     async def close(self) -> None:
-        """End: nobody is let in, every connection is ended, what waits in the queue never runs."""
+        """Stop listening, close every connection, and cancel all waiting calls."""
         await maybeDeferred(self._port.stopListening)
-        await self._door.hangUp()
-        self.explorer.meter.stop()
+        await self._site.closeConnections()
+        self.explorer.status.stop()
         self._queue.cancelAll()

@@ -1,11 +1,11 @@
-"""The plane in tiles: squares of so many pixels, numbered by level, column and row.
+"""The plane in tiles: squares of equal size in pixels, numbered by level, column and row.
 
-The tiles of level 0 have sides of `SPAN`, those of each further level half of that. Columns count to the right from
-the imaginary axis, rows down from the real one, and either may be negative. So a tile is four integers, of which
-nothing can be NaN; its pixels' coordinates are exact until double precision ends, which is where the levels do.
+The tiles of level 0 have sides of `SPAN`. Each further level halves them. Columns count to the right from the imaginary
+axis, and rows down from the real axis. Either may be negative. So a tile is four integers, none of which can be NaN.
+The coordinates of its pixels are exact until double precision ends, which is at the deepest level.
 
-A tile is drawn in *bands* of whole rows. How many follows from its limit alone, so that no band can cost more than
-about `BAND_WORK` iterations: workers are never lost to one visitor for long, and what scrolls away is let go soon.
+A tile is drawn in *bands* of whole rows. Their number depends only on the limit, so that no band costs more than about
+`BAND_WORK` iterations. So a visitor occupies a worker only for a short time, and a cancelled tile soon frees it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from mcmandelbrot.errors import PictureError
 from mcmandelbrot.fractal.picture import Band, Picture, View
 
 SIDE = 256
-"""Pixels across and down."""
+"""The width and height of a tile, in pixels."""
 
 SPAN = 4.0
-"""The side of a tile of level 0."""
+"""The side of a tile of level 0, in the plane."""
 
 REACH = 4.0
-"""How far from the axes there are tiles. The set itself lies within 2 of the origin."""
+"""The distance from the axes up to which there are tiles. The set itself lies within 2 of the origin."""
 
 MAX_LEVEL = 44
-"""The deepest level: its pixels are four times as far apart as the numbers around 1 are."""
+"""The deepest level. The distance of its pixels is four times that of double-precision numbers near 1."""
 
 MIN_LIMIT, MAX_LIMIT = 10, 50_000
-"""How many iterations a visitor may ask for."""
+"""The range of iterations per point."""
 
 BAND_WORK = 2**24
-"""Iterations that a band may cost, in which a point counts once: some hundredths of a second."""
+"""The maximum cost of a band, in iterations: some hundredths of a second."""
 
 
 @frozen
 class Tile:
-    """A square of the plane at LEVEL, its points followed for LIMIT iterations.
+    """A square of the plane at LEVEL, with up to LIMIT iterations per point.
 
-    Raises `PictureError` for a tile that there is not.
+    Raise `PictureError` for a tile that does not exist.
     """
 
     level: int
@@ -51,7 +51,7 @@ class Tile:
     def __attrs_post_init__(self) -> None:
         if self.level > MAX_LEVEL:
             raise PictureError(
-                f"double precision cannot tell the pixels of level {self.level} apart; the deepest is {MAX_LEVEL}"
+                f"double precision cannot distinguish the pixels of level {self.level}; the deepest is {MAX_LEVEL}"
             )
         if self.level < 0:
             raise PictureError(f"a level is from 0 to {MAX_LEVEL}, got {self.level}")
@@ -64,17 +64,17 @@ class Tile:
 
     @property
     def side(self) -> float:
-        """What it is across, and down."""
+        """The side of the tile, in the plane."""
         return math.ldexp(SPAN, -self.level)
 
     @property
     def picture(self) -> Picture:
-        """What there is to draw."""
+        """The picture of the tile."""
         side = self.side
         return Picture(View(SIDE, SIDE, (self.column + 0.5) * side, -(self.row + 0.5) * side, side / SIDE), self.limit)
 
     def bands(self) -> list[Band]:
-        """The parts in which it is drawn, from top to bottom."""
+        """Return the bands in which the tile is drawn, from top to bottom."""
         rows = 1
         while rows < SIDE and 2 * rows * SIDE * self.limit <= BAND_WORK:
             rows *= 2

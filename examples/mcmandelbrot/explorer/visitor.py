@@ -1,15 +1,13 @@
-"""Who explores, from where, and what share of the queue each has.
+"""The visitors of the explorer, and the share of the queue that each gets.
 
-A browser that opens the page is *greeted*: it has a token from then on, and is a visitor of its own. Whoever comes
-without a token that we gave is the one visitor that its address is. So nobody is more visitors by making tokens up,
-and an address has no more than `PER_ADDRESS` of them.
+A browser that opens the page is *registered*: it gets a token, and is a visitor of its own. Requests without a valid
+token belong to one visitor per address. So invented tokens make no visitors, and an address has at most `PER_ADDRESS`.
 
-A visitor has a *seat*, and each seat is a series that every worker is qualified for. There are `SEATS` seats; when
-all are taken, they are shared. An address has no more than `SEATS_PER_ADDRESS`, and the more it has, the nicer is what
-its visitors have drawn, just so much that all of them together get what one alone would. So nobody has more of the
-workers by coming often.
+A visitor has a series, for which every worker is qualified. There are `SERIES_COUNT` of them, which visitors share when
+all are taken. An address has at most `SERIES_PER_ADDRESS`. The more it has, the higher is the niceness of its visitors'
+calls, so that together they get the share of a single visitor. So more visits do not give more of the workers.
 
-A visitor who has not been seen for `ABSENCE` seconds, and wants nothing, is forgotten when the next one comes.
+A visitor that has been away for `ABSENCE` seconds, and has no open request, is forgotten when the next one comes.
 """
 
 from __future__ import annotations
@@ -21,36 +19,36 @@ from secrets import token_urlsafe
 
 from attrs import Factory, define, field
 
-SEATS = 256
-SEATS_PER_ADDRESS = 4
+SERIES_COUNT = 256
+SERIES_PER_ADDRESS = 4
 PER_ADDRESS = 16
 MOST = 1000
-"""How many visitors are known at once."""
+"""The maximum number of known visitors."""
 
 ABSENCE = 600.0
-"""Seconds after which one who wants nothing may be forgotten."""
+"""The time after which a visitor without open requests may be forgotten, in seconds."""
 
 RINGS = 5
-"""How far from the centre of its view a tile may be said to be."""
+"""The number of rings: the distances of a tile from the centre of its view."""
 
 RING_WEIGHTS = (1.0, 1.25, 2.0, 3.25, 5.0)
-"""What a call costs its visitor, in shares of the workers, by the ring that its tile is in."""
+"""The cost of a call for its visitor by the ring of its tile, relative to the centre."""
 
 NETWORK = 64
-"""How many bits of an IPv6 address say whose it is; the rest, everybody chooses."""
+"""The length of the prefix that identifies the owner of an IPv6 address, in bits."""
 
 
-def seat(number: int) -> str:
-    """The series that seat NUMBER is."""
+def seriesName(number: int) -> str:
+    """Return the name of series NUMBER."""
     return f"visitor {number}"
 
 
-SERIES = tuple(seat(number) for number in range(SEATS))
-"""What every worker has to be qualified for."""
+SERIES = tuple(seriesName(number) for number in range(SERIES_COUNT))
+"""The series for which every worker must be qualified."""
 
 
 def origin(host: str) -> str:
-    """The address that HOST, which is one, counts as: of version 6, a whole network is one.
+    """Return the address as which HOST counts. An IPv6 network counts as one address.
 
     >>> origin("192.0.2.1"), origin("::ffff:192.0.2.1"), origin("2001:db8::1:2:3:4")
     ('192.0.2.1', '192.0.2.1', '2001:db8::/64')
@@ -67,9 +65,9 @@ def origin(host: str) -> str:
 
 
 def nicenessOf(ring: int, sharers: int) -> int:
-    """The niceness of what is drawn in RING, from the centre of a view, for one of so many SHARERS.
+    """Return the niceness of calls in RING, for a visitor whose address has SHARERS series.
 
-    A queue's flow of niceness n has the weight 1 + ((n + 20) / 10)²; this is the other way round.
+    A flow with niceness n has the weight 1 + ((n + 20) / 10)². This is the inverse function.
 
     >>> [nicenessOf(ring, 1) for ring in range(RINGS)], [nicenessOf(ring, 4) for ring in range(RINGS)]
     ([-20, -15, -10, -5, 0], [-3, 0, 6, 15, 20])
@@ -79,32 +77,32 @@ def nicenessOf(ring: int, sharers: int) -> int:
 
 @define(eq=False)
 class Address:
-    """Where VISITORS come from, by token; the one without a token is all from there who have none."""
+    """An address and its VISITORS, by token. The one without a token stands for all requests without a token."""
 
     host: str
     visitors: dict[str | None, Visitor] = Factory(dict)
 
     @property
     def series(self) -> list[str]:
-        """The seats that are taken from there."""
+        """The series of its visitors."""
         return list(dict.fromkeys(visitor.series for visitor in self.visitors.values()))
 
     @property
     def streams(self) -> int:
-        """How many streams of events go there."""
+        """The number of event streams to this address."""
         return sum(visitor.streams for visitor in self.visitors.values())
 
     @property
     def pictures(self) -> int:
-        """How many images go there."""
+        """The number of images in progress for this address."""
         return sum(visitor.pictures for visitor in self.visitors.values())
 
 
 @define(eq=False)
 class Visitor:
-    """One who explores from ADDRESS, in a SERIES; without a TOKEN, all from there who have none.
+    """A visitor from ADDRESS, with a SERIES. Without a TOKEN it stands for all from there without a token.
 
-    TILES, STREAMS and PICTURES are what is being answered now; DRAWN and CANCELLED count tiles.
+    TILES, STREAMS and PICTURES count the open requests. DRAWN and CANCELLED count tiles.
     """
 
     token: str | None
@@ -119,25 +117,25 @@ class Visitor:
 
     @property
     def busy(self) -> bool:
-        """True while something is being answered."""
+        """True while a request is open."""
         return bool(self.tiles or self.streams or self.pictures)
 
     def niceness(self, ring: int) -> int:
-        """The niceness of what is drawn for this visitor in RING, from the centre of a view."""
+        """Return the niceness of this visitor's calls in RING."""
         return nicenessOf(ring, len(self.address.series))
 
 
 class Visitors:
-    """All who explore.
+    """All visitors.
 
     >>> visitors = Visitors()
-    >>> alice = visitors.greet("192.0.2.1", now=0.0)
+    >>> alice = visitors.register("192.0.2.1", now=0.0)
     >>> visitors.find(alice.token, "192.0.2.1", now=1.0) is alice
     True
     """
 
     def __init__(self) -> None:
-        self._visitors: dict[Visitor, None] = {}  # the last seen last
+        self._visitors: dict[Visitor, None] = {}  # ordered by the last request
         self._addresses: dict[str, Address] = {}
 
     def __len__(self) -> int:
@@ -146,14 +144,14 @@ class Visitors:
     def __iter__(self) -> Iterator[Visitor]:
         return iter(self._visitors)
 
-    def meet(self, token: str | None, host: str, now: float) -> Visitor:
-        """The visitor from HOST who was given TOKEN; a new one, if nobody was."""
+    def identify(self, token: str | None, host: str, now: float) -> Visitor:
+        """Return the visitor from HOST with TOKEN, or register a new one."""
         if token is not None and token in self._known(host):
             return self.find(token, host, now)
-        return self.greet(host, now)
+        return self.register(host, now)
 
-    def greet(self, host: str, now: float) -> Visitor:
-        """A new visitor from HOST; the one that its address is, when there are too many from there."""
+    def register(self, host: str, now: float) -> Visitor:
+        """Return a new visitor from HOST, or that of the address if it has too many."""
         self._forget(now)
         known = [visitor for visitor in self._known(host).values() if visitor.token]
         if len(known) >= PER_ADDRESS:
@@ -161,15 +159,15 @@ class Visitors:
             if not idle:
                 return self.find(None, host, now)
             self._drop(min(idle, key=lambda visitor: visitor.seen))
-        return self._seat(token_urlsafe(16), host, now)
+        return self._add(token_urlsafe(16), host, now)
 
     def find(self, token: str | None, host: str, now: float) -> Visitor:
-        """The visitor from HOST who was given TOKEN; if nobody was, the one that its address is."""
+        """Return the visitor from HOST with TOKEN, or that of the address."""
         known = self._known(host)
         visitor = known.get(token) or known.get(None)
         if visitor is None:
             self._forget(now)
-            return self._seat(None, host, now)
+            return self._add(None, host, now)
         visitor.seen = now
         del self._visitors[visitor]
         self._visitors[visitor] = None
@@ -179,21 +177,21 @@ class Visitors:
         address = self._addresses.get(origin(host))
         return {} if address is None else address.visitors
 
-    def _seat(self, token: str | None, host: str, now: float) -> Visitor:
+    def _add(self, token: str | None, host: str, now: float) -> Visitor:
         name = origin(host)
         address = self._addresses.setdefault(name, Address(name))
         taken = dict.fromkeys(SERIES, 0)
         for each in self._visitors:
             taken[each.series] += 1
         own = address.series
-        series = min(own if len(own) >= SEATS_PER_ADDRESS else SERIES, key=lambda series: taken[series])
+        series = min(own if len(own) >= SERIES_PER_ADDRESS else SERIES, key=lambda series: taken[series])
         visitor = Visitor(token, address, series, now)
         address.visitors[token] = visitor
         self._visitors[visitor] = None
         return visitor
 
     def _forget(self, now: float) -> None:
-        """Forget who is absent, and who was seen longest ago when there is no place for another."""
+        """Forget absent visitors, and those seen longest ago if there are too many."""
         idle = [visitor for visitor in self._visitors if not visitor.busy]
         surplus = len(self._visitors) - MOST + 1
         for number, visitor in enumerate(idle):

@@ -1,1 +1,1 @@
-"""What is drawn, and how: pictures, the kernel, colours, PNG. It knows neither a terminal nor HTTP."""
+"""What is drawn, and how: pictures, the kernel, colours, PNG. This package knows neither a terminal nor HTTP."""

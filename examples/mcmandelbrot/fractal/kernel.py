@@ -1,19 +1,18 @@
-"""What numba compiles: from a point to its value, from a row of pixels to its levels.
+"""The functions that numba compiles: from a point to its value, from a row of pixels to its levels.
 
-Theory of operation. A point c has the *escape time* at which z ← z² + c, from 0, leaves a large circle, made
-smooth by how far it leaves it; the points of the set never do. A *level* is what is seen of a point. It grows
-from 0 for points that escape at once to 1 for those that nearly do not, on a logarithmic scale, through an odd
-curve that gives the middle the most contrast. The set, which would be brightest of all, is turned to 0: it is black
-before the glow around it. A pixel's level is its centre's, or the mean of its centre's and its four corners' where
-the level changes from pixel to pixel.
+- A point c has the *escape time* at which z ← z² + c, from 0, leaves a large circle. The distance at that time makes it
+  smooth. Points of the set never leave the circle.
+- A *level* is the brightness of a point. It grows on a logarithmic scale from 0, for points that escape at once, to 1,
+  for points that almost stay. An odd curve gives the middle the most contrast. Points of the set get 0, so the set is
+  black inside the glow around it.
+- A pixel has the level of its centre. Where the level changes from pixel to pixel, it is the mean of the centre and the
+  four corners.
 
-Points of the set cost the whole limit, so three things find them early: the two largest parts of the set have
-formulas; and an orbit that comes back to where it was, bit by bit, repeats for ever. Since only exact
-repetition counts, none of this changes a value.
+A point of the set costs the whole limit, so three tests find most of them early: formulas for the two largest parts of
+the set, and a check whether the orbit returns to an earlier point. Only exact equality counts, so no value changes.
 
-Compiling takes some seconds. The outcome is kept on disk, where numba finds a place for it; then importing this
-module takes no longer than importing numba. Import it in a worker only. No lock of Python's is held while any of
-this runs, and no floating-point rule is relaxed.
+Compiling takes some seconds. numba caches the result on disk if possible, and then importing this module is as fast as
+importing numba. Import it only in a worker. The compiled code releases the GIL, and no floating-point rule is relaxed.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ESCAPE_RADIUS = 256.0
-"""Large, because the smooth escape time is exact only in the limit of a large radius."""
+"""The radius of the circle. It is large, because the smooth escape time is exact only for an infinite radius."""
 
 LIFT = 0.25
-"""How much of the scale's dark half is given to its bright one: the most interesting points are a little dark."""
+"""How much brighter the dark half of the scale becomes: the most interesting points are a little dark."""
 
 CHANGE = 1 / 256
-"""How much neighbours' levels must differ for a closer look: a change that can be seen."""
+"""The visible difference between neighbours' levels, from which the corners are drawn too."""
 
 _ESCAPE_RADIUS_2 = ESCAPE_RADIUS**2
 _LOG_LOG_RADIUS = math.log(math.log(ESCAPE_RADIUS))
@@ -48,13 +47,13 @@ _UNKNOWN = -1.0
 
 
 def _compiled(signature: str) -> Callable[[Callable[P, T]], Dispatcher[P, T]]:
-    """Compile a function for SIGNATURE, now; from disk if it was compiled before."""
+    """Compile a function for SIGNATURE now, or load it from the cache."""
 
     def compiled(f: Callable[P, T]) -> Dispatcher[P, T]:
         try:
             return njit(signature, cache=True, nogil=True, error_model="numpy")(f)
         except (RuntimeError, OSError):
-            # No directory for the cache can be written, or its disk is full.
+            # No directory for the cache is writable, or the disk is full.
             return njit(signature, nogil=True, error_model="numpy")(f)
 
     return compiled
@@ -62,7 +61,7 @@ def _compiled(signature: str) -> Callable[[Callable[P, T]], Dispatcher[P, T]]:
 
 @_compiled("float64(float64, float64, int64)")
 def escapeTime(re: float, im: float, limit: int) -> float:
-    """The smooth number of iterations, 0 to LIMIT, in which RE + IM·i escapes; infinite if LIMIT do not suffice."""
+    """Return the smooth number of iterations, 0 to LIMIT, after which RE + IM·i escapes, or infinity."""
     im2 = im * im
     x = re - 0.25
     q = x * x + im2
@@ -71,7 +70,7 @@ def escapeTime(re: float, im: float, limit: int) -> float:
     if (re + 1.0) * (re + 1.0) + im2 <= 0.0625:  # in the disc of period 2
         return math.inf
     zr, zi = re, im
-    # Brent's way to find a cycle: compare with one earlier point, and take a new one at each power of two.
+    # Brent's cycle detection: compare with one earlier point, and replace it at each power of two.
     earlierR, earlierI, renewal = 0.0, 0.0, 8
     for n in range(limit):
         zr2 = zr * zr
@@ -92,9 +91,9 @@ def escapeTime(re: float, im: float, limit: int) -> float:
 
 @_compiled("float64(float64, float64, int64, float64)")
 def level(re: float, im: float, limit: int, steepness: float) -> float:
-    """What is seen of the point RE + IM·i: 0 for the set, and up to 1 the more slowly it escapes.
+    """Return the level of the point RE + IM·i: 0 for the set, and up to 1 the more slowly it escapes.
 
-    The curve is odd about the middle, and STEEPNESS times as steep there as a straight line would be.
+    The curve is odd about the middle, and STEEPNESS times as steep there as a straight line.
     """
     time = escapeTime(re, im, limit)
     if time == math.inf:
@@ -107,16 +106,16 @@ def level(re: float, im: float, limit: int, steepness: float) -> float:
 
 @_compiled("float64[::1](float64, float64, float64, int64, int64, float64)")
 def rowLevels(left: float, im: float, step: float, width: int, limit: int, steepness: float) -> NDArray[np.float64]:
-    """The levels of WIDTH pixels with sides of STEP, whose centres are at IM and from LEFT on.
+    """Return the levels of WIDTH pixels with sides of STEP, whose centres are at IM and from LEFT on.
 
-    Where the level changes from one centre to the next, both pixels have the mean of five points. Neighbours share
-    their corners.
+    Where the level changes between two centres, both pixels get the mean of five points. Neighbours share their
+    corners.
     """
     centres = np.empty(width)
     for i in range(width):
         centres[i] = level(left + i * step, im, limit, steepness)
     levels = centres.copy()
-    corners = np.full(width + 1, _UNKNOWN)  # the one above and the one below together
+    corners = np.full(width + 1, _UNKNOWN)  # the sum of the upper and the lower corner
     for i in range(width):
         change = 0.0
         if i > 0:
@@ -134,5 +133,5 @@ def rowLevels(left: float, im: float, step: float, width: int, limit: int, steep
 
 
 def wasCompiled() -> bool:
-    """Whether importing this module compiled anything, rather than finding it all on disk."""
+    """Return whether importing this module compiled anything that was not in the cache."""
     return any(f.stats.cache_misses for f in (escapeTime, level, rowLevels))

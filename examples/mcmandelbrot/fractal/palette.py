@@ -1,9 +1,9 @@
-"""The maps from levels to colours, the palettes: each from black to white, and brighter all the way.
+"""The palettes: maps from levels to colours. Each goes from black to white and always becomes brighter.
 
 Ember, the first, is black, red, orange, white: red rises first, then green, then blue, as in glowing metal. A little
-blue that comes and goes tells levels of the same glow apart: it turns reds to crimson and oranges to rose and back.
-The others go from one of their stops to the next. There are far more colours than a screen shows at once, so a
-smooth level has no visible steps.
+blue that comes and goes separates similar levels: reds become crimson, and oranges rose, and back. The other palettes
+interpolate between their stops. There are far more colours than a screen shows at once, so a smooth level has no
+visible steps.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ STOPS = {
     "moss": (0x000000, 0x08130D, 0x12261A, 0x24422A, 0x4C6B38, 0xA3A354, 0xFFFFFF),
     "ash": (0x000000, 0xFFFFFF),
 }
-"""The colours that a palette goes through, at equal distances, as 0xRRGGBB."""
+"""The colours of a palette at equal distances, as 0xRRGGBB."""
 
 
 @lru_cache(maxsize=len(PALETTES))
 def colourMap(palette: str = PALETTES[0]) -> NDArray[np.uint8]:
-    """The colours of PALETTE, darkest first: an array of `COLOURS` rows of red, green and blue."""
+    """Return the colours of PALETTE, darkest first: an array of `COLOURS` rows of red, green and blue."""
     x = np.linspace(0.0, 1.0, COLOURS)
     channels = _through(STOPS[palette], x) if palette in STOPS else _ember(x)
     colours = np.rint(255 * np.stack(channels, axis=1)).astype(np.uint8)
@@ -39,7 +39,7 @@ def colourMap(palette: str = PALETTES[0]) -> NDArray[np.uint8]:
 
 
 def paint(levels: NDArray[np.float64], palette: str = PALETTES[0]) -> bytes:
-    """The pixels of LEVELS, each from 0 to 1, in PALETTE: three bytes apiece, red, green and blue."""
+    """Return the pixels of LEVELS (each from 0 to 1) in PALETTE: three bytes each, red, green and blue."""
     indices = np.rint(levels * (COLOURS - 1)).astype(np.intp)
     return colourMap(palette)[indices].tobytes()
 
@@ -48,7 +48,7 @@ def _ember(x: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     red = np.clip(x / 0.38, 0.0, 1.0)
     green = np.clip((x - 0.25) / 0.6, 0.0, 1.0) ** 1.1
     blue = np.clip((x - 0.62) / 0.38, 0.0, 1.0) ** 1.2
-    # None of it at the ends, where black must be black and white be white.
+    # It is 0 at the ends, so that black stays black and white stays white.
     cycle = np.sin(np.pi * BLUE_CYCLES * x) ** 2 * np.sin(np.pi * x)
     return [red, green, np.clip(blue + BLUE_DEPTH * cycle, 0.0, 1.0)]
 

@@ -1,14 +1,13 @@
-"""What to draw: a rectangle of the complex plane, cut into pixels, and how to look at it.
+"""What to draw: a rectangle of the complex plane, cut into pixels, and its colours.
 
-A picture is drawn in *bands* of whole rows, each by one call: as many rows as make it worth a call, and no more than
-are drawn in a short while, whatever is in them.
+A picture is drawn in *bands* of whole rows, one call each. A band has enough rows to be worth a call, and few enough to
+be drawn in a short time, whatever is in them.
 
-Pixels are square. A view is given by its centre and its half-width; its pixels' size follows from their number
-across, and the number of rows from the half-height. A sample belongs to the centre of its pixel. Rows count
-from the top, where the imaginary part is greatest.
+Pixels are square. A view has a centre and a half-width. The number of pixels across gives their size, and the
+half-height gives the number of rows. A sample is at the centre of its pixel. Rows count from the top, where the
+imaginary part is greatest.
 
-All that can be wrong with a picture is found here, before any work is done, and is a `PictureError` that says
-what would be right.
+Every error of a picture is found here, before any work is done. It is a `PictureError` with the valid range.
 """
 
 from __future__ import annotations
@@ -20,34 +19,40 @@ from attrs import frozen
 from mcmandelbrot.errors import PictureError
 
 MAX_SIDE = 65_500
-"""The most pixels across or down: what common PNG readers still open."""
+"""The maximum number of pixels across or down, which common PNG readers still open."""
 
 MAX_COORDINATE = 1e6
-"""How far from the origin a view may reach. The set itself lies within 2 of it."""
+"""How far from the origin a view may extend. The set itself lies within 2 of it."""
 
 MIN_LIMIT, MAX_LIMIT = 10, 10_000_000
 MIN_STEEPNESS, MAX_STEEPNESS = 1.0, 25.0
 
 MAX_WORK = 2**29
-"""Iterations that a band of more than a row may cost, in which a point counts once: a second and a half, if they are
-all of them needed, and seldom a tenth of that."""
+"""The maximum cost of a band with more than one row, in iterations.
+
+That is 1.5 seconds if every point needs all iterations, and rarely a tenth of that.
+"""
 
 MAX_PIXELS = 2**18
-"""The most pixels of a band of more than a row. What surrounds a call costs the two processes some 0.8 ms
-together, when each has other things to do in between; so many pixels of the whole set, 25 to 80 ms."""
+"""The maximum number of pixels of a band with more than one row.
+
+The overhead of a call is about 0.8 ms of both processes together. So many pixels of the whole set take 25 to 80 ms.
+"""
 
 MIN_WORK, MIN_PIXELS = 2**24, 2**13
-"""What a band may cost in any case, and have: less is not worth a call."""
+"""The cost and the pixels that a band may always have: less is not worth a call."""
 
 SHARES, SHARE_PIXELS = 8, 2**15
-"""Into how many bands for each worker a picture is cut, for some may cost far more than others; but not for that into
-smaller ones than of so many pixels."""
+"""The number of bands per worker into which a picture is cut at least, because bands differ in cost.
+
+A band is not cut below `SHARE_PIXELS` pixels for that.
+"""
 
 DEFAULT_LIMIT = 2000
 DEFAULT_STEEPNESS = 3.0
 
 PALETTES = ("ember", "ocean", "dusk", "moss", "ash")
-"""The maps from levels to colours that there are; the first is the default."""
+"""The names of the palettes. The first is the default."""
 
 
 @frozen
@@ -66,10 +71,12 @@ class View:
 
     @classmethod
     def around(cls, width: int, re: float, im: float, halfWidth: float, halfHeight: float | None = None) -> View:
-        """The view of WIDTH pixels across, HALFWIDTH to each side of (RE, IM) and HALFHEIGHT up and down.
+        """Return the view of WIDTH pixels across around (RE, IM).
 
-        HALFHEIGHT is HALFWIDTH where it is not given. Raises `PictureError` for what is no number, has no extent,
-        is absurdly large or far away, or is so deep that double precision cannot tell its pixels apart.
+        HALFWIDTH is its extent to each side, and HALFHEIGHT up and down.
+
+        HALFHEIGHT defaults to HALFWIDTH. Raise `PictureError` if a value is not a number, the extent is not above 0,
+        the view is too large or too far away, or double precision cannot distinguish its pixels.
         """
         if halfHeight is None:
             halfHeight = halfWidth
@@ -99,13 +106,16 @@ class View:
         return self.re - (self.width - 1) / 2 * self.step
 
     def level(self, row: int) -> float:
-        """The imaginary part at the centres of row number ROW. Exactly opposite for opposite rows about IM 0."""
+        """Return the imaginary part at the centres of row ROW.
+
+        Opposite rows about IM 0 have exactly opposite values.
+        """
         return self.im + ((self.height - 1) / 2 - row) * self.step
 
 
 @frozen
 class Picture:
-    """A VIEW of the set, its points followed for LIMIT iterations, its contrast raised by STEEPNESS, in PALETTE."""
+    """A VIEW of the set with up to LIMIT iterations per point, its contrast raised by STEEPNESS, in PALETTE."""
 
     view: View
     limit: int = DEFAULT_LIMIT
@@ -122,14 +132,16 @@ class Picture:
 
     @property
     def rowWork(self) -> int:
-        """The iterations that a row may cost, in which a point counts once."""
+        """The maximum cost of a row, in iterations."""
         return self.view.width * self.limit
 
     def bands(self, workers: int, work: int = MAX_WORK) -> list[Band]:
-        """What it is drawn in by so many WORKERS, from top to bottom; none costs more than WORK, or it is one row.
+        """Return the bands for WORKERS workers, from top to bottom.
 
-        Towards the end they get smaller, so that the workers end at about the same time: each is no more than half of
-        what is left for a worker then, or hardly worth a call.
+        None costs more than WORK, unless it is a single row.
+
+        The last bands are smaller, so that the workers finish at about the same time. Each is at most half of a
+        worker's share of the remaining rows, or hardly worth a call.
 
         >>> picture = Picture(View.around(2000, -0.63, 0.0, 1.4, 1.2))
         >>> [band.rows for band in picture.bands(workers=2)][-18:]
@@ -150,7 +162,7 @@ class Picture:
 
 @frozen
 class Band:
-    """ROWS rows of PICTURE, from number FIRST on."""
+    """ROWS rows of PICTURE, from row FIRST on."""
 
     picture: Picture
     first: int
@@ -158,5 +170,5 @@ class Band:
 
     @property
     def work(self) -> int:
-        """The iterations that it may cost."""
+        """The maximum cost of the band, in iterations."""
         return self.rows * self.picture.rowWork

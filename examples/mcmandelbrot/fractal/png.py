@@ -1,7 +1,7 @@
-"""A PNG that is written from bands of rows which come when they will, compressed.
+"""Write a PNG from compressed bands of rows, as they come.
 
-It blocks: on the iterator while a band is missing, on the file while that cannot take more. So it is for a thread of
-its own. pypng writes the file's chunks; a chunk of image data has one band, as it came.
+Writing blocks: on the iterator until the next band is there, and on the file if it is slow. So it needs a thread of its
+own. pypng writes the chunks of the file. A chunk of image data has one band.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ _BITS, _RGB, _DEFLATE, _BY_ROW, _NOT_INTERLACED = 8, 2, 0, 0, 0
 
 
 def writePicture(bands: Iterator[Piece], view: View, file: BinaryIO) -> None:
-    """Write the BANDS of VIEW, as from `mcmandelbrot.fractal.worker.drawRows`, to FILE, and close it.
-
-    It stays incomplete when they end early.
-    """
+    """Write the BANDS of VIEW to FILE and close it. If the bands end early, the file stays incomplete."""
     with file:
         png.write_chunks(file, _chunks(bands, view))
 
@@ -41,14 +38,14 @@ def _chunks(bands: Iterator[Piece], view: View) -> Iterator[tuple[bytes, bytes]]
 
 
 BEGIN = b"\x78\x01"
-"""Begins a zlib stream, before its first piece."""
+"""The beginning of a zlib stream, before its first piece."""
 
 _LAST_BLOCK = b"\x03\x00"
 _ADLER_BASE = 65521
 
 
 class Piece(NamedTuple):
-    """DATA, which came of compressing LENGTH bytes, whose Adler-32 is CHECKSUM."""
+    """Compressed DATA. The original has LENGTH bytes and the Adler-32 CHECKSUM."""
 
     data: bytes
     length: int
@@ -59,7 +56,7 @@ EMPTY = Piece(b"", 0, 1)
 
 
 def compressed(parts: Iterable[bytes], level: int) -> Piece:
-    """What PARTS, one after another, are as a piece; ISA-L tries as hard as LEVEL says, from 0 to 3."""
+    """Compress PARTS, one after another, to one piece. LEVEL is ISA-L's, from 0 (fast) to 3 (small)."""
     deflate = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
     data, length, checksum = [], 0, 1
     for part in parts:
@@ -71,7 +68,7 @@ def compressed(parts: Iterable[bytes], level: int) -> Piece:
 
 
 def joined(pieces: Iterable[Piece]) -> Piece:
-    """PIECES one after another, as a piece."""
+    """Join PIECES, one after another, to one piece."""
     data, whole = [], EMPTY
     for piece in pieces:
         data.append(piece.data)
@@ -80,9 +77,9 @@ def joined(pieces: Iterable[Piece]) -> Piece:
 
 
 def followed(first: Piece, second: Piece) -> Piece:
-    """What FIRST and SECOND are together, without their data.
+    """Return the piece for FIRST followed by SECOND, without data.
 
-    An Adler-32 has two sums: of all bytes and 1, and of what the first was after each byte.
+    An Adler-32 has two sums: of 1 and all bytes, and of the first sum after each byte.
     """
     high, low = divmod(first.checksum, 1 << 16)
     more, added = divmod(second.checksum, 1 << 16)
@@ -92,5 +89,5 @@ def followed(first: Piece, second: Piece) -> Piece:
 
 
 def end(whole: Piece) -> bytes:
-    """Ends a zlib stream, after its last piece, when all pieces together are WHOLE."""
+    """Return the end of a zlib stream, whose pieces together are WHOLE."""
     return _LAST_BLOCK + whole.checksum.to_bytes(4, "big")

@@ -1,10 +1,9 @@
-"""One picture on its way from a queue to a file: a call a band, the bands in order again, a PNG writer fed with them.
+"""Draw one picture with a queue into a file: one call per band, the bands in order again, and a PNG writer.
 
-How to think about it: bands are *called for*, *drawn*, and *handed over* to the writer, each in its own order but the
-first and last from top to bottom. An `OrderedItemProducer` does the handing over, and says of each band when that is
-done and there is room for more. At most AHEAD bands are called for and not handed over, wherever in between they are.
-That bounds the memory, and keeps the workers busy while one slow band holds up the ones below it. A slow disk or a
-stalled pipe lets no more bands be handed over, and so slows the workers down.
+A band is *called* for, *drawn* and *delivered* to the writer. Bands are called and delivered from top to bottom. An
+`OrderedItemProducer` delivers them, and notifies when a band is delivered and there is room for more. At most AHEAD
+bands are called and not delivered. This limits the memory, and keeps the workers busy while one slow band delays those
+below it. A slow disk or a stalled pipe delays the delivery, and so slows the workers down.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class BandQueue(Protocol):
 class Drawing:
     """Draws BANDS, all of a picture, through QUEUE into FILE, which it closes.
 
-    At most AHEAD of them are under way to the writer, and half as many wait for it at most. DRAWN is called with each
-    and what came of it, in the order in which they are drawn.
+    At most AHEAD bands are under way. DRAWN is called with each band and its rows, in the order in which they are
+    drawn.
     """
 
     def __init__(
@@ -42,25 +41,26 @@ class Drawing:
         *,
         ahead: int,
         drawn: Callable[[Band, Rows], None],
-        reactor: Any,  # a reactor with threads: no one of Twisted's interfaces says all that this takes
+        reactor: Any,  # Any, because no single interface of Twisted has threads and all else
     ) -> None:
         self._bands = bands
         self._queue = queue
         self._file = file
         self._ahead = ahead
         self._drawn = drawn
-        # Its own thread, not one of a pool that is waited for: where a reader of our standard output has stalled, the
-        # writer is stuck, and that must not keep the program from ending.
+        # A thread of its own, because the program waits for the threads of a pool before it ends. If the reader of
+        # standard output stalls, the writer is stuck, and the program must still be able to end.
         self._thread = ThreadLooper(reactor=reactor)
         self._pieces = OrderedItemProducer[Piece](limit=max(1, ahead // 4), thread=self._thread, reactor=reactor)
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._ended = False
 
     def start(self) -> Deferred[None]:
-        """Begin; the Deferred fires when the file is complete. To cancel it is to stop drawing.
+        """Start drawing.
 
-        It fails with whatever first went wrong, in a band or in writing. After that, as after a cancel, nothing
-        more is called for, no call is left and the file is being closed, incomplete.
+        The Deferred fires when the file is complete. Cancelling it stops the drawing. It fails with the first error, of
+        a band or of the writer. After an error or a cancel, no more bands are called, no call is left, and the file is
+        being closed, incomplete.
         """
         Deferred.fromCoroutine(self._draw()).addCallbacks(self._finish, self._fail)
         return self._done
@@ -83,8 +83,8 @@ class Drawing:
         return rows.piece
 
     def _failBand(self, reason: Failure) -> Failure:
-        if not reason.check(CancelledError):  # which has its reason elsewhere
-            self._fail(reason)  # at once: neither the bands above it nor the writer are waited for
+        if not reason.check(CancelledError):  # a cancelled band is not the cause of the failure
+            self._fail(reason)  # at once, without waiting for earlier bands or the writer
         return reason
 
     def _finish(self, _: None) -> None:

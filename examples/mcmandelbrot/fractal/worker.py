@@ -1,7 +1,7 @@
-"""What runs in a worker, and what it answers.
+"""The functions that run in a worker, and their results.
 
-The program that names these functions never runs them, so numba and numpy are imported inside them: the worker
-pays for them once, the program that waits for it never.
+The program that names these functions never runs them. So numba and numpy are imported inside the functions: only the
+workers load them.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PIXEL = Band(Picture(View(1, 1, 0.0, 0.0, 1.0)), 0, 1)
-"""The least that can be drawn."""
+"""The smallest band."""
 
 
 class Ready(NamedTuple):
-    """A worker that can draw: the process, and the seconds it took to compile the kernel, 0 if it was on disk."""
+    """A worker that can draw: its process, and the time to compile the kernel in seconds (0 if it was cached)."""
 
     pid: int
     compiling: float
 
 
 COMPRESSION = 2
-"""How hard ISA-L tries, from 0 to 3, with a picture's rows. At 2, as at 1, it takes 1.5 % of the time in which the
-kernel draws the whole set; at 3, 3.4 %, for files that are smaller by 4 %. zlib takes 5 % for such as are smaller by a
-sixth, and 9 % by a third."""
+"""ISA-L's compression level for the rows of a picture, from 0 to 3.
+
+Levels 1 and 2 take 1.5 % of the time in which the kernel draws the whole set. Level 3 takes 3.4 %, for files smaller by
+4 %. zlib takes 5 % for files smaller by a sixth, and 9 % for files smaller by a third.
+"""
 
 _UNFILTERED = b"\0"
-"""Stands before each row of a PNG: its bytes are the pixels."""
+"""The byte before each row of a PNG: its bytes are the pixels."""
 
 
 class Rows(NamedTuple):
-    """A band's rows as a PIECE of a PNG's image data; the process that drew them, and for how long it was busy."""
+    """A band's rows as a PIECE of a PNG's image data, the process that drew them, and the time it took in seconds."""
 
     piece: Piece
     pid: int
@@ -47,8 +49,11 @@ class Rows(NamedTuple):
 
 
 def prepare() -> Ready:
-    """Load what `drawRows` needs, and draw once, which takes longer the first time: no band has to wait for it."""
-    import numba  # noqa: F401  # loaded first, because only compiling is to be timed
+    """Load what `drawRows` needs, and draw once, because the first time is slow.
+
+    Then no band has to wait for it.
+    """
+    import numba  # noqa: F401  # loaded first, so that only compiling is timed
 
     from mcmandelbrot.fractal import palette as colour  # noqa: F401  # likewise: it loads numpy
 
@@ -61,26 +66,26 @@ def prepare() -> Ready:
 
 
 def drawRows(band: Band) -> Rows:
-    """BAND, row after row, three bytes a pixel, compressed: a tenth of it, mostly, has to travel."""
+    """Draw BAND, row after row, three bytes a pixel, compressed, mostly to a tenth."""
     return _drawn(band, _UNFILTERED)
 
 
 def drawOn(band: Band) -> Rows:
-    """BAND, which is of one row and goes on with one that was begun, as `drawRows` has it."""
+    """Draw BAND, which has one row and continues one that was begun, as `drawRows`."""
     return _drawn(band, b"")
 
 
 def paintRows(band: Band) -> Iterator[bytes]:
-    """The pixels of each row of BAND, three bytes each."""
+    """Return the pixels of each row of BAND, three bytes each."""
     from mcmandelbrot.fractal.palette import paint
 
     return (paint(levels, band.picture.palette) for levels in _levels(band))
 
 
 def drawLevels(band: Band) -> bytes:
-    """The levels of BAND, in 65535ths as two bytes each, low byte first, row after row: a piece of a deflate stream.
+    """Return the levels of BAND, row after row, as a piece of a deflate stream. Pieces can be joined.
 
-    Pieces can be put one after another.
+    A level is a number from 0 to 65535 in two bytes, the low byte first.
     """
     import numpy as np
 
@@ -94,7 +99,7 @@ def _drawn(band: Band, begin: bytes) -> Rows:
 
 
 def palettes() -> dict[str, bytes]:
-    """Every palette: its colours, darkest first, three bytes each."""
+    """Return every palette: its colours, darkest first, three bytes each."""
     from mcmandelbrot.fractal.palette import colourMap
 
     return {palette: colourMap(palette).tobytes() for palette in PALETTES}

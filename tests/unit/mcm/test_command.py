@@ -298,7 +298,7 @@ class TestOtherMachines:
             )
         assert done.returncode == 0, done.stderr
         assert decoded(done.stdout) == expected(Picture(View.around(60, -0.63, 0.0, 1.4, 1.2)))
-        assert re.fullmatch(rf"mcm: {nobody} cannot be reached: .*; another draws on\n".encode(), done.stderr)
+        assert re.fullmatch(rf"mcm: {nobody} cannot be reached: .*; another continues\n".encode(), done.stderr)
 
     @pytest.mark.parametrize("number", [1, 2])
     def test_one_that_is_lost_is_named_and_the_others_draw_if_there_are_any(
@@ -321,7 +321,7 @@ class TestOtherMachines:
             assert drawing.returncode == 1
             assert said == f"mcm: cannot draw the picture: {lost}\n"
         else:
-            assert (drawing.returncode, said) == (0, f"mcm: {lost}; another draws on\n")
+            assert (drawing.returncode, said) == (0, f"mcm: {lost}; another continues\n")
             assert decoded(begun + rest) == expected(Picture(View.around(1000, -0.63, 0.0, 1.4, 1.2), 100))
 
     def test_they_draw_the_tiles_of_an_explorer(self, key: Path, tmp_path: Path) -> None:
@@ -364,4 +364,4 @@ class TestOtherMachines:
         command = [*MCM, "worker", f"unix:{tmp_path / 'socket'}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "mcm: there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE\n"
+        assert done.stderr == "mcm: there is no key: use -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE\n"

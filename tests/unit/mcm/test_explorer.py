@@ -24,8 +24,6 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 
 from asynqueue import ProcessWorker
-from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.door import OUTSIDE
 from mcmandelbrot.explorer.pages import (
     PICTURES_AT_ONCE,
     PICTURES_PER_ADDRESS,
@@ -35,7 +33,9 @@ from mcmandelbrot.explorer.pages import (
 )
 from mcmandelbrot.explorer.query import MAX_PICTURE
 from mcmandelbrot.explorer.server import Server
+from mcmandelbrot.explorer.site import REJECTING
 from mcmandelbrot.explorer.tile import Tile
+from mcmandelbrot.explorer.tilequeue import TileQueue
 from mcmandelbrot.explorer.visitor import PER_ADDRESS
 from mcmandelbrot.fractal.palette import colourMap, paint
 from mcmandelbrot.fractal.picture import PALETTES, Picture, View
@@ -183,12 +183,12 @@ class TestATile:
         line = await site.begin(DEEP)
         await until(lambda: site.queue.stats().queued > bands / 2)
         line.leave()
-        await until(lambda: site.explorer.meter.cancelled == 1)
+        await until(lambda: site.explorer.status.cancelled == 1)
         stats = site.queue.stats()
         assert stats.queued == 0
         assert stats.cancelled - before.cancelled + stats.done - before.done == bands
         assert stats.cancelled - before.cancelled > bands / 4
-        assert site.explorer.meter.drawn == 0
+        assert site.explorer.status.drawn == 0
         processes = [worker.process.pid for worker in site.queue.workers() if isinstance(worker, ProcessWorker)]
         assert (await site.get(CHEAP)).status == 200
         assert processes == [w.process.pid for w in site.queue.workers() if isinstance(w, ProcessWorker)]
@@ -227,7 +227,7 @@ class TestATile:
         assert (await site.get(CHEAP, looking)).status == 200
         for line in flood:
             line.leave()
-        await until(lambda: site.explorer.meter.cancelled == TILES_AT_ONCE)
+        await until(lambda: site.explorer.status.cancelled == TILES_AT_ONCE)
         assert (await site.get(CHEAP, flooding)).status == 200
 
 
@@ -240,8 +240,8 @@ class TestHostileInput:
             ("/tile/nan/0/0?limit=100", "LEVEL must be an integer, got 'nan'"),
             ("/tile/0/1e3/0?limit=100", "COLUMN must be an integer, got '1e3'"),
             ("/tile/0/0/%00?limit=100", "ROW must be an integer"),
-            ("/tile/45/0/0?limit=100", "double precision cannot tell the pixels of level 45 apart"),
-            ("/tile/999999999999999999/0/0?limit=100", "double precision cannot tell"),
+            ("/tile/45/0/0?limit=100", "double precision cannot distinguish the pixels of level 45"),
+            ("/tile/999999999999999999/0/0?limit=100", "double precision cannot distinguish"),
             ("/tile/-1/0/0?limit=100", "a level is from 0 to 44"),
             ("/tile/0/99999999999999999999999/0?limit=100", "COLUMN must be an integer"),
             ("/tile/0/7/0?limit=100", "a column of level 0 is from -1 to 0, got 7"),
@@ -297,7 +297,7 @@ class TestHostileInput:
     async def test_headers_without_end_are_cut_short(self, site: Site) -> None:
         for headers in [f"X: {'x' * 5_000_000}"], [f"X-{n}: {'x' * 1000}" for n in range(30)]:
             answer = (await (await site.begin("/", *headers)).lost).answer()
-            assert (answer.status, answer.text) == (431, "a request's headers may have 16,384 bytes in all")
+            assert (answer.status, answer.text) == (431, "a request's headers may have at most 16,384 bytes")
         assert (await site.get("/", *(f"X-{n}: x" for n in range(600)))).status == 400
 
     @inLoop
@@ -351,7 +351,7 @@ class TestHostileInput:
         line.send("GET /static/icon.svg HTTP/1.1", f"Host: {host}", "Connection: close", "", "")
         answer = (await line.lost).answer()
         assert answer.status == status
-        assert status == 200 or "does not go by that name" in answer.text
+        assert status == 200 or "does not accept this host name" in answer.text
 
     @inLoop
     async def test_bytes_that_trickle_in_buy_no_time(self, opening: Opening) -> None:
@@ -415,8 +415,8 @@ class TestHostileInput:
         site = await opening(perAddress=1)
         busy = await site.begin(DEEP)
         await until(lambda: site.tiles == 1)
-        outside = [await site.connect() for _ in range(OUTSIDE + 5)]
-        await until(lambda: len([line for line in outside if line.isOpen]) == OUTSIDE)
+        outside = [await site.connect() for _ in range(REJECTING + 5)]
+        await until(lambda: len([line for line in outside if line.isOpen]) == REJECTING)
         outside[0].send("GET / HTTP/1.1", "", "")
         assert (await outside[0].lost).answer().status == 429
         assert busy.isOpen
@@ -456,7 +456,7 @@ class TestAPicture:
         picture = Picture(View.around(1500, -0.6, 0.1, 1.5, 0.005), 20_000)
         whole = np.array([list(paint(levels)) for levels in levelsOf(picture)])
         assert (width, height) == (1500, 5)
-        assert np.mean(drawn != whole) < 0.01  # where strips meet, a pixel has one neighbour less
+        assert np.mean(drawn != whole) < 0.01  # where strips identify, a pixel has one neighbour less
 
     @inLoop
     async def test_who_asks_whether_there_would_be_one_has_none_drawn(self, site: Site) -> None:
@@ -482,7 +482,7 @@ class TestAPicture:
         lines = [await site.begin(PICTURE.format(width=MAX_PICTURE), visitor) for _ in range(PICTURES_AT_ONCE)]
         await until(lambda: site.explorer.pictures == PICTURES_AT_ONCE)
         refusal = await site.get(PICTURE.format(width=64), visitor)
-        assert (refusal.status, refusal.text) == (429, "another image is being drawn; let it end first")
+        assert (refusal.status, refusal.text) == (429, "another image is being drawn: wait for its end")
         asked = await site.get(PICTURE.format(width=64).replace(".png", ""), visitor)
         assert (asked.status, asked.text) == (refusal.status, refusal.text)
         assert (await site.get(PICTURE.format(width=64), other)).status == 200
@@ -525,7 +525,7 @@ class TestTheReadings:
                 and min(worker["share"] for worker in readings(events)[-1]["workers"]) > 0.5
             )
         )
-        assert [(w["name"], w["there"]) for w in readings(events)[-1]["workers"]] == [
+        assert [(w["name"], w["connected"]) for w in readings(events)[-1]["workers"]] == [
             ("worker 1", True),
             ("worker 2", True),
         ]
@@ -565,20 +565,20 @@ class TestTheReadings:
         await until(lambda: all(readings(stream) for stream in streams))
         assert len(streams) == STREAMS_PER_ADDRESS
         assert (await site.get("/events", await site.visitor())).status == 429
-        elsewhere = await site.begin("/events", source=THERE)
-        await until(lambda: readings(elsewhere))
+        remote = await site.begin("/events", source=THERE)
+        await until(lambda: readings(remote))
 
     @inLoop
     async def test_who_does_not_read_them_misses_some_and_holds_up_nobody(self, opening: Opening) -> None:
         site = await opening(stall=0.2)
-        meter = site.explorer.meter
+        status = site.explorer.status
         with site.socket() as client:
             client.sendall(b"GET /events HTTP/1.1\r\n\r\n")
             await until(lambda: any(visitor.streams for visitor in site.explorer.visitors))
-            (outlet,) = meter.watchers
+            (outlet,) = status.watchers
             stuffing = LoopingCall(outlet.write, b": \n" * 10_000)
             stuffing.start(0)
-            await until(lambda: not meter.watchers)
+            await until(lambda: not status.watchers)
             stuffing.stop()
         assert not any(visitor.streams for visitor in site.explorer.visitors)
 

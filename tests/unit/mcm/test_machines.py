@@ -22,11 +22,11 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from asynqueue import ProcessWorker
 from asynqueue.errors import AuthenticationError, WorkerLost
-from mcmandelbrot.explorer.crew import Presence, TileQueue
 from mcmandelbrot.explorer.server import Server
 from mcmandelbrot.explorer.tile import Tile
+from mcmandelbrot.explorer.tilequeue import TileQueue, WorkerStatus
 from mcmandelbrot.explorer.visitor import SERIES
-from mcmandelbrot.fractal.machines import found
+from mcmandelbrot.fractal.machines import processesAt
 from mcmandelbrot.fractal.palette import paint
 from mcmandelbrot.fractal.picture import Picture, View
 from mcmandelbrot.fractal.worker import palettes, prepare
@@ -106,9 +106,9 @@ async def drawnBy(key: Path, *lenders: Lender) -> AsyncIterator[Site]:
     queue = TileQueue()
     await queue.update(prepare)
     for lender in lenders:
-        queue.enlist(lender.description, 1, str(key))
+        queue.addMachine(lender.description, 1, str(key))
     server = await Server.listen(queue, 0, "127.0.0.1", reactor)
-    await until(lambda: all(presence.there for presence in queue.presences()))
+    await until(lambda: all(status.connected for status in queue.workerStatuses()))
     try:
         yield Site(server, queue)
     finally:
@@ -182,7 +182,7 @@ class TestDrawingElsewhere:
         line = await site.begin(DEEP)
         await until(lambda: queue.stats().done > before.done)
         line.leave()
-        await until(lambda: site.explorer.meter.cancelled == 1)
+        await until(lambda: site.explorer.status.cancelled == 1)
         after = queue.stats()
         assert (after.queued, after.running) == (0, 0)
         assert after.cancelled - before.cancelled + after.done - before.done == bands
@@ -199,7 +199,7 @@ def _workers(events: Any) -> list[dict[str, Any]]:
 class TestFinding:
     @inLoop
     async def test_each_says_how_many_processes_it_has(self, lenders: list[Lender], key: Path) -> None:
-        assert await found([lender.description for lender in lenders], str(key)) == [1, 1]
+        assert await processesAt([lender.description for lender in lenders], str(key)) == [1, 1]
 
     @inLoop
     async def test_one_that_is_not_there_or_has_another_key_is_an_error(
@@ -207,13 +207,13 @@ class TestFinding:
     ) -> None:
         there = lenders[0].description
         nobody = f"unix:{tmp_path / 'nobody'}"
-        error = await failureOf(Deferred.fromCoroutine(found([there, nobody], str(key))))
+        error = await failureOf(Deferred.fromCoroutine(processesAt([there, nobody], str(key))))
         assert isinstance(error, WorkerLost)
         assert f"{nobody} cannot be reached" in str(error)
         other = tmp_path / "other.key"
         other.write_text("what the machines have not")
         other.chmod(0o600)
-        error = await failureOf(Deferred.fromCoroutine(found([there], str(other))))
+        error = await failureOf(Deferred.fromCoroutine(processesAt([there], str(other))))
         assert isinstance(error, AuthenticationError)
 
 
@@ -243,7 +243,7 @@ class TestLosing:
             line = await site.begin("/tile/8/-48/-9?limit=5000", visitor)
             await until(lambda: queue.stats().done and queue.stats().running >= 2)
             mortal.kill()
-            await until(lambda: [worker.get("there") for worker in _workers(events)] == [False, True])
+            await until(lambda: [worker.get("connected") for worker in _workers(events)] == [False, True])
             answer = (await line.lost).answer()
             assert (answer.status, levels(answer.body)) == (200, expected(Tile(8, -48, -9, 5000)))
 
@@ -254,12 +254,12 @@ class TestLosing:
             line, unwanted = await site.begin(CHEAP), await site.begin(DEEP, await site.visitor())
             await until(lambda: queue.stats().running)
             mortal.kill()
-            await until(lambda: queue.presences() == [Presence(1, "machine 1", 1, False)])
+            await until(lambda: queue.workerStatuses() == [WorkerStatus(1, "machine 1", 1, False)])
             assert (await site.get("/")).status == 200
             waiting = await site.begin("/tile/2/-2/0?limit=200")
             unwanted.leave()
-            await until(lambda: site.explorer.meter.cancelled == 1)
+            await until(lambda: site.explorer.status.cancelled == 1)
             mortal.start()
             for each in line, waiting:
                 assert (await each.lost).answer().status == 200
-            assert queue.presences() == [Presence(1, "machine 1", 1, True)]
+            assert queue.workerStatuses() == [WorkerStatus(1, "machine 1", 1, True)]

@@ -38,13 +38,13 @@ from mcmandelbrot.cli.main import COMMANDS, main
         ("-w 100000 100 0 0 1", "Invalid value for '-w': 100000 is not in the range"),
         ("-o", "Option '-o' requires an argument."),
         ("-o /nonexistent/m.png 100 0 0 1", "cannot write '/nonexistent/m.png': No such file or directory"),
-        ("--frobnicate 100 0 0 1", "there is no option --frobnicate; mcm --help has them all"),
-        ("100 0 0 1 --no=1", "there is no option --no; mcm --help has them all"),
-        ("srve", "there is no command srve; mcm --help has them all"),
+        ("--frobnicate 100 0 0 1", "there is no option --frobnicate; see mcm --help"),
+        ("100 0 0 1 --no=1", "there is no option --no; see mcm --help"),
+        ("srve", "there is no command srve; see mcm --help"),
         ("serve --port 70000", "Invalid value for '-p' / '--port': 70000 is not in the range"),
         ("serve --port http", "Invalid value for '-p' / '--port': 'http' is not a valid integer range."),
         ("serve -w 0", "Invalid value for '-w' / '--workers': 0 is not in the range"),
-        ("serve -w 2 -d unix:/tmp/mcm.sock", "-d draws with the workers there: say with -w there how many"),
+        ("serve -w 2 -d unix:/tmp/mcm.sock", "-w and -d exclude each other: use -w with `mcm worker` there"),
         ("serve 100", "unexpected extra argument (100)"),
         ("serve --frobnicate", "No such option"),
     ],
@@ -89,7 +89,7 @@ def test_a_first_argument_that_names_a_command_calls_for_it(
 def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["10", "0", "0", "1"]) == 2
-    assert capsys.readouterr().err.startswith("mcm: will not write a PNG to a terminal; name a file with -o FILE")
+    assert capsys.readouterr().err.startswith("mcm: will not write a PNG to a terminal; use -o FILE")
 
 
 def test_help_tells_of_every_option_and_how_to_draw_the_set(capsys: pytest.CaptureFixture[str]) -> None:

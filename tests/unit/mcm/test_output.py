@@ -88,8 +88,8 @@ class TestNamedFile:
         [
             ("/nonexistent/a.png", "cannot write '/nonexistent/a.png': No such file or directory"),
             ("/dev/null/a.png", "Not a directory"),
-            ("/", "no file"),
-            ("", "no file"),
+            ("/", "not the name of a file"),
+            ("", "not the name of a file"),
             ("/dev/shm", "Is a directory"),
             ("a\0b", "null"),
         ],

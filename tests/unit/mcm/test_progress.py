@@ -46,5 +46,5 @@ def test_a_summary_tells_pixels_seconds_workers_shares_and_overhead() -> None:
 
 def test_a_summary_says_that_the_kernel_was_compiled() -> None:
     lines = summary(VIEW, tally(1, (7, 1.0)), [Ready(7, 2.25), Ready(8, 0.0)], 0.5, 2.0)
-    assert lines[0] == "compiled the kernel in 2.2 s; it is kept on disk where possible"
+    assert lines[0] == "compiled the kernel in 2.2 s; it is cached on disk if possible"
     assert lines[1] == "500,000 pixels in 2.00 s with 1 worker, after 0.50 s to start"

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from mcmandelbrot.errors import PictureError
-from mcmandelbrot.explorer.strips import strips
+from mcmandelbrot.explorer.imagestream import strips
 from mcmandelbrot.explorer.tile import BAND_WORK, MAX_LEVEL, MAX_LIMIT, MIN_LIMIT, SIDE, Tile
 from mcmandelbrot.fractal.picture import Picture, View
 
@@ -36,7 +36,7 @@ def test_the_pixels_of_the_deepest_level_are_numbers_apart() -> None:
     assert view.step >= 4 * math.ulp(1.0)
     columns = [view.left + n * view.step for n in range(SIDE)]
     assert len(set(columns)) == SIDE
-    with pytest.raises(PictureError, match="double precision cannot tell the pixels of level 45 apart"):
+    with pytest.raises(PictureError, match="double precision cannot distinguish the pixels of level 45"):
         Tile(MAX_LEVEL + 1, 0, 0, 100)
 
 

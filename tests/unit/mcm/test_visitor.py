@@ -11,9 +11,9 @@ from mcmandelbrot.explorer.visitor import (
     PER_ADDRESS,
     RING_WEIGHTS,
     RINGS,
-    SEATS,
-    SEATS_PER_ADDRESS,
     SERIES,
+    SERIES_COUNT,
+    SERIES_PER_ADDRESS,
     Visitors,
     nicenessOf,
 )
@@ -23,7 +23,7 @@ HERE, THERE = "192.0.2.1", "192.0.2.2"
 
 def test_who_was_greeted_is_known_by_the_token_from_that_address_alone() -> None:
     visitors = Visitors()
-    visitor = visitors.greet(HERE, 0.0)
+    visitor = visitors.register(HERE, 0.0)
     assert visitor.token
     assert visitors.find(visitor.token, HERE, 1.0) is visitor
     assert visitors.find(visitor.token, THERE, 1.0) is not visitor
@@ -31,9 +31,9 @@ def test_who_was_greeted_is_known_by_the_token_from_that_address_alone() -> None
 
 def test_to_meet_one_with_a_token_made_up_is_to_greet_one() -> None:
     visitors = Visitors()
-    visitor = visitors.meet("made up", HERE, 0.0)
+    visitor = visitors.identify("made up", HERE, 0.0)
     assert visitor.token not in (None, "made up")
-    assert visitors.meet(visitor.token, HERE, 1.0) is visitor
+    assert visitors.identify(visitor.token, HERE, 1.0) is visitor
     assert len(visitors) == 1
 
 
@@ -48,17 +48,17 @@ def test_all_without_a_token_of_ours_are_one_visitor_for_each_address() -> None:
 
 def test_each_has_a_series_of_its_own_until_all_are_taken() -> None:
     visitors = Visitors()
-    series = [visitors.greet(f"192.0.2.{n}", 0.0).series for n in range(2 * SEATS)]
-    assert set(series[:SEATS]) == set(SERIES)
+    series = [visitors.register(f"192.0.2.{n}", 0.0).series for n in range(2 * SERIES_COUNT)]
+    assert set(series[:SERIES_COUNT]) == set(SERIES)
     assert sorted(series) == sorted(SERIES * 2)
 
 
 def test_a_seat_is_free_again_when_its_visitor_is_forgotten() -> None:
     visitors = Visitors()
-    first = visitors.greet(HERE, 0.0)
-    busy = visitors.greet(HERE, 0.0)
+    first = visitors.register(HERE, 0.0)
+    busy = visitors.register(HERE, 0.0)
     busy.tiles = 1
-    visitors.greet(THERE, ABSENCE + 1)
+    visitors.register(THERE, ABSENCE + 1)
     assert len(visitors) == 2
     assert visitors.find(first.token, HERE, ABSENCE + 1) is not first
     assert visitors.find(busy.token, HERE, ABSENCE + 1) is busy
@@ -66,15 +66,15 @@ def test_a_seat_is_free_again_when_its_visitor_is_forgotten() -> None:
 
 def test_an_address_has_so_many_visitors_and_a_new_one_takes_the_place_of_an_idle_one() -> None:
     visitors = Visitors()
-    known = [visitors.greet(HERE, 0.0) for _ in range(PER_ADDRESS)]
+    known = [visitors.register(HERE, 0.0) for _ in range(PER_ADDRESS)]
     known[0].streams = 1
-    newcomer = visitors.greet(HERE, 1.0)
+    newcomer = visitors.register(HERE, 1.0)
     assert newcomer.token
     assert visitors.find(known[0].token, HERE, 1.0) is known[0]
     assert visitors.find(known[1].token, HERE, 1.0) is not known[1]
     for visitor in [*known, newcomer]:
         visitor.streams = 1
-    assert visitors.greet(HERE, 1.0).token is None
+    assert visitors.register(HERE, 1.0).token is None
 
 
 def test_there_are_never_more_than_so_many() -> None:
@@ -94,16 +94,16 @@ def test_a_network_of_version_6_is_one_address() -> None:
 
 def test_an_address_has_so_many_seats_and_its_visitors_share_them_evenly() -> None:
     visitors = Visitors()
-    known = [visitors.greet(HERE, 0.0).series for _ in range(PER_ADDRESS)]
-    assert set(known) == set(known[:SEATS_PER_ADDRESS])
-    assert {known.count(series) for series in known} == {PER_ADDRESS // SEATS_PER_ADDRESS}
-    assert visitors.greet(THERE, 0.0).series not in known
+    known = [visitors.register(HERE, 0.0).series for _ in range(PER_ADDRESS)]
+    assert set(known) == set(known[:SERIES_PER_ADDRESS])
+    assert {known.count(series) for series in known} == {PER_ADDRESS // SERIES_PER_ADDRESS}
+    assert visitors.register(THERE, 0.0).series not in known
 
 
 def test_all_visitors_from_one_address_together_get_what_one_alone_does() -> None:
     def share(number: int, ring: int) -> float:
         visitors = Visitors()
-        here = [visitors.greet(HERE, 0.0) for _ in range(number)]
+        here = [visitors.register(HERE, 0.0) for _ in range(number)]
         flows = {(visitor.series, visitor.niceness(ring)) for visitor in here}
         return sum(100 / weight(niceness) for _, niceness in flows)
 
@@ -115,7 +115,7 @@ def test_all_visitors_from_one_address_together_get_what_one_alone_does() -> Non
 
 
 def test_the_furthest_ring_is_the_nicest_and_none_is_too_nice_for_a_queue() -> None:
-    for sharers in range(1, SEATS_PER_ADDRESS + 1):
+    for sharers in range(1, SERIES_PER_ADDRESS + 1):
         each = [nicenessOf(ring, sharers) for ring in range(RINGS)]
         assert each == sorted(set(each))
         assert min(each) >= -20

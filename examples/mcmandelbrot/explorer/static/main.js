@@ -4,7 +4,7 @@ import { Controls } from "./controls.js";
 import { Gallery } from "./gallery.js";
 import { Hand } from "./hand.js";
 import { Loader } from "./loader.js";
-import { Painter } from "./painter.js";
+import { DrawingUniverse } from "./painter.js";
 import { palette as coloursOf } from "./palette.js";
 import { Panel } from "./panel.js";
 import { AUTOMATIC, Permalink, read } from "./permalink.js";
@@ -23,7 +23,7 @@ class Explorer {
   #canvas = document.getElementById("set");
   #place = document.getElementById("place");
   #gallery = new Gallery();
-  #painter = new Painter(this.#canvas, this.#gallery);
+  #painter = new DrawingUniverse(this.#canvas, this.#gallery);
   #loader = new Loader((tile, levels) => this.#arrived(tile, levels), (error) => this.#failed(error));
   #status = new Status(document.getElementById("status"));
   #permalink = new Permalink();

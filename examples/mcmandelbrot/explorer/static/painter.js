@@ -8,7 +8,7 @@ const GROUND = "#0a0b0e";
 const COARSEST = 16; // levels up
 const FRAME = 8; // milliseconds of a frame that may go into colouring
 
-export class Painter {
+export class DrawingUniverse {
   #canvas;
   #context;
   #gallery;

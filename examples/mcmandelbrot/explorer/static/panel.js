@@ -46,14 +46,14 @@ export class Panel {
       item.append(meter, document.createElement("span"));
       list.append(item);
     }
-    workers.forEach(({ name, share, there }, n) => {
+    workers.forEach(({ name, share, connected }, n) => {
       const item = list.children[n];
       const [meter, text] = item.children;
       const percent = Math.round(100 * share);
       item.title = name;
       meter.ariaLabel = name;
       meter.ariaValueNow = percent;
-      meter.ariaValueText = there ? `${percent} %` : "away";
+      meter.ariaValueText = connected ? `${percent} %` : "disconnected";
       meter.firstChild.style.inlineSize = `${percent}%`;
       text.textContent = meter.ariaValueText;
     });

@@ -1,10 +1,11 @@
-"""What lets requests in, and keeps out what no browser of ours would send.
+"""Accept HTTP connections, and reject requests that the explorer's own page would never send.
 
-A connection answers one request after another. It has `PATIENCE` seconds to bring each, from the first byte to the
-last; bytes that trickle in buy no time, and what comes during an answer ends it all. How many connections there are,
-and which gives way to the next one, `crowd` decides; who is not let in is told so, as is who asks for more than can
-be read. Requests have no body, are for a name that the server goes by, so that no other name can be made to lead a
-browser here, and those that another site's page makes a browser send are refused.
+- A connection answers one request after another. Each request must arrive within `PATIENCE` seconds, from its first
+  byte to its last. Data during an answer closes the connection.
+- `connectionlimits` decides how many connections there are, and which is closed for a new one. A rejected connection
+  and an oversized request get an answer with the reason.
+- Requests have no body. Their host must be a name of this server, so that no other domain can be pointed at it (DNS
+  rebinding). Requests that another site's page makes are refused.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from mcmandelbrot.explorer.crowd import Crowd, Doing, Full
+from mcmandelbrot.explorer.connectionlimits import Activity, ConnectionLimits, LimitReached
 from mcmandelbrot.explorer.visitor import origin
 
 PATIENCE = 30.0
 MOST = 400
 PER_ADDRESS = 100
 
-OUTSIDE = 100
-"""How many that are not let in are told so at once; the others are cut off."""
+REJECTING = 100
+"""The number of rejected connections that get an answer. More are closed at once."""
 
 LINGER = 2
-"""Seconds for which who is turned away may go on talking; cut off at once, he might not hear why."""
+"""The time before a rejected connection is closed, in seconds. Closed at once, it might not deliver the reason."""
 
 HEAD = 16_384
-"""Bytes that a request may have, all its headers included."""
+"""The maximum size of a request, with all headers, in bytes."""
 
 SEND_BUFFER = 2**17
-"""Bytes on their way that the system keeps for a connection."""
+"""The size of the system's send buffer of a connection, in bytes."""
 
 WAITABLE = (429, 503)
-"""What may be answered with something else a moment later."""
+"""The statuses after which a client may try again soon."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -57,11 +58,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""What every answer carries."""
+"""The headers of every answer."""
 
 
 def refuse(request: Request, status: int, why: str) -> bytes:
-    """Answer REQUEST with STATUS and a line that says WHY."""
+    """Answer REQUEST with STATUS and a line with the reason WHY."""
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     request.setHeader("Content-Type", "text/plain; charset=utf-8")
     request.setHeader("Cache-Control", "no-store")
@@ -70,44 +71,44 @@ def refuse(request: Request, status: int, why: str) -> bytes:
     return f"{why}\n".encode()
 
 
-def hasNoEnd(request: Request) -> None:
-    """The answer to REQUEST has no end: so it may have to end for others."""
+def markStreaming(request: Request) -> None:
+    """Mark the answer to REQUEST as endless, so that it may be closed for others."""
     channel = request.channel
     if isinstance(channel, Channel):
-        channel.site.now(channel, Doing.STREAMING)
+        channel.site.setActivity(channel, Activity.STREAMING)
 
 
 class GuardedRequest(Request):
-    """A request without a body, answered with our headers."""
+    """A request without a body, answered with the headers of this site."""
 
     channel: Channel
 
     def gotLength(self, length: int | None) -> None:
-        """A body of LENGTH bytes is to follow, None if it will say how long it is."""
+        """Reject a body of LENGTH bytes, or of unknown length (None)."""
         Request.gotLength(self, 0)
         if length != 0:
-            self.channel.turnAway(413, "nothing here takes a body")
+            self.channel.reject(413, "requests to this server have no body")
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A part of a body that was refused."""
+        """Ignore a part of a rejected body."""
 
     def process(self) -> None:
-        """Answer."""
+        """Answer the request."""
         self.channel.answering = True
-        self.channel.site.now(self.channel, Doing.ANSWERED)
-        if _isWelcome(self, self.channel.site):
+        self.channel.site.setActivity(self.channel, Activity.ANSWERED)
+        if _isAllowed(self, self.channel.site):
             Request.process(self)
 
 
-def _isWelcome(request: Request, site: Door) -> bool:
-    """Give the answer to REQUEST our headers; and False if it was refused, and that was the answer."""
+def _isAllowed(request: Request, site: ExplorerSite) -> bool:
+    """Add the headers to the answer to REQUEST. Return False if it was refused, which answers it."""
     for name, value in HEADERS.items():
         request.setHeader(name, value)
     host = request.getHeader("Host")
-    if host is not None and not site.goesBy(host):
-        refusal = refuse(request, 421, "this server does not go by that name; mcm serve --host NAME has it do so")
+    if host is not None and not site.isOwnName(host):
+        refusal = refuse(request, 421, "this server does not accept this host name: see mcm serve --host NAME")
     elif request.getHeader("Sec-Fetch-Site") == "cross-site" and request.getHeader("Sec-Fetch-Mode") != "navigate":
-        refusal = refuse(request, 403, "this is for pages of our own")
+        refusal = refuse(request, 403, "pages of other sites may not use this server")
     else:
         return True
     request.write(refusal)
@@ -116,39 +117,39 @@ def _isWelcome(request: Request, site: Door) -> bool:
 
 
 class Channel(HTTPChannel):
-    """A connection."""
+    """An HTTP connection."""
 
     answering = False
-    site: Door
-    totalHeadersSize = 2 * HEAD  # less is refused here, and with the reason
-    transport: Any  # ITransport does not say all that a socket's transport can do
+    site: ExplorerSite
+    totalHeadersSize = 2 * HEAD  # smaller requests are rejected here, with the reason
+    transport: Any  # Any, because ITransport lacks methods of a socket's transport
 
     def __init__(self) -> None:
         HTTPChannel.__init__(self)
-        self.evictionCandidate: Full | None = None
+        self.refusal: LimitReached | None = None
         self._size = 0
         self._lingering: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """It is there."""
-        if self.evictionCandidate is not None:
+        """Start."""
+        if self.refusal is not None:
             self.timeOut = LINGER
         HTTPChannel.connectionMade(self)
-        # Left to itself, the system would take megabytes for a reader who takes nothing.
+        # By default the system would buffer megabytes for a client that reads nothing.
         self.transport.getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
 
     def dataReceived(self, data: bytes) -> None:
-        """DATA came: a request, unless nothing is heard any more."""
-        if self.evictionCandidate is None:
+        """Process DATA, unless the connection is being rejected."""
+        if self.refusal is None:
             HTTPChannel.dataReceived(self, data)
         elif self._lingering is None:
-            self.turnAway(self.evictionCandidate.status, str(self.evictionCandidate))
+            self.reject(self.refusal.status, str(self.refusal))
 
     def resetTimeout(self) -> None:
-        """Something came. It buys no time."""
+        """Do nothing: received data does not extend the time limit."""
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a request came."""
+        """Process a line of a request."""
         self._size += len(line) + 2
         if self._size > HEAD:
             self.lineLengthExceeded(line)
@@ -156,30 +157,30 @@ class Channel(HTTPChannel):
             HTTPChannel.lineReceived(self, line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """A line came, or a part of one, with which it is too much."""
+        """Reject a request that is too large."""
         if self.requests:
-            self.turnAway(431, f"a request's headers may have {HEAD:,} bytes in all")
+            self.reject(431, f"a request's headers may have at most {HEAD:,} bytes")
         else:
-            self.turnAway(414, f"an address may have {HEAD:,} bytes")
+            self.reject(414, f"an address may have {HEAD:,} bytes")
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Something came after a request, before its answer."""
+        """Process data after a request. Close the connection if its answer is not complete."""
         if self.answering:
             self.transport.abortConnection()
         else:
             HTTPChannel.rawDataReceived(self, data)
 
     def requestDone(self, request: Request) -> None:
-        """REQUEST has been answered."""
+        """Prepare for the next request after REQUEST was answered."""
         self.answering = False
         self._size = 0
-        self.site.now(self, Doing.WAITING)
+        self.site.setActivity(self, Activity.WAITING)
         HTTPChannel.requestDone(self, request)
 
-    def turnAway(self, status: int, why: str) -> None:
-        """Answer what is not to be read to its end with STATUS and WHY, listen to nothing more, and end soon."""
-        self.evictionCandidate = Full(status, why)
-        self.clearLineBuffer()  # type: ignore[no-untyped-call]  # Twisted gives it no type
+    def reject(self, status: int, why: str) -> None:
+        """Answer with STATUS and WHY, read nothing more, and close the connection soon."""
+        self.refusal = LimitReached(status, why)
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]  # Twisted has no type for it
         body = f"{why}\n".encode()
         head = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -195,20 +196,20 @@ class Channel(HTTPChannel):
         self._lingering = self.site.clock.callLater(LINGER, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
+        """Clean up."""
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         HTTPChannel.connectionLost(self, reason)
         self.site.lost(self)
 
 
-class Door(Site):
-    """Lets requests for ROOT in, over at most MOST connections, PERADDRESS from one address; each has PATIENCE.
+class ExplorerSite(Site):
+    """Serves ROOT over at most MOST connections, PERADDRESS from one address, with PATIENCE seconds per request.
 
-    It goes by NAMES, by this machine's, by ``localhost``, and by every address.
+    It accepts the host names NAMES, this machine's, ``localhost``, and every address.
     """
 
-    protocol = Channel  # type: ignore[assignment]  # Twisted's own may turn into HTTP/2, which we do not speak
+    protocol = Channel  # type: ignore[assignment]  # Twisted's own may become HTTP/2, which the limits do not cover
     displayTracebacks = False
 
     def __init__(
@@ -225,29 +226,29 @@ class Door(Site):
         self.clock = reactor
         own = gethostname()
         self._names = {name.lower().rstrip(".") for name in (*names, "localhost", own, f"{own}.local")}
-        self._crowd = Crowd[Channel](most, perAddress)
-        self._channels: set[Channel] = set()  # those, too, that are being turned away
-        self._outside: set[Channel] = set()
+        self._limits = ConnectionLimits[Channel](most, perAddress)
+        self._channels: set[Channel] = set()  # with those that are being rejected
+        self._rejected: set[Channel] = set()
         self._gone: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:  # a Channel, for which see `protocol`
-        """The connection from ADDR; None to cut it off."""
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # Any: a Channel, see `protocol`
+        """Return the connection from ADDR, or None to close it."""
         channel: Channel = Site.buildProtocol(self, addr)
         try:
-            leaving = self._crowd.enter(channel, origin(str(getattr(addr, "host", ""))))
-        except Full as full:
-            if len(self._outside) >= OUTSIDE:
+            leaving = self._limits.add(channel, origin(str(getattr(addr, "host", ""))))
+        except LimitReached as full:
+            if len(self._rejected) >= REJECTING:
                 return None
-            channel.evictionCandidate = full
-            self._outside.add(channel)
+            channel.refusal = full
+            self._rejected.add(channel)
         else:
             if leaving is not None:
                 leaving.transport.abortConnection()
         self._channels.add(channel)
         return channel
 
-    def goesBy(self, host: str) -> bool:
-        """Whether HOST, a name or an address and perhaps a port, is what this server may be asked for by."""
+    def isOwnName(self, host: str) -> bool:
+        """Return whether HOST, a name or an address with an optional port, is accepted."""
         name, _, port = host.rpartition(":")
         if not port.isdecimal():
             name = host
@@ -260,27 +261,27 @@ class Door(Site):
             return False
         return True
 
-    def now(self, channel: Channel, doing: Doing) -> None:
-        """CHANNEL is DOING that, from now on."""
-        self._crowd.now(channel, doing)
+    def setActivity(self, channel: Channel, doing: Activity) -> None:
+        """Set the activity of CHANNEL."""
+        self._limits.setActivity(channel, doing)
 
     def lost(self, channel: Channel) -> None:
-        """CHANNEL is gone."""
-        self._crowd.leave(channel)
+        """Remove CHANNEL."""
+        self._limits.remove(channel)
         self._channels.discard(channel)
-        self._outside.discard(channel)
-        self._tellIfEmpty()
+        self._rejected.discard(channel)
+        self._fireIfEmpty()
 
-    def hangUp(self) -> Deferred[None]:
-        """End every connection; fires when all are gone."""
+    def closeConnections(self) -> Deferred[None]:
+        """Close every connection. The Deferred fires when all are closed."""
         gone: Deferred[None] = Deferred()
         self._gone.append(gone)
         for channel in list(self._channels):
             channel.transport.abortConnection()
-        self._tellIfEmpty()
+        self._fireIfEmpty()
         return gone
 
-    def _tellIfEmpty(self) -> None:
+    def _fireIfEmpty(self) -> None:
         if not self._channels:
             gone, self._gone = self._gone, []
             for each in gone:

@@ -1,8 +1,9 @@
-"""A large image, streamed while it is drawn: the bands in order, the response as fast as it is read.
+"""A large image, sent while it is drawn.
 
-A `mcmandelbrot.fractal.rendering.Drawing` calls for bands and writes a PNG in a thread. Its file is a `Filerator`,
-read in the loop by the producer of the response. So a reader who is slow holds up that thread, it holds up the bands,
-and nothing piles up. No call costs more than one for a tile: where a row would, each band is a row, drawn in strips.
+A `mcmandelbrot.fractal.rendering.Drawing` draws bands and writes a PNG in a thread. Its file is a `Filerator`, which
+the producer of the response reads in the loop. A slow client therefore delays that thread, the thread delays the bands,
+and memory stays limited. No call costs more than one for a tile. If a row costs more, each band is one row, drawn in
+strips.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import IterationProducer, TaskQueue
 from asynqueue.bridges import Filerator
-from mcmandelbrot.explorer.outlet import Outlet
+from mcmandelbrot.explorer.responsestream import ResponseStream
 from mcmandelbrot.explorer.tile import BAND_WORK
 from mcmandelbrot.explorer.visitor import RINGS, Visitor
 from mcmandelbrot.fractal.picture import Band, Picture
@@ -24,17 +25,17 @@ from mcmandelbrot.fractal.rendering import Drawing
 from mcmandelbrot.fractal.worker import Rows, drawOn
 
 RING = RINGS - 1
-"""An image can wait for the tiles that somebody looks at, as the furthest of those can."""
+"""The ring of an image's calls: the lowest priority, so that an image waits for all tiles."""
 
 AHEAD = 16
-"""How many bands may be under way."""
+"""The maximum number of bands under way."""
 
 WRITES = 16
-"""How many pieces of the file may wait to be read."""
+"""The maximum number of pieces of the file that wait to be read."""
 
 
 def strips(picture: Picture) -> list[Picture]:
-    """PICTURE in parts side by side, none of which costs more than a band of a tile in any row."""
+    """Return PICTURE in parts side by side, so that a row of each costs at most as much as a band of a tile."""
     view = picture.view
     across = max(16, min(view.width, BAND_WORK // picture.limit))
     parts: list[Picture] = []
@@ -54,36 +55,36 @@ class StripQueue:
         self._visitor = visitor
 
     def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]:
-        """Have BAND drawn by F."""
+        """Draw BAND with F."""
         series, niceness = self._visitor.series, self._visitor.niceness(RING)
         parts = [evolve(band, picture=strip) for strip in self._strips]
-        calls = [  # of several parts, each is of one row, which begins with the first
+        calls = [  # if there are several parts, each has one row, and the first begins it
             self._queue.call(drawOn if n else f, part, series=series, niceness=niceness) for n, part in enumerate(parts)
         ]
         return gatherResults(calls, consumeErrors=True).addCallback(_joined)
 
 
 def _joined(parts: list[Rows]) -> Rows:
-    """What PARTS side by side are."""
+    """Join PARTS, which are side by side."""
     return Rows(joined(part.piece for part in parts), parts[0].pid, sum(part.seconds for part in parts))
 
 
-async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, outlet: Outlet, reactor: Any) -> None:
-    """Write PICTURE to OUTLET, as a PNG for VISITOR. Ends when all of it has been written, or nobody wants any more."""
+async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, response: ResponseStream, reactor: Any) -> None:
+    """Write PICTURE to RESPONSE as a PNG for VISITOR. Return when it is complete or the client has left."""
     file = Filerator[bytes](limit=WRITES, reactor=reactor)
     drawing = Drawing(
         picture.bands(max(1, len(queue)), BAND_WORK),
         StripQueue(queue, picture, visitor),
-        cast(BinaryIO, file),  # it has all of a file that a writer of PNGs uses
+        cast(BinaryIO, file),  # cast: it has the methods of a file that a writer of PNGs uses
         ahead=AHEAD,
         drawn=lambda band, rows: None,
         reactor=reactor,
     ).start()
-    producer = IterationProducer(file.deferator(), outlet)
+    producer = IterationProducer(file.deferator(), response)
     try:
         await producer.run()
         await drawing
     finally:
         drawing.cancel()
-        drawing.addErrback(lambda _: None)  # what went wrong with it, the producer has told
+        drawing.addErrback(lambda _: None)  # the producer has raised its error already
         producer.stop()

@@ -1,7 +1,7 @@
-"""A response that is written over time, and for no longer than somebody reads it.
+"""An HTTP response that is written over time.
 
-It stands between a producer and a request. The producer is paused and resumed as the connection asks for; a
-reader that has not made room for `STALL` seconds is hung up on.
+It is between a producer and a request. It pauses and resumes the producer as the connection needs. If the client has
+not read anything for `STALL` seconds, the connection is closed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from zope.interface import implementer
 from asynqueue.interfaces import Producer
 
 STALL = 20.0
-"""Seconds in which a reader has to read something."""
+"""The time within which a client has to read something, in seconds."""
 
 
 @implementer(IConsumer, IPushProducer)
-class Outlet:
-    """Writes to REQUEST what a push producer gives it, or whoever has looked whether it is `paused`."""
+class ResponseStream:
+    """Writes to REQUEST what a push producer sends. Other code may write if it is not `paused`."""
 
     def __init__(self, request: Request, reactor: Any, stall: float = STALL) -> None:
         self.paused = False
@@ -28,59 +28,59 @@ class Outlet:
         self._reactor = reactor
         self._stall = stall
         self._producer: Producer | None = None
-        self._hangUp: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
         self._open = True
         request.notifyFinish().addBoth(self._closed)
         request.registerProducer(self, True)
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # IConsumer knows no IPushProducer
-        """Have PRODUCER write, and pause it when there is no room."""
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # Any, as in IConsumer
+        """Register PRODUCER, and pause it when there is no room."""
         self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """There is nothing more to write."""
+        """Forget the producer."""
         self._producer = None
 
     def write(self, data: bytes) -> None:
-        """Write DATA, if anybody is there."""
+        """Write DATA, unless the connection is closed."""
         if self._open:
             self._request.write(data)
 
     def finish(self) -> None:
-        """That was all."""
+        """Finish the response."""
         if self._open:
             self._request.unregisterProducer()
             self._request.finish()
 
     def abort(self) -> None:
-        """There is more, and it will not come: end the connection, so that nobody takes it for all."""
+        """Close the connection, so that the client knows that the response is incomplete."""
         if self._open:
-            transport: Any = self._request.transport  # ITransport does not say all that a socket's can do
+            transport: Any = self._request.transport  # Any, because ITransport lacks abortConnection
             transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """There is no room."""
+        """Pause: there is no room."""
         self.paused = True
-        if self._hangUp is None:
-            self._hangUp = self._reactor.callLater(self._stall, self._stalled)
+        if self._timer is None:
+            self._timer = self._reactor.callLater(self._stall, self._stalled)
         if self._producer is not None:
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """There is room."""
+        """Resume: there is room."""
         self.paused = False
         self._rest()
         if self._producer is not None:
             self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Stop: the connection is lost."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
 
     def _stalled(self) -> None:
-        self._hangUp = None
+        self._timer = None
         self.abort()
 
     def _closed(self, _: object) -> None:
@@ -88,6 +88,6 @@ class Outlet:
         self._rest()
 
     def _rest(self) -> None:
-        if self._hangUp is not None:
-            self._hangUp.cancel()
-            self._hangUp = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

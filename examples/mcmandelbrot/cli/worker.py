@@ -1,4 +1,4 @@
-"""`mcm worker`: the command that lends this machine to pictures that are drawn elsewhere."""
+"""`mcm worker`: draw on this machine for pictures of other machines."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mcmandelbrot.errors import ServingError
     "-k",
     "--key-file",
     metavar="FILE",
-    help="What both sides have to have: a file that nobody else can read. Else ASYNQUEUE_WIRE_KEY_FILE names it.",
+    help="The key of both sides, a private file. Default: the file that ASYNQUEUE_WIRE_KEY_FILE names.",
 )
 @click.option(
     "-w",
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
     metavar="WORKERS",
-    help="Use so many processes, rather than one for each core.",
+    help="The number of processes. Default: one per core.",
 )
 @click.argument("description")
-def lend(key_file: str | None, workers: int | None, description: str) -> None:
+def worker(key_file: str | None, workers: int | None, description: str) -> None:
     """Draw for `mcm -d` and `mcm serve -d` of this and other machines.
 
-    DESCRIPTION says where to listen, as Twisted's server endpoints do. Ctrl-C ends it.
+    DESCRIPTION is the address to listen at, in the form of Twisted's server endpoints. Ctrl-C ends it.
 
     \b
     This machine alone:  mcm worker -k wire.key unix:/tmp/mcm.sock
@@ -41,17 +41,17 @@ def lend(key_file: str | None, workers: int | None, description: str) -> None:
     from asynqueue.process import cores
     from asynqueue.wire import WireServer
     from mcmandelbrot.cli.session import Session
-    from mcmandelbrot.explorer.crew import TileQueue
-    from mcmandelbrot.fractal.machines import Painter
+    from mcmandelbrot.explorer.tilequeue import TileQueue
+    from mcmandelbrot.fractal.machines import DrawingUniverse
     from mcmandelbrot.fractal.worker import prepare
 
-    assert isinstance(reactor, ReactorBase)  # it is no module, whatever it says
+    assert isinstance(reactor, ReactorBase)  # the type checker takes it for a module
     number = workers or cores()
 
     async def work(queue: TileQueue) -> None:
-        server = WireServer(description, Painter(queue), key=key_file)
+        server = WireServer(description, DrawingUniverse(queue), key=key_file)
         if server.key is None and not description.startswith("tls:"):
-            raise ServingError("there is no key: say -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE")
+            raise ServingError("there is no key: use -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE")
         await queue.update(prepare)
         await server.start()
         click.echo(f"{number} worker{'s' if number > 1 else ''} at {description}; Ctrl-C ends it")

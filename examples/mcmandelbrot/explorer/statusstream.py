@@ -1,9 +1,8 @@
-"""What there is to see of a queue at work, for whoever watches.
+"""The state of the queue, sent to each watching browser.
 
-The queue says how many of its calls are unfinished whenever that changes, which is when there is something new to
-say. Then, and at most every `INTERVAL` seconds, one reading is taken for all watchers. Rates and busy shares are
-those of about the last `MEMORY` seconds; the share of a machine is the mean of its processes. A watcher that cannot
-keep up misses readings, and holds up nobody.
+The queue reports the number of unfinished calls whenever it changes. Then, but at most every `INTERVAL` seconds, one
+reading is made for all watchers. Rates and busy shares cover about the last `MEMORY` seconds. The share of a machine is
+the mean of its processes. A watcher that is too slow misses readings, and delays no other watcher.
 """
 
 from __future__ import annotations
@@ -17,60 +16,60 @@ from twisted.internet.interfaces import IConsumer, IDelayedCall
 from zope.interface import implementer
 
 from asynqueue.interfaces import Producer
-from mcmandelbrot.explorer.crew import TileQueue
-from mcmandelbrot.explorer.outlet import Outlet
+from mcmandelbrot.explorer.responsestream import ResponseStream
+from mcmandelbrot.explorer.tilequeue import TileQueue
 from mcmandelbrot.explorer.visitor import Visitor, Visitors
 
 INTERVAL = 0.25
 MEMORY = 1.0
 HEARTBEAT = 15.0
-"""Seconds after which something is written although nothing is new: so a connection that is lost is noticed."""
+"""The time after which a reading is sent without news, in seconds. So a lost connection is noticed."""
 
 
 @frozen
 class _Sample:
-    """How many calls had been DONE at a TIME, and how many seconds each worker had been busy with calls."""
+    """How many calls were DONE at TIME, and how long each worker had been busy, in seconds."""
 
     time: float
     done: int
     busy: dict[int, float]
 
     def since(self, earlier: _Sample, worker: int) -> float:
-        """The seconds for which WORKER has been busy since the EARLIER sample."""
+        """Return how long WORKER has been busy since the EARLIER sample, in seconds."""
         return self.busy.get(worker, 0.0) - earlier.busy.get(worker, 0.0)
 
 
 @implementer(IConsumer)
-class Meter:
-    """Reads QUEUE for those who watch, of all VISITORS."""
+class StatusStream:
+    """Sends readings of QUEUE to those of VISITORS that watch."""
 
     def __init__(self, queue: TileQueue, visitors: Visitors, reactor: Any) -> None:
         self._queue = queue
         self._visitors = visitors
         self._reactor = reactor
-        self.watchers: dict[Outlet, Visitor] = {}
+        self.watchers: dict[ResponseStream, Visitor] = {}
         self._samples: deque[_Sample] = deque()
         self.unfinished = 0
         self._tick: IDelayedCall | None = None
-        self._written: dict[Outlet, tuple[float, str]] = {}
+        self._written: dict[ResponseStream, tuple[float, str]] = {}
         self._producer: Producer | None = None
         self.drawn = 0
         self.cancelled = 0
         queue.subscribe(self)
 
-    def watch(self, outlet: Outlet, visitor: Visitor) -> None:
-        """Write readings to OUTLET, as server-sent events, with what concerns VISITOR."""
-        self.watchers[outlet] = visitor
-        self._write(outlet, self.reading())
+    def watch(self, response: ResponseStream, visitor: Visitor) -> None:
+        """Send readings to RESPONSE as server-sent events, with the counts of VISITOR."""
+        self.watchers[response] = visitor
+        self._write(response, self.reading())
         self._wake()
 
-    def unwatch(self, outlet: Outlet) -> None:
-        """Write no more to OUTLET."""
-        del self.watchers[outlet]
-        self._written.pop(outlet, None)
+    def unwatch(self, response: ResponseStream) -> None:
+        """Send no more readings to RESPONSE."""
+        del self.watchers[response]
+        self._written.pop(response, None)
 
     def tileEnded(self, visitor: Visitor, drawn: bool) -> None:
-        """A tile for VISITOR has been DRAWN, or was cancelled."""
+        """Count a tile for VISITOR, which was DRAWN or cancelled."""
         if drawn:
             self.drawn += 1
             visitor.drawn += 1
@@ -80,25 +79,25 @@ class Meter:
         self._wake()
 
     def stop(self) -> None:
-        """Watch the queue no more."""
+        """End the subscription to the queue."""
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
         if self._producer is not None:
             self._producer.stopProducing()
 
-    # What the queue's subscription tells.
+    # Called by the queue's subscription.
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # IConsumer knows no IPushProducer
-        """PRODUCER is about to tell."""
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # Any, as in IConsumer
+        """Keep PRODUCER, which is the subscription."""
         self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """Nothing more is told."""
+        """Forget the producer."""
         self._producer = None
 
-    def write(self, data: Any) -> None:  # IConsumer speaks of bytes; a subscription gives integers
-        """So many calls are unfinished."""
+    def write(self, data: Any) -> None:  # IConsumer has bytes, a subscription integers
+        """Record the number of unfinished calls."""
         self.unfinished = int(data)
         self._wake()
 
@@ -111,24 +110,24 @@ class Meter:
     def _read(self) -> None:
         self._tick = None
         reading = self.reading()
-        for outlet in list(self.watchers):
-            self._write(outlet, reading)
+        for response in list(self.watchers):
+            self._write(response, reading)
         if self.watchers:
             self._tick = self._reactor.callLater(INTERVAL, self._read)
 
-    def _write(self, outlet: Outlet, general: dict[str, Any]) -> None:
-        visitor = self.watchers[outlet]
+    def _write(self, response: ResponseStream, general: dict[str, Any]) -> None:
+        visitor = self.watchers[response]
         visitor.seen = now = self._reactor.seconds()
-        if outlet.paused:
+        if response.paused:
             return
         reading = json.dumps({**general, "yours": {"drawn": visitor.drawn, "cancelled": visitor.cancelled}})
-        then, before = self._written.get(outlet, (0.0, ""))
+        then, before = self._written.get(response, (0.0, ""))
         if reading != before or now - then > HEARTBEAT:
-            self._written[outlet] = now, reading
-            outlet.write(f"data: {reading}\n\n".encode())
+            self._written[response] = now, reading
+            response.write(f"data: {reading}\n\n".encode())
 
-    def reading(self) -> dict[str, Any]:  # it becomes JSON
-        """The queue as it is now."""
+    def reading(self) -> dict[str, Any]:  # Any, because it becomes JSON
+        """Return the state of the queue."""
         now = self._reactor.seconds()
         latest = self._samples[-1] if self._samples else None
         if latest is None or now - latest.time >= INTERVAL / 2:
@@ -144,9 +143,9 @@ class Meter:
             {
                 "name": worker.name,
                 "share": round(min(1.0, latest.since(first, worker.number) / seconds / worker.processes), 2),
-                "there": worker.there,
+                "connected": worker.connected,
             }
-            for worker in self._queue.presences()
+            for worker in self._queue.workerStatuses()
         ]
         return {
             "workers": workers,
