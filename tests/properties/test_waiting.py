@@ -139,9 +139,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 @given(worlds(), st.data())
-def test_a_call_that_goes_next_starts_within_a_millisecond_of_where_a_window_of_1_would_have_started_it(
-    world: World, data: st.DataObject
-) -> None:
+def test_a_next_call_starts_within_1_ms_of_its_start_with_a_window_of_1(world: World, data: st.DataObject) -> None:
     """With a window of 1, it would start when the first of the calls that now run, where it may run, has ended."""
     for worker in world.workers.values():
         how = data.draw(st.sampled_from(("as before", "this call", "from this call on")))
@@ -160,7 +158,7 @@ def test_a_call_that_goes_next_starts_within_a_millisecond_of_where_a_window_of_
 
 
 @given(st.data())
-def test_no_worker_idles_for_more_than_a_millisecond_beside_another_that_holds_unstarted_tasks(
+def test_no_worker_idles_over_1_ms_while_another_holds_unstarted_tasks(
     data: st.DataObject,
 ) -> None:
     """Whatever the calls take."""

@@ -134,7 +134,7 @@ heights = st.lists(st.integers(1, 4), min_size=1, max_size=30)
 
 
 @given(sizes, heights, sizes, st.data())
-def test_rows_are_written_in_order_and_never_more_bands_than_allowed_are_under_way(
+def test_rows_are_written_in_order_with_limited_bands_under_way(
     width: int, each: list[int], ahead: int, data: st.DataObject
 ) -> None:
     with Setting(width, each, ahead) as setting:

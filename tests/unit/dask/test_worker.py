@@ -520,7 +520,7 @@ class TestStopping:
 
 class TestDeath:
     @inLoop
-    async def test_a_call_that_kills_its_worker_is_started_once_more_and_no_neighbour_pays(
+    async def test_a_call_that_kills_its_worker_restarts_once_and_charges_no_other(
         self, client: Client, cluster: DaskCluster, tmp_path: Path
     ) -> None:
         cluster.addWorker()
@@ -649,7 +649,7 @@ class TestUpdates:
             assert await queue.call(kit.echo, 1) == 1
 
     @inLoop
-    async def test_an_update_of_which_nothing_is_heard_is_asked_for_again_and_runs_once(
+    async def test_an_update_without_an_answer_is_requested_again_and_runs_once(
         self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with await queueFor(client) as queue:
@@ -706,7 +706,7 @@ class TestUpdates:
 
 class TestTheScheduler:
     @inLoop
-    async def test_a_scheduler_that_is_lost_and_found_again_has_the_calls_run_and_the_updates_too(
+    async def test_calls_and_updates_run_after_a_lost_scheduler_is_found_again(
         self, client: Client, cluster: DaskCluster, tmp_path: Path
     ) -> None:
         async with await queueFor(client) as queue:
@@ -797,7 +797,7 @@ class TestTheScheduler:
             await done
 
     @inLoop
-    async def test_a_call_is_not_started_a_third_time_however_often_the_cluster_begins_anew(
+    async def test_a_call_never_starts_a_third_time_when_the_cluster_restarts(
         self, client: Client, tmp_path: Path
     ) -> None:
         def begun(times: int) -> bool:
@@ -850,7 +850,7 @@ class TestWhatItTakes:
             DaskWorker(client)
 
     @inLoop
-    async def test_a_cluster_without_asynqueue_is_told_of(self, tmp_path: Path) -> None:
+    async def test_a_cluster_without_asynqueue_fails_with_the_reason(self, tmp_path: Path) -> None:
         program = """
             import subprocess, sys
             from twisted.internet.task import react

@@ -40,7 +40,9 @@ W, A, S = Activity.WAITING, Activity.ANSWERED, Activity.STREAMING
         "any stream, where all have the same",
     ],
 )
-def test_where_all_places_are_taken_one_gives_way(here: list[tuple[str, Activity]], leaving: int | None) -> None:
+def test_at_the_limit_one_connection_is_closed(
+    here: list[tuple[str, Activity]], leaving: int | None
+) -> None:
     assert limits(*here, most=3).add(9, "c") == leaving
 
 
@@ -73,7 +75,7 @@ def test_who_has_left_leaves_room_and_does_nothing_any_more() -> None:
     assert full.add(2, "b") is None
 
 
-def test_an_address_that_comes_again_and_again_never_costs_another_its_share() -> None:
+def test_an_address_that_reconnects_often_never_takes_the_share_of_another() -> None:
     full = limits(*[("b", A)] * 3, most=6, perAddress=6)
     for number in range(10, 30):
         try:

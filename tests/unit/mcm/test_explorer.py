@@ -203,7 +203,7 @@ class TestATile:
         assert len({visitor.series for visitor in site.explorer.visitors}) == 2
 
     @inLoop
-    async def test_all_who_come_from_one_address_cannot_have_another_refused_or_wait_for_long(self, site: Site) -> None:
+    async def test_one_address_cannot_make_another_wait_long_or_be_refused(self, site: Site) -> None:
         flooding = [await site.visitor() for _ in range(PER_ADDRESS)]
         flood = [await site.begin(DEEP, visitor) for visitor in flooding for _ in range(6)]
         await until(lambda: site.tiles == len(flood))
@@ -270,7 +270,7 @@ class TestHostileInput:
         ],
     )
     @inLoop
-    async def test_what_cannot_be_is_refused_with_the_reason(self, site: Site, path: str, reason: str) -> None:
+    async def test_an_impossible_request_is_refused_with_the_reason(self, site: Site, path: str, reason: str) -> None:
         answer = await site.get(path)
         assert answer.status == 400
         assert reason in answer.text
@@ -385,9 +385,7 @@ class TestHostileInput:
         assert all(line.isOpen for line in busy)
 
     @inLoop
-    async def test_a_connection_from_an_address_with_fewer_takes_the_place_of_a_stream_then_of_an_answer(
-        self, opening: Opening
-    ) -> None:
+    async def test_an_address_with_fewer_connections_replaces_streams_then_answers(self, opening: Opening) -> None:
         site = await opening(connections=4)
         stream = await site.begin("/events")
         busy = [await site.begin(DEEP, await site.visitor()) for _ in range(3)]

@@ -174,7 +174,7 @@ class TestDrawingElsewhere:
         assert [worker["name"] for worker in _workers(events)] == ["machine 1", "machine 2"]
 
     @inLoop
-    async def test_what_is_cancelled_never_runs_if_it_waits_and_is_let_run_if_it_does_not(self, site: Site) -> None:
+    async def test_a_cancelled_tile_never_starts_but_finishes_if_it_is_running(self, site: Site) -> None:
         queue = site.queue
         bands = len(Tile(8, -48, -9, 50_000).bands())
         processes = await queue.update(prepare, ephemeral=True)

@@ -21,7 +21,7 @@ from mcmandelbrot.explorer.visitor import (
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
 
-def test_who_was_greeted_is_known_by_the_token_from_that_address_alone() -> None:
+def test_a_token_is_valid_only_from_its_own_address() -> None:
     visitors = Visitors()
     visitor = visitors.register(HERE, 0.0)
     assert visitor.token
@@ -64,7 +64,7 @@ def test_a_seat_is_free_again_when_its_visitor_is_forgotten() -> None:
     assert visitors.find(busy.token, HERE, ABSENCE + 1) is busy
 
 
-def test_an_address_has_so_many_visitors_and_a_new_one_takes_the_place_of_an_idle_one() -> None:
+def test_a_new_visitor_replaces_an_idle_one_of_a_full_address() -> None:
     visitors = Visitors()
     known = [visitors.register(HERE, 0.0) for _ in range(PER_ADDRESS)]
     known[0].streams = 1

@@ -37,7 +37,7 @@ def test_a_link_survives_whatever_is_said_to_it(stream: bytes, size: int) -> Non
 
 
 @given(st.lists(PIECES, max_size=8).map(b"".join), SIZES, SIZES)
-def test_whatever_is_said_is_heard_alike_in_pieces_of_any_size(stream: bytes, one: int, other: int) -> None:
+def test_a_stream_decodes_alike_in_pieces_of_any_size(stream: bytes, one: int, other: int) -> None:
     heard: list[Any] = [decode(stream, size) for size in (one, other)]
     shorter, longer = sorted(map(repr, heard), key=len)
     assert longer.startswith(shorter[:-1]), "up to where the first error is noticed"

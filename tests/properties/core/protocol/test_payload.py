@@ -50,9 +50,7 @@ def test_several_payloads_are_one_after_another(payloads: list[bytes | ChunkedPa
 
 
 @given(st.lists(st.integers(0, 3 * BLOCK), min_size=1, max_size=3), st.sampled_from([1000, 1 << 16]), st.booleans())
-def test_what_comes_is_in_pieces_when_it_is_large_and_that_is_wanted(
-    sizes: list[int], limit: int, chunked: bool
-) -> None:
+def test_a_large_payload_is_chunked_if_that_is_requested(sizes: list[int], limit: int, chunked: bool) -> None:
     payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
     decoder = Decoder(limit, sum(sizes) + PART_COST * len(sizes), chunked)
     queues = [list(frames(m.Returned(number, 0.0, payload), limit)) for number, payload in enumerate(payloads)]
@@ -78,7 +76,7 @@ def test_what_is_put_at_the_beginning_comes_first() -> None:
     assert (pieces.read(3), pieces.read()) == (b"abc", b"de")
 
 
-def test_what_is_put_by_counts_towards_the_limit() -> None:
+def test_completed_blocks_count_towards_the_limit() -> None:
     decoder = Decoder(1 << 16, 3 * BLOCK, chunked=True)
     with pytest.raises(FrameError, match=f"exceed the limit of {3 * BLOCK} bytes"):
         decoder.feed(encode(m.Call(1, False, bytes(4 * BLOCK)), 1 << 16))
@@ -102,7 +100,7 @@ def test_objects_come_out_as_they_went_in(objects: list[Any]) -> None:
     assert loadItems(len(objects), payload) == (objects, None)
 
 
-def test_large_bytes_are_sent_from_where_they_are_and_what_may_change_is_not() -> None:
+def test_immutable_bytes_are_sent_without_a_copy_and_mutable_ones_with_one() -> None:
     fixed, changing = b"f" * LARGE, bytearray(b"c" * LARGE)
     payload = dumpsInPieces({"fixed": fixed, "changing": changing, "view": pickle.PickleBuffer(changing)})
     assert isinstance(payload, ChunkedPayload)

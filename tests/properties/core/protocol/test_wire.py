@@ -21,7 +21,7 @@ NONCES = st.binary(min_size=NONCE, max_size=NONCE)
 
 
 @given(KEYS, NONCES, st.lists(st.binary(max_size=120), max_size=6))
-def test_no_stranger_is_proved(key: bytes, nonce: bytes, speech: list[bytes]) -> None:
+def test_a_client_without_the_key_is_never_authenticated(key: bytes, nonce: bytes, speech: list[bytes]) -> None:
     hello = b"".join(c.data for c in ClientHandshake(nonce, key, False).begin() if isinstance(c, Send))
     for beginning in b"", hello:
         far = ServerHandshake(nonce, key, False)
@@ -240,7 +240,7 @@ TestOnlyWhatMayHaveStartedIsCharged = Wire.TestCase
     st.integers(1, 3),
 )
 @example([(what, 1) for what in ("call", "send", "hear", "cancel", "call", "send", "hear")], 1)  # it overtakes a Cancel
-def test_who_keeps_to_its_allowance_is_never_refused_and_nothing_waits_for_ever(
+def test_a_client_within_its_quota_is_never_refused_and_no_call_starves(
     steps: list[tuple[str, int]], most: int
 ) -> None:
     limits = Limits(calls=most, messages=700)

@@ -76,7 +76,7 @@ def test_an_iterator_without_items_ends_at_once(i: Inflow) -> None:
     assert not i.more
 
 
-def test_who_looks_ahead_in_an_iterator_without_items_is_told_that_there_is_none(i: Inflow) -> None:
+def test_lookahead_in_an_empty_iterator_finishes_without_an_item(i: Inflow) -> None:
     i.ask(lookahead=True)
     assert i.over() == [FirstKnown(), Finish(None), Ended(True)]
 
@@ -147,7 +147,7 @@ def test_an_item_that_is_not_waited_for_any_more_stays_the_next(i: Inflow) -> No
     assert i.ask() == [Deliver("a"), Grant(1)]
 
 
-def test_it_can_be_seen_whether_an_item_is_waited_for_and_whether_it_has_ended(i: Inflow) -> None:
+def test_asked_and_ended_show_the_state_of_the_iteration(i: Inflow) -> None:
     seen = [(i.asked, i.ended)]
     for event in (i.ask, i.unask, i.ask, lambda: i.arrived(["a"]), i.ask, i.over):
         event()

@@ -22,7 +22,7 @@ def test_a_release_needs_a_holder() -> None:
         Locking[str]().release()
 
 
-def test_a_lock_that_is_stopped_opens_when_its_stoppers_have_run_and_not_by_a_release() -> None:
+def test_a_stopped_lock_opens_after_its_stoppers_and_not_by_a_release() -> None:
     locking: Locking[str] = Locking()
     with pytest.raises(ValueError, match=r"^a lock opens only while the stopping holds it$"):
         locking.opened()

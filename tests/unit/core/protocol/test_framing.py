@@ -77,7 +77,7 @@ def test_a_payload_that_just_fits_is_one_frame_and_one_byte_more_is_two() -> Non
         (pack("<IB", 8, 0) + bytes(8), "no bytes"),
     ],
 )
-def test_what_is_no_frame_is_named(stream: bytes, why: str) -> None:
+def test_bytes_that_are_not_a_frame_raise_a_named_error(stream: bytes, why: str) -> None:
     with pytest.raises(FrameError, match=why):
         Decoder().feed(stream)
 
@@ -165,7 +165,7 @@ def test_a_large_payload_may_be_given_in_pieces() -> None:
     assert small == m.Returned(7, 0.5, b"abc")
 
 
-def test_large_payloads_may_come_at_the_same_time_and_what_is_held_is_let_go_of() -> None:
+def test_large_payloads_may_interleave_and_their_parts_are_released() -> None:
     decoder = Decoder(1 << 16, 8 * BLOCK, chunked=True)
     both = [list(frames(m.Returned(number, 0.5, bytes((number,)) * (2 * BLOCK + 17)), 1 << 16)) for number in (1, 2)]
     heard: list[m.Message] = []
@@ -196,7 +196,7 @@ def test_what_is_put_by_begins_with_a_whole_block() -> None:
     assert message.payload.read() == bytes(BLOCK) + b"x"
 
 
-def test_whether_a_message_is_wanted_is_asked_of_each_part_and_one_that_is_not_is_not_given() -> None:
+def test_wanted_is_called_for_each_part_and_an_unwanted_message_is_dropped() -> None:
     asked: list[tuple[int, int]] = []
 
     def wanted(number: int, held: int) -> bool:
@@ -227,7 +227,7 @@ def test_who_asks_whether_a_message_is_wanted_may_end_it_all() -> None:
 
 
 @pytest.mark.parametrize("size", [100, BLOCK + 100])
-def test_what_has_come_of_a_message_may_be_let_go_of(size: int) -> None:
+def test_the_received_parts_of_a_message_can_be_dropped(size: int) -> None:
     decoder = Decoder(2 * BLOCK, chunked=True)
     for number, more in (1, 50), (2, 60):
         decoder.feed(part(number, size) + part(number, more))
@@ -240,7 +240,7 @@ def test_what_has_come_of_a_message_may_be_let_go_of(size: int) -> None:
     decoder.validate()
 
 
-def test_a_frame_that_comes_in_many_pieces_is_looked_at_no_more_often_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_in_many_pieces_is_read_only_when_it_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what has come of it would be copied anew with each piece."""
     looks = 0
 

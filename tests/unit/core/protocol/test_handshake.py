@@ -21,15 +21,15 @@ from asynqueue.core.protocol.handshake import (
 KEY = b"a key of sixteen"
 
 
-def near(key: bytes | None = KEY, certified: bool = False, nonce: bytes = b"n" * NONCE) -> ClientHandshake:
+def client(key: bytes | None = KEY, certified: bool = False, nonce: bytes = b"n" * NONCE) -> ClientHandshake:
     return ClientHandshake(nonce, key, certified)
 
 
-def far(key: bytes | None = KEY, certified: bool = False, nonce: bytes = b"f" * NONCE) -> ServerHandshake:
+def server(key: bytes | None = KEY, certified: bool = False, nonce: bytes = b"f" * NONCE) -> ServerHandshake:
     return ServerHandshake(nonce, key, certified)
 
 
-def words(commands: list[Command]) -> bytes:
+def sent(commands: list[Command]) -> bytes:
     """What is to be sent."""
     return b"".join(command.data for command in commands if isinstance(command, Send))
 
@@ -42,40 +42,40 @@ def refusal(commands: list[Command]) -> str:
 
 def shake(one: ClientHandshake, other: ServerHandshake) -> tuple[list[Command], list[Command]]:
     """All that each side has to do, when they speak to each other."""
-    nearDoes, farDoes = one.begin(), list[Command]()
-    unheard = nearDoes
-    while unheard:
-        heard = other.received(words(unheard))
-        farDoes += heard
-        unheard = one.received(words(heard))
-        nearDoes += unheard
-    return nearDoes, farDoes
+    clientDoes, serverDoes = one.begin(), list[Command]()
+    received = clientDoes
+    while received:
+        answers = other.received(sent(received))
+        serverDoes += answers
+        received = one.received(sent(answers))
+        clientDoes += received
+    return clientDoes, serverDoes
 
 
 def test_two_with_the_same_key_are_proved() -> None:
-    nearDoes, farDoes = shake(near(), far())
-    assert (nearDoes[-1], farDoes[-1]) == (Authenticated(b""), Authenticated(b""))
+    clientDoes, serverDoes = shake(client(), server())
+    assert (clientDoes[-1], serverDoes[-1]) == (Authenticated(b""), Authenticated(b""))
 
 
 def test_two_with_certificates_are_proved_without_a_key() -> None:
-    nearDoes, farDoes = shake(near(None, True), far(None, True))
-    assert (nearDoes[-1], farDoes[-1]) == (Authenticated(b""), Authenticated(b""))
+    clientDoes, serverDoes = shake(client(None, True), server(None, True))
+    assert (clientDoes[-1], serverDoes[-1]) == (Authenticated(b""), Authenticated(b""))
 
 
 def test_what_is_said_after_the_proof_is_kept() -> None:
-    one, other = near(), far()
-    proof = words(one.received(words(other.received(words(one.begin())))))
-    assert one.received(words(other.received(proof)) + b"more") == [Authenticated(b"more")]
+    one, other = client(), server()
+    proof = sent(one.received(sent(other.received(sent(one.begin())))))
+    assert one.received(sent(other.received(proof)) + b"more") == [Authenticated(b"more")]
 
 
 def test_another_key_is_refused_and_both_know_why() -> None:
-    nearDoes, farDoes = shake(near(b"not the same key"), far())
-    assert refusal(nearDoes) == "it refuses this client: the client does not have the server's key"
-    assert refusal(farDoes) == "the client does not have the server's key"
+    clientDoes, serverDoes = shake(client(b"not the same key"), server())
+    assert refusal(clientDoes) == "it refuses this client: the client does not have the server's key"
+    assert refusal(serverDoes) == "the client does not have the server's key"
 
 
 @pytest.mark.parametrize(
-    ("nearHas", "farHas", "why"),
+    ("clientHas", "serverHas", "why"),
     [
         (
             (None, False),
@@ -89,70 +89,70 @@ def test_another_key_is_refused_and_both_know_why() -> None:
     ids=["no proof at all", "no key here", "no key there", "nothing there"],
 )
 def test_a_side_that_cannot_be_satisfied_ends_it(
-    nearHas: tuple[bytes | None, bool], farHas: tuple[bytes | None, bool], why: str
+    clientHas: tuple[bytes | None, bool], serverHas: tuple[bytes | None, bool], why: str
 ) -> None:
-    one, other = near(*nearHas), far(*farHas)
-    nearDoes, farDoes = shake(one, other)
-    assert refusal(nearDoes) == why
-    assert Authenticated(b"") not in nearDoes
+    one, other = client(*clientHas), server(*serverHas)
+    clientDoes, serverDoes = shake(one, other)
+    assert refusal(clientDoes) == why
+    assert Authenticated(b"") not in clientDoes
     assert one.received(b"anything") == []
-    if other._over and Authenticated(b"") not in farDoes:
+    if other._over and Authenticated(b"") not in serverDoes:
         assert other.received(b"anything") == []
 
 
 def test_another_version_is_refused() -> None:
-    hello = bytearray(words(near().begin()))
+    hello = bytearray(sent(client().begin()))
     hello[-NONCE - 1] += 1
-    assert "another version" in refusal(far().received(bytes(hello)))
-    challenge = bytearray(words(far().received(words(near().begin()))))
+    assert "another version" in refusal(server().received(bytes(hello)))
+    challenge = bytearray(sent(server().received(sent(client().begin()))))
     challenge[1] += 1
-    one = near()
+    one = client()
     one.begin()
     assert "another version" in refusal(one.received(bytes(challenge)))
 
 
 def test_a_proof_is_worth_nothing_on_another_connection() -> None:
-    one, other = near(), far()
-    hello = words(one.begin())
-    proof = words(one.received(words(other.received(hello))))
-    again = far(nonce=b"g" * NONCE)
+    one, other = client(), server()
+    hello = sent(one.begin())
+    proof = sent(one.received(sent(other.received(hello))))
+    again = server(nonce=b"g" * NONCE)
     again.received(hello)
     assert refusal(again.received(proof)) == "the client does not have the server's key"
 
 
 def test_a_proof_sent_back_to_where_it_came_from_is_none() -> None:
-    one, other = near(), far()
-    proof = words(one.received(words(other.received(words(one.begin())))))
+    one, other = client(), server()
+    proof = sent(one.received(sent(other.received(sent(one.begin())))))
     assert refusal(one.received(proof)) == "it does not have this key"
 
 
-def test_a_far_side_says_nothing_that_depends_on_the_key_before_the_near_side_has_proved_itself() -> None:
-    hello = words(near().begin())
-    assert words(far().received(hello)) == words(far(b"a different key!").received(hello))
+def test_a_server_sends_nothing_of_the_key_to_an_unauthenticated_client() -> None:
+    hello = sent(client().begin())
+    assert sent(server().received(hello)) == sent(server(b"a different key!").received(hello))
 
 
 def test_whoever_says_more_than_is_due_is_refused() -> None:
-    hello = words(near().begin())
-    assert "protocol" in refusal(far().received(hello + b"x"))
-    other = far()
+    hello = sent(client().begin())
+    assert "protocol" in refusal(server().received(hello + b"x"))
+    other = server()
     other.received(hello)
     assert "protocol" in refusal(other.received(b"P" + b"x" * 33))
-    one, another = near(), far()
-    tooMuch = words(another.received(words(one.begin()))) + b"x"
+    one, another = client(), server()
+    tooMuch = sent(another.received(sent(one.begin()))) + b"x"
     assert refusal(one.received(tooMuch)) == "it sent more than the handshake allows"
 
 
 @pytest.mark.parametrize("speech", [b"GET / HTTP/1.1\r\n", b"\x80\x05K\x01.", b"\x16\x03\x01\x02\x00"])
 def test_who_speaks_another_protocol_is_refused_by_its_first_bytes(speech: bytes) -> None:
-    assert "protocol" in refusal(far().received(speech[:3]))
-    one = near()
+    assert "protocol" in refusal(server().received(speech[:3]))
+    one = client()
     one.begin()
     assert "protocol" in refusal(one.received(speech[:3]))
 
 
 @pytest.mark.parametrize("reason", [0, 99])
-def test_a_reason_that_is_not_known_here_is_told_as_its_number(reason: int) -> None:
-    one = near()
+def test_an_unknown_reason_is_reported_by_its_number(reason: int) -> None:
+    one = client()
     one.begin()
     assert refusal(one.received(b"R" + bytes((reason,)))) == (
         f"it refuses this client: for the unknown reason {reason}"
@@ -162,43 +162,43 @@ def test_a_reason_that_is_not_known_here_is_told_as_its_number(reason: int) -> N
 def test_a_refusal_may_come_in_pieces_before_the_challenge_and_after_it() -> None:
     said = bytes((ord("R"), Reason.PROOF))
     why = f"it refuses this client: {WHY[Reason.PROOF]}"
-    one = near()
+    one = client()
     one.begin()
     assert one.received(said[:1]) == []
     assert refusal(one.received(said[1:])) == why
-    one, other = near(), far()
-    one.received(words(other.received(words(one.begin()))))
+    one, other = client(), server()
+    one.received(sent(other.received(sent(one.begin()))))
     assert one.received(said[:1]) == []
     assert refusal(one.received(said[1:])) == why
 
 
-def test_who_speaks_another_protocol_is_refused_in_these_words_after_the_challenge_too() -> None:
-    one, other = near(), far()
-    begun = words(one.begin())
-    assert refusal(near().received(b"x")) == "it does not speak this protocol"
-    one.received(words(other.received(begun)))
+def test_another_protocol_is_refused_after_the_challenge_too() -> None:
+    one, other = client(), server()
+    begun = sent(one.begin())
+    assert refusal(client().received(b"x")) == "it does not speak this protocol"
+    one.received(sent(other.received(begun)))
     assert refusal(one.received(b"x")) == "it does not speak this protocol"
 
 
-def test_nothing_is_heard_after_the_end() -> None:
-    one, other = near(), far()
-    proof = words(one.received(words(other.received(words(one.begin())))))
-    answer = words(other.received(proof))
+def test_data_after_the_end_is_ignored() -> None:
+    one, other = client(), server()
+    proof = sent(one.received(sent(other.received(sent(one.begin())))))
+    answer = sent(other.received(proof))
     one.received(answer)
     assert other.received(b"more") == []
     assert one.received(answer) == []
-    bare = near(None, True)
-    bare.received(words(far(None, True).received(words(bare.begin()))))
+    bare = client(None, True)
+    bare.received(sent(server(None, True).received(sent(bare.begin()))))
     assert bare.received(b"P" + bytes(32)) == []
-    refused = near()
+    refused = client()
     refused.received(b"x")
     assert refused.received(b"x") == []
 
 
 def test_the_proof_is_that_of_the_protocol() -> None:
-    """Which other releases speak: its words are part of it."""
-    one, other = near(), far()
-    hello = words(one.begin())
-    challenge = words(other.received(hello))
+    """Other releases use the same proof: its texts are part of the protocol."""
+    one, other = client(), server()
+    hello = sent(one.begin())
+    challenge = sent(other.received(hello))
     expected = hmac.digest(KEY, b"AsynQueue wire, near: " + hello + challenge, "sha256")
-    assert words(one.received(challenge)) == b"P" + expected
+    assert sent(one.received(challenge)) == b"P" + expected

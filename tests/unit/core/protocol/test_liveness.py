@@ -18,13 +18,13 @@ class TestACallThatNobodyWants:
 
 
 class TestAnIteratorThatDoesNotClose:
-    def test_is_stuck_when_nothing_was_heard_for_a_grace(self) -> None:
+    def test_is_stuck_after_a_grace_period_without_a_message(self) -> None:
         closing = CloseTracker()
         closing.closeSent("it", received=5)
         assert closing.waiting
         assert closing.graceExpired(received=5, iterations=1)
 
-    def test_is_not_while_something_is_heard(self) -> None:
+    def test_is_not_stuck_while_messages_come(self) -> None:
         closing = CloseTracker()
         closing.closeSent("it", received=5)
         assert not closing.graceExpired(received=6, iterations=1)

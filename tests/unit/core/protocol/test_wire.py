@@ -41,7 +41,7 @@ class TestServing:
         assert s.idle
         s.validate()
 
-    def test_as_many_are_announced_and_run_as_are_wanted_at_once_in_the_order_in_which_they_came(self) -> None:
+    def test_calls_are_announced_in_order_up_to_the_limit(self) -> None:
         s = serving(2)
         for number in (1, 2, 3, 4):
             s.called(number, 0)
@@ -95,7 +95,7 @@ class TestServing:
         s.validate()
         s.called(4, 9)
 
-    def test_who_asks_for_more_than_the_limits_is_told_which(self) -> None:
+    def test_a_client_beyond_a_limit_gets_the_name_of_the_limit(self) -> None:
         s = serving(2, calls=2, messages=10)
         s.called(1, 4)
         with pytest.raises(LimitExceeded, match=r"^there is a call 1 already$"):
@@ -147,7 +147,7 @@ class TestTap:
         tap.arrived(10, 1000)
         assert tap.draw(0) == 2
 
-    def test_no_more_than_the_credit_nor_while_some_are_awaited_or_there_is_a_backlog(self) -> None:
+    def test_draw_gives_no_items_beyond_the_credit_or_during_a_backlog(self) -> None:
         tap = ItemThrottle(1000)
         tap.granted(2)
         tap.granted(1)
@@ -234,7 +234,7 @@ class TestOutgoing:
             assert out.take(1)
             assert (out.size, out.large) == (0, large)
 
-    def test_what_was_said_of_a_call_is_withdrawn_unless_its_beginning_was_taken(self) -> None:
+    def test_messages_of_a_call_are_withdrawn_unless_one_was_sent_in_part(self) -> None:
         out = SendQueue(FRAME)
         out.add(result(1, 250))
         out.add(result(2, 250))
@@ -308,7 +308,7 @@ class TestStrangers:
 
 
 class TestStarts:
-    def test_heard_out_what_started_and_has_no_answer_was_running(self) -> None:
+    def test_all_received_means_only_started_calls_were_running(self) -> None:
         starts = StartLog()
         for number in (1, 2):
             starts.started(number)
@@ -336,7 +336,7 @@ class TestPulse:
         counter = HeartbeatCounter()
         assert [counter.tick() for _ in range(TICKS)] == [True] * (TICKS - 1) + [False]
 
-    def test_whatever_is_heard_counts(self) -> None:
+    def test_any_message_counts_as_a_sign_of_life(self) -> None:
         counter = HeartbeatCounter()
         for _ in range(3 * TICKS):
             assert counter.tick()
