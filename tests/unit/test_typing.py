@@ -75,22 +75,22 @@ class TestRejected:
     def test_a_wrong_option_of_call(self, check: Check) -> None:
         for option in ('niceness="5"', 'timeout="soon"', "doNext=3.5", "retries=1.5", "consumer=5"):
             messages = check(f"queue.call(plain, 1, {option})")
-            assert 'No overload variant of "call" of "TaskQueue" matches' in messages[0], option
+            assert 'No overload variant of "call" of "Submission" matches' in messages[0], option
 
     def test_a_wrong_option_of_submit(self, check: Check) -> None:
         for option in ('niceness="5"', "nicenes=5", "consumer=5"):
             messages = check(f"queue.submit(CallSpec.of(plain, 1), {option})")
             assert "[call-overload]" in messages[0], option
-            assert '"submit" of "TaskQueue"' in messages[0], option
+            assert '"submit" of "Submission"' in messages[0], option
 
     def test_a_wrong_option_of_update_and_of_map(self, check: Check) -> None:
         for option in ("consumer=Consumer()", "ephemeral=3.5", 'sequential="yes"'):
             messages = check(f"queue.update(plain, 1, {option})")
-            assert 'No overload variant of "update" of "TaskQueue" matches' in messages[0], option
+            assert 'No overload variant of "update" of "Submission" matches' in messages[0], option
         for option in ("consumer=Consumer()", 'niceness="5"', "nicenes=5", "raw=2"):
             messages = check(f"queue.map(plain, [1], {option})")
             assert "[call-overload]" in messages[0], option
-            assert '"map" of "TaskQueue"' in messages[0], option
+            assert '"map" of "Submission"' in messages[0], option
 
     def test_a_name_that_is_not_public(self, check: Check) -> None:
         messages = check("""
