@@ -425,11 +425,11 @@ class _Remembered:
     def callDict(self) -> dict[str, Any]:
         """Return what was set, in the form of AsynQueue 0.9."""
         f = self.spec.f
-        told = {
+        given = {
             "f": f,
             "fs": callText(CallSpec(f), self.instance)[: -len("()")],
             "args": self.spec.args,
             "kw": dict(self.spec.kw),
             "instance": self.instance,
         }
-        return told if self.thread is None else {**told, "thread": self.thread}
+        return given if self.thread is None else {**given, "thread": self.thread}

@@ -25,7 +25,7 @@ class Guarantee(enum.Enum):
         "are never charged and never lost"
     )
     QUALIFIED = "Qualified: a task of a series runs only on a worker qualified for it"
-    NEVER_BLOCKED = "Never head-of-line blocked: a task that nobody can run now delays nobody else"
+    NEVER_BLOCKED = "Never head-of-line blocked: a task that no worker can run now delays no other task"
     ORDER = (
         "Order: doNext calls first, then by fair order, then doLast calls; within one series and niceness, "
         "first in, first out"
@@ -52,9 +52,9 @@ class Guarantee(enum.Enum):
     )
     DEATH_NOTICED = "A dead worker is noticed at once, is replaced, and loses nothing"
     ONE_CALL_FAILS = (
-        "What cannot be carried fails that one call with an error that says which object and why; the worker lives on"
+        "A value that cannot be sent fails only its own call, with an error that names the object and the reason"
     )
-    FRAMING = "Bytes that follow no rule are a named error: no crash, no hang, no unbounded memory"
+    FRAMING = "Invalid bytes are a named error: no crash, no hang, no unbounded memory"
     RESIDENTS = "An object whose bound method was the subject of update lives on in every worker"
     UPDATES = "An update is run on every present worker, and on every future worker before its first task"
     EXACT_ITEMS = "An iteration gives exactly the iterator's items, in order, each once"
@@ -64,7 +64,7 @@ class Guarantee(enum.Enum):
         "Nothing is left running or held after stop, exhaustion, error, or the loss of either side: stopping runs the "
         "generator's finally"
     )
-    ARGUMENTS = "A call is made with the arguments it was given, those by keyword too, whatever the keyword is called"
+    ARGUMENTS = "A call is made with the arguments it was given, keyword arguments of any name too"
     RAW = "A raw call gives the iterator itself, as it was returned; one that is not raw gives its items"
     ORIGINAL_ERRORS = "Errors arrive as Failures that wrap the original exception type"
     CANCELLATION = (
@@ -79,16 +79,16 @@ class Guarantee(enum.Enum):
         "Shutdown leaves nothing: no process, thread, file descriptor, shared memory, temporary file, or delayed call"
     )
     CRASH = "A crash does not wait, and gives exactly the tasks that were unfinished"
-    LIGHT_FAR_SIDE = "The far side of a process link imports neither Twisted nor attrs"
+    LIGHT_CHILD = "A child process imports neither Twisted nor attrs"
     NO_REACTOR = "Importing asynqueue installs no reactor, and imports neither Twisted nor attrs"
     PARENT_DIES = "If the parent dies by SIGKILL, its workers exit by themselves"
-    TRUST = "Over a wire, nothing is unpickled before the peer has proved itself"
+    TRUST = "Over a wire, nothing is unpickled before the peer has authenticated itself"
     RESULTS_IN_ORDER = "map gives results in the order of its items, with bounded read-ahead"
     TRACKER = (
-        "A tracker's waits end in the very turn in which their condition comes true, and leave chains as they were"
+        "A tracker's waits end in the reactor turn in which their condition becomes true, and leave chains unchanged"
     )
-    LOCK = "Who holds the lock holds it alone; VIPs before others, first come first served in each class"
-    BRIDGES = "What one side of a bridge writes, the other reads: all of it, in order, each once, with bounded room"
+    LOCK = "A lock has one holder at a time; VIPs before others, first come first served in each class"
+    BRIDGES = "Bridges: one side reads all items that the other writes, in order, each once, with bounded room"
 
 
 class GuaranteeBroken(AssertionError):

@@ -40,9 +40,7 @@ W, A, S = Activity.WAITING, Activity.ANSWERED, Activity.STREAMING
         "any stream, where all have the same",
     ],
 )
-def test_at_the_limit_one_connection_is_closed(
-    here: list[tuple[str, Activity]], leaving: int | None
-) -> None:
+def test_at_the_limit_one_connection_is_closed(here: list[tuple[str, Activity]], leaving: int | None) -> None:
     assert limits(*here, most=3).add(9, "c") == leaving
 
 
