@@ -1,16 +1,20 @@
-"""The glossary and the journey of a call name what is in the code, and are linked from where a reader begins."""
+"""The pages name what is in the code, and the glossary and the journey are linked from where a reader begins."""
 
 from __future__ import annotations
 
 import re
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from types import ModuleType
 
 import pytest
 
+from asynqueue import core
+
 ROOT = Path(__file__).parents[2]
 PAGES = ("glossary", "journey-of-a-call")
+ALL_PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
 
 
 def names(page: str) -> list[str]:
@@ -32,7 +36,7 @@ def resolve(name: str) -> object:
     return found
 
 
-@pytest.mark.parametrize(("page", "name"), [(page, name) for page in PAGES for name in names(page)])
+@pytest.mark.parametrize(("page", "name"), [(page, name) for page in ALL_PAGES for name in names(page)])
 def test_a_name_on_a_page_is_in_the_code(page: str, name: str) -> None:
     assert resolve(name) is not None
 
@@ -49,6 +53,14 @@ def test_a_module_in_the_drawing_is_in_the_code() -> None:
     assert len(modules) > 6
     for module in modules - {"queue.call"}:
         import_module(f"asynqueue.{module}")
+
+
+def test_the_architecture_has_one_row_for_each_module_of_the_core() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows: list[str] = []
+    for package, table in re.findall(r"(?m)^### `(asynqueue\.core[\w.]*)`\n\n((?:\|.*\n)+)", page):
+        rows += [f"{package}.{module}" for module in re.findall(r"(?m)^\| `(\w+)` \|", table)]
+    assert sorted(rows) == sorted(m.name for m in walk_packages(core.__path__, "asynqueue.core.") if not m.ispkg)
 
 
 def test_the_glossary_has_one_row_for_each_word() -> None:
