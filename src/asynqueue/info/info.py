@@ -383,11 +383,20 @@ class InfoHolder:
         self.ID = ID
 
     def getInfo(self, name: str) -> Any:
-        """Return an item of information, as `Info.getInfo`."""
+        """Return an item of information, as `Info.getInfo`.
+
+        Args:
+            name: The name of the item.
+        """
         return self.info.getInfo(self.ID, name)
 
     def saveInfo(self, name: str, x: T) -> T:
-        """Save `x` as the information `name` and return it, as `Info.saveInfo`."""
+        """Save an item of information and return it, as `Info.saveInfo`.
+
+        Args:
+            name: The name of the item.
+            x: The item.
+        """
         return self.info.saveInfo(name, x, self.ID)
 
     @overload
@@ -395,7 +404,11 @@ class InfoHolder:
     @overload
     def nn(self, raw: Literal[True]) -> tuple[object, object]: ...
     def nn(self, raw: bool = False) -> tuple[object, object]:
-        """Return the namespace and the name of the callable, as `Info.nn`."""
+        """Return the namespace and the name of the callable, as `Info.nn`.
+
+        Args:
+            raw: Return the objects themselves.
+        """
         return self.info.nn(self.ID, True) if raw else self.info.nn(self.ID)
 
     def aboutCall(self) -> str:
@@ -403,11 +416,19 @@ class InfoHolder:
         return self.info.aboutCall(self.ID)
 
     def aboutException(self, exception: BaseException | None = None) -> str:
-        """Describe an exception, as `Info.aboutException`."""
+        """Describe an exception, as `Info.aboutException`.
+
+        Args:
+            exception: The exception. None is the one that is being handled.
+        """
         return self.info.aboutException(self.ID, exception)
 
     def aboutFailure(self, failureObj: Failure) -> str:
-        """Describe a Failure, as `Info.aboutFailure`."""
+        """Describe a Failure, as `Info.aboutFailure`.
+
+        Args:
+            failureObj: The Failure.
+        """
         return self.info.aboutFailure(failureObj, self.ID)
 
 
