@@ -128,11 +128,8 @@ class Calls:
     def _returned(self, pending: Pending, value: Any) -> None:
         if isinstance(value, (Deferred, CoroutineType)):
             self._fail(pending, awaitableError(value, pending.task.call))
-        elif pending.consumer is None:
-            self._succeed(pending, value)
         else:
-            what = type(value).__name__
-            self._fail(pending, TypeError(f"{pending.task.call} has a consumer, but gave no iterator: {what}"))
+            self._succeed(pending, value)
 
     def _enter(self, pending: Pending, settlement: Settlement) -> None:
         """Count how a call has ended."""

@@ -15,6 +15,7 @@ class QueueOptions(TypedDict, total=False):
     """The keywords of every queue."""
 
     timeout: float | None
+    callTimeout: float | None
     warn: bool
     verbose: bool
     spew: bool

@@ -57,12 +57,12 @@ class WorkerRegistry:
         self._attaching: dict[int, Deferred[int]] = {}
         self._leaving: dict[int, list[Deferred[list[Task]]]] = {}
 
-    def number(self, workerOrID: Worker | int) -> int:
-        """Return the ID of an attached worker. Raise ValueError if there is none."""
+    def number(self, workerOrID: Worker | int) -> int | None:
+        """Return the ID of an attached worker, or None if there is none."""
         for workerID, worker in self.workers.items():
             if workerOrID is worker or (type(workerOrID) is int and workerOrID == workerID):
                 return workerID
-        raise ValueError(f"no such worker is attached to this queue: {workerOrID!r}")
+        return None
 
     def attach(self, worker: Worker) -> Deferred[int]:
         """Attach WORKER. The Deferred fires with its ID when it has run the saved updates."""
@@ -115,6 +115,11 @@ class WorkerRegistry:
         else:
             self._driver.happened(self._scheduler.detach(workerID, reassign))
         return left
+
+    def terminate(self) -> None:
+        """Crash every worker. What they held fails."""
+        for workerID in list(self.workers):
+            self.detach(workerID, reassign=False, crash=True)
 
     def interrupt(self, command: Interrupt) -> None:
         """Interrupt a worker's call."""

@@ -25,7 +25,6 @@ from asynqueue.queue.driver import Driver
 from asynqueue.queue.mapping import MapSource
 from asynqueue.queue.options import CallOptions, checkCall, checkOptions, checkSeries, checkTimeout
 from asynqueue.queue.updates import Updates
-from asynqueue.reactor.checks import checkCallable
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Consumer)
@@ -44,7 +43,7 @@ class Submission:
 
     def __init__(
         self,
-        timeout: float | None,
+        callTimeout: float | None,
         warn: bool,
         verbose: bool,
         spew: bool,
@@ -52,10 +51,10 @@ class Submission:
         maxQueued: int | None,
         reactor: Clock | None,
     ) -> None:
-        checkTimeout(timeout)
+        checkTimeout(callTimeout)
         if maxQueued is not None and (type(maxQueued) is not int or maxQueued < 1):
             raise ValueError(f"maxQueued must be an integer of 1 or more, or None for no limit; got {maxQueued!r}")
-        self._timeout = timeout
+        self._callTimeout = callTimeout
         self._returnFailure = returnFailure
         self._lastTask = 0
         self._log = Logger("asynqueue", source=self)
@@ -132,7 +131,8 @@ class Submission:
             doLast: Put the call after all others.
             timeout: Seconds from when a worker can start the call. On the first expiry the call is tried again, at the
                 front. On the second it fails.
-            consumer: An `IConsumer` that is fed the items of an iterator. The Deferred then fires with the consumer.
+            consumer: An `IConsumer` that is fed the items of an iterator. The Deferred then fires with the consumer. It
+                fires with the result if that is no iterator.
             raw: With True, an iterator is a result like any other.
             retries: How often the call may be started again after its worker died or its time ran out; 1 by default.
             returnFailure: With False, a failure is logged and the Deferred fires with None.
@@ -237,7 +237,7 @@ class Submission:
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
         if timeout is None:
-            timeout = self._timeout
+            timeout = self._callTimeout
         if returnFailure is None:
             returnFailure = self._returnFailure
         elif type(returnFailure) is not bool:
@@ -312,17 +312,18 @@ class Submission:
     @overload
     def update(
         self, f: Callable[..., _Whatever], /, *args: Any, ephemeral: bool = False, sequential: bool = False,
-        consumer: None = None, **kw: Any,
+        series: Hashable = None, niceness: int = 0, consumer: None = None, **kw: Any,
     ) -> Deferred[list[Any]]: ...  # fmt: skip
     @overload
     def update(
         self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *args: Any, ephemeral: bool = False,
-        sequential: bool = False, consumer: None = None, **kw: Any,
+        sequential: bool = False,
+        series: Hashable = None, niceness: int = 0, consumer: None = None, **kw: Any,
     ) -> Deferred[list[T]]: ...  # fmt: skip
     @overload
     def update(
         self, f: Callable[..., T], /, *args: Any, ephemeral: bool = False, sequential: bool = False,
-        consumer: None = None, **kw: Any,
+        series: Hashable = None, niceness: int = 0, consumer: None = None, **kw: Any,
     ) -> Deferred[list[T]]: ...  # fmt: skip
 
     def update(
@@ -332,6 +333,8 @@ class Submission:
         *args: Any,
         ephemeral: bool = False,
         sequential: bool = False,
+        series: Hashable = None,
+        niceness: int = 0,
         consumer: None = None,
         **kw: Any,
     ) -> Deferred[list[Any]]:
@@ -349,26 +352,29 @@ class Submission:
             ephemeral: With True, later workers do not run the update.
             sequential: With True, one worker ends the update before the next begins. A worker goes on with calls until
                 its turn comes.
+            series: A hashable. Only workers qualified for it run the update: the present ones, and later ones.
+            niceness: An integer from -20 to 20. It is accepted as in 0.9, and has no effect: an update goes before all
+                queued calls.
             consumer: None. An update has no items.
             **kw: Its keyword arguments.
 
         Returns:
-            A Deferred of the list of results, one for each present worker. It fails with the first error if the update
-            fails on any of them.
+            A Deferred of the list of results, one for each present worker that is qualified. It fails with the first
+            error if the update fails on any of them.
 
         Raises:
-            ValueError: There is a consumer.
-            TypeError: `f` is not callable.
+            ValueError: There is a consumer, or `niceness` is out of range.
+            TypeError: `f` is not callable, or `series` is not hashable.
             asynqueue.errors.QueueRunError: The queue is shut down.
         """
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
-        checkCallable(f)
         spec = CallSpec(f, args, kw)
+        checkCall(spec, niceness, series, False, False, None, None, None, None)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: the update {spec} was not made")
         self._lastTask += 1
-        task = Task(self._lastTask, spec, raw=False, update=True, ephemeral=ephemeral)
+        task = Task(self._lastTask, spec, series, raw=False, update=True, ephemeral=ephemeral)
         return self._updates.begin(task, ephemeral, sequential)
 
     def cancelSeries(self, series: Hashable) -> None:

@@ -16,8 +16,9 @@ import gc
 from collections.abc import Hashable
 from itertools import islice
 from types import TracebackType
+from typing import overload
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
@@ -27,7 +28,7 @@ from asynqueue.core.scheduling.statistics import QueueStats
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.queue.dispatch import Dispatcher
-from asynqueue.queue.options import checkConsumer, checkSeries
+from asynqueue.queue.options import checkConsumer, checkSeries, checkTimeout
 from asynqueue.queue.registry import WorkerRegistry
 from asynqueue.queue.submission import Submission
 
@@ -44,7 +45,10 @@ class TaskQueue(Submission):
 
     Args:
         *workers: Workers to attach at once. `attachWorker` attaches others later.
-        timeout: Seconds: the time limit of every call that has none of its own. None for no limit.
+        timeout: Seconds that a shutdown waits for what was accepted. Then the workers are terminated. Running calls
+            fail with `asynqueue.errors.WorkerLost`, queued ones with `asynqueue.errors.QueueRunError`. None for no
+            limit.
+        callTimeout: Seconds: the time limit of every call that has none of its own. None for no limit.
         warn: Log each failing call as an error.
         verbose: Name the call in what `warn` logs.
         spew: Log every call with its result.
@@ -53,7 +57,7 @@ class TaskQueue(Submission):
         reactor: The installed reactor by default; a `twisted.internet.task.Clock` in tests.
 
     Raises:
-        ValueError: `timeout` or `maxQueued` is out of range.
+        ValueError: `timeout`, `callTimeout` or `maxQueued` is out of range.
         asynqueue.errors.ImplementationError: An object of `workers` is not a worker.
 
     >>> from twisted.internet.task import Clock
@@ -69,6 +73,7 @@ class TaskQueue(Submission):
         self,
         *workers: Worker,
         timeout: float | None = None,
+        callTimeout: float | None = None,
         warn: bool = False,
         verbose: bool = False,
         spew: bool = False,
@@ -76,7 +81,9 @@ class TaskQueue(Submission):
         maxQueued: int | None = None,
         reactor: Clock | None = None,
     ) -> None:
-        super().__init__(timeout, warn, verbose, spew, returnFailure, maxQueued, reactor)
+        super().__init__(callTimeout, warn, verbose, spew, returnFailure, maxQueued, reactor)
+        checkTimeout(timeout)
+        self._timeout = timeout
         dispatcher = Dispatcher(self._driver, self._statistics, self._calls)
         registry = WorkerRegistry(self._driver, self._log, dispatcher, self._workerHasLeft, lambda: self.workerLeft())
         self._registry = registry
@@ -84,6 +91,7 @@ class TaskQueue(Submission):
         self._closing: list[Deferred[None]] = []
         self._closed = False
         self._reminder: DelayedCall | None = None
+        self._limit: DelayedCall | None = None  # of the time that a shutdown takes
         self._driver.obey(
             {
                 c.Assign: dispatcher.assign,
@@ -138,12 +146,11 @@ class TaskQueue(Submission):
                 it is in the list, and fails with `asynqueue.errors.WorkerLost`.
 
         Returns:
-            A Deferred of the list of unfinished tasks: empty but for `crash` without `reassign`.
-
-        Raises:
-            ValueError: The worker is not attached.
+            A Deferred of the list of unfinished tasks: empty but for `crash` without `reassign`. For a worker that is
+            not attached, it is empty.
         """
-        return self._registry.detach(self._registry.number(workerOrID), reassign, crash)
+        workerID = self._registry.number(workerOrID)
+        return succeed([]) if workerID is None else self._registry.detach(workerID, reassign, crash)
 
     def qualifyWorker(self, worker: Worker | int, series: Hashable) -> None:
         """Let a worker, given itself or by its ID, run calls of a series from now on.
@@ -153,15 +160,18 @@ class TaskQueue(Submission):
             TypeError: `series` is not hashable.
         """
         checkSeries(series)
-        self._registry.qualify(self._registry.number(worker), series)
+        workerID = self._registry.number(worker)
+        if workerID is None:
+            raise ValueError(f"no such worker is attached to this queue: {worker!r}")
+        self._registry.qualify(workerID, series)
 
-    def workers(self, ID: int | None = None) -> list[Worker]:
-        """Return the attached workers, or only the one with this ID.
-
-        Raises:
-            ValueError: No worker has this ID.
-        """
-        return list(self._workers.values()) if ID is None else [self._workers[self._registry.number(ID)]]
+    @overload
+    def workers(self) -> list[Worker]: ...
+    @overload
+    def workers(self, ID: int) -> Worker | None: ...
+    def workers(self, ID: int | None = None) -> list[Worker] | Worker | None:
+        """Return the attached workers; with an ID, the one worker that has it, or None."""
+        return list(self._workers.values()) if ID is None else self._workers.get(ID)
 
     def __len__(self) -> int:
         """Return the number of attached workers."""
@@ -211,6 +221,8 @@ class TaskQueue(Submission):
         A shutdown waits for open iterations: stop a `Deferator` that is not used to its end, or drop every reference to
         it. An ``async with`` block that ends by an error stops those for which no item is awaited.
 
+        The queue's `timeout` bounds the wait.
+
         Returns:
             A Deferred that fires when every call has ended and every worker is gone.
         """
@@ -218,6 +230,8 @@ class TaskQueue(Submission):
         self._closing.append(done)
         if self._reminder is None and (self._calls.pending or self._workers):
             self._reminder = self._driver.clock().callLater(0, self._waitForEnd)
+            if self._timeout is not None:
+                self._limit = self._driver.clock().callLater(self._timeout, self._terminate)
         self._driver.happened(self._scheduler.shutdown())
         self._closeIfDone()
         return done
@@ -261,11 +275,21 @@ class TaskQueue(Submission):
             return
         self._driver.end()
         self._registry.end()
-        if self._reminder is not None and self._reminder.active():
-            self._reminder.cancel()
+        for timer in (self._reminder, self._limit):
+            if timer is not None and timer.active():
+                timer.cancel()
         closing, self._closing = self._closing, []
         for done in closing:
             done.callback(None)
+
+    def _terminate(self) -> None:
+        """Terminate the workers: the shutdown has waited long enough."""
+        self._log.warn(
+            "the shutdown of a queue has waited {seconds:g} s: it terminates the workers",
+            seconds=self._timeout,
+        )
+        self.strand("the queue has shut down")
+        self._registry.terminate()
 
     def _waitForEnd(self) -> None:
         """Have the shutdown wait for no iteration without a reference. Remind of what it waits for after a while."""

@@ -34,8 +34,8 @@ class Updates:
         self._open: dict[int, _Update] = {}  # by task
 
     def begin(self, task: Task, ephemeral: bool, sequential: bool) -> Deferred[list[Any]]:
-        """Run TASK on every present worker. Return a Deferred of the list of results."""
-        update = self._open[task.id] = _Update(task, Deferred(), self._scheduler.workers)
+        """Run TASK on every present worker that is qualified. Return a Deferred of the list of results."""
+        update = self._open[task.id] = _Update(task, Deferred(), self._scheduler.workersFor(task))
         self._driver.happened(self._scheduler.update(task, update.workers, not ephemeral, sequential))
         if not update.workers:
             self._endIfDone(update)

@@ -99,7 +99,8 @@ def test_a_series_of_the_queue(queue: Any) -> None:
 def test_a_worker_by_what_only_equals_its_number(queue: Any) -> None:
     for wrong in True, 1.0:
         with pytest.raises(ValueError, match="no such worker is attached"):
-            queue.detachWorker(wrong)
+            queue.qualifyWorker(wrong, "x")
+        assert queue.detachWorker(wrong).result == []
     assert len(queue) == 1
 
 

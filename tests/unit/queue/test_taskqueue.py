@@ -112,6 +112,8 @@ class TestCalls:
             queue.call(nothing, timeout=timeout)
         with pytest.raises(ValueError, match="timeout must be"):
             TaskQueue(timeout=timeout)
+        with pytest.raises(ValueError, match="timeout must be"):
+            TaskQueue(callTimeout=timeout)
 
     @pytest.mark.parametrize("retries", [-1, 1.0, True, "1"])
     def test_retries_that_are_no_count_are_refused(self, queue: TaskQueue, retries: Any) -> None:
@@ -171,10 +173,12 @@ class TestCalls:
         other.end(Returned(1))
         assert resultOf(special) == 1
 
-    def test_a_consumer_of_no_items_fails_the_call(self, clock: Clock, queue: TaskQueue) -> None:
-        d = queue.call(size, -1, consumer=Consumer())
+    def test_a_result_that_is_no_iterator_passes_the_consumer_by(self, clock: Clock, queue: TaskQueue) -> None:
+        consumer = Consumer()
+        d: Deferred[Any] = queue.call(size, -1, consumer=consumer)
         clock.advance(0)
-        assert "has a consumer, but gave no iterator: int" in str(errorOf(d, TypeError))
+        assert resultOf(d) == 1
+        assert (consumer.producer, consumer.items) == (None, [])
 
     def test_a_worker_that_returns_a_deferred_fails_the_call_alone(self, held: TaskQueue, worker: HeldWorker) -> None:
         first, second = held.call(nothing), held.call(nothing)
@@ -410,6 +414,30 @@ class TestUpdates:
         workers[0].end(Returned("first"))
         assert outcomes(d) == [["first", "second"]]
 
+    def test_one_of_a_series_runs_on_qualified_workers_alone(self, clock: Clock) -> None:
+        workers = [HeldWorker(series=["a"]), HeldWorker(series=["b"])]
+        queue = TaskQueue(*workers, reactor=clock)
+        d = queue.update(size, -1, series="a", niceness=5)
+        assert [given(worker) for worker in workers] == [[-1], []]
+        workers[0].end(Returned("first"))
+        assert outcomes(d) == [["first"]]
+        later = HeldWorker(series=["a", "b"])
+        queue.attachWorker(later)
+        assert given(later) == [-1], "a later qualified worker runs it too"
+
+    def test_a_saved_one_of_a_series_runs_when_a_worker_is_qualified(self, clock: Clock, held: TaskQueue) -> None:
+        (worker,) = held.workers()
+        assert isinstance(worker, HeldWorker)
+        assert outcomes(held.update(size, -1, series="a")) == [[]]
+        assert given(worker) == []
+        held.qualifyWorker(worker, "a")
+        assert given(worker) == [-1]
+
+    @pytest.mark.parametrize(("options", "kind"), [({"niceness": 21}, ValueError), ({"series": []}, TypeError)])
+    def test_a_wrong_option_of_one_is_refused(self, held: TaskQueue, options: Any, kind: type[Exception]) -> None:
+        with pytest.raises(kind, match=next(iter(options))):
+            held.update(size, 1, **options)
+
     def test_one_goes_before_what_is_queued(self, held: TaskQueue, worker: HeldWorker) -> None:
         for number in (1, 2):
             held.call(size, number)
@@ -555,12 +583,14 @@ class TestWorkers:
         first, second = HeldWorker(), HeldWorker()
         queue = TaskQueue(first, reactor=clock)
         assert outcomes(queue.attachWorker(second)) == [2]
-        assert (len(queue), queue.workers(), queue.workers(2)) == (2, [first, second], [second])
+        assert (len(queue), queue.workers(), queue.workers(2)) == (2, [first, second], second)
 
-    def test_a_number_that_none_has_is_refused(self, held: TaskQueue) -> None:
-        for act in (held.workers, held.detachWorker, lambda ID: held.qualifyWorker(ID, "x")):
-            with pytest.raises(ValueError, match="no such worker is attached to this queue: 9"):
-                act(9)
+    def test_an_id_that_no_worker_has_gives_none(self, held: TaskQueue) -> None:
+        assert held.workers(9) is None
+        assert resultOf(held.detachWorker(9)) == []
+        assert resultOf(held.detachWorker(HeldWorker(), crash=True)) == []
+        with pytest.raises(ValueError, match="no such worker is attached to this queue: 9"):
+            held.qualifyWorker(9, "x")
 
     def test_a_queue_is_true_while_it_runs_and_has_one(self, clock: Clock) -> None:
         queue = TaskQueue(reactor=clock)
@@ -1217,7 +1247,7 @@ class TestTimeouts:
         assert worker.interrupted == []
 
     def test_the_queue_has_one_for_calls_without(self, clock: Clock, worker: HeldWorker) -> None:
-        queue = TaskQueue(worker, timeout=2, reactor=clock)
+        queue = TaskQueue(worker, callTimeout=2, reactor=clock)
         d = queue.call(size, 1, retries=0)
         clock.advance(2)
         errorOf(d, TimeoutError)
@@ -1370,6 +1400,29 @@ class TestShutdown:
         assert not down.called
         worker.stops[0].callback(None)
         assert outcomes(down) == [None]
+        assert clock.getDelayedCalls() == []
+
+    def test_its_timeout_terminates_the_workers_and_fails_what_is_left(self, clock: Clock, worker: HeldWorker) -> None:
+        queue = TaskQueue(worker, timeout=5, reactor=clock)
+        calls = [queue.call(size, n) for n in range(3)]
+        queue.call(size, 3, series="never").addErrback(lambda _: None)
+        clock.advance(60)
+        assert not any(d.called for d in calls), "the timeout is that of a shutdown, not of calls"
+        down = queue.shutdown()
+        clock.advance(4.9)
+        assert not down.called
+        with logged() as events:
+            clock.advance(0.2)
+        assert [formatEvent(e) for e in events] == ["the shutdown of a queue has waited 5 s: it terminates the workers"]
+        assert outcomes(down) == [None]
+        errorOf(calls[0], WorkerLost)
+        for d in calls[1:]:
+            assert "the queue has shut down" in str(errorOf(d, QueueRunError))
+        assert clock.getDelayedCalls() == []
+
+    def test_its_timeout_is_forgotten_when_it_ends_before(self, clock: Clock, worker: HeldWorker) -> None:
+        queue = TaskQueue(worker, timeout=5, reactor=clock)
+        assert outcomes(queue.shutdown()) == [None]
         assert clock.getDelayedCalls() == []
 
     def test_again_is_the_same(self, held: TaskQueue, worker: HeldWorker) -> None:

@@ -104,6 +104,10 @@ class WorkerEntry:
         """The number of tasks that it holds and cannot have started."""
         return len(self.held) - self.window.limits.running
 
+    def mayRun(self, task: Task) -> bool:
+        """Return whether the worker is qualified for a task."""
+        return task.series is None or task.series in self.qualifications
+
     def renew(self, window: Window) -> None:
         """Forget how fast it answered: it is another process, or another connection."""
         self.window = AdaptiveWindow(window)
@@ -116,7 +120,7 @@ class WorkerEntry:
         assert self.cls is None or self.id in self.cls.members
         for assignment in self.held.values():
             task = assignment.task
-            assert task.series is None or task.series in self.qualifications, "a worker is qualified"
+            assert self.mayRun(task), "a worker is qualified"
             assert task.attempt <= task.retries, "no task is started more often than it may be"
         assert len(self.held) <= self.granted, "a worker is assigned no more than its window"
         if self.state is WorkerState.FULL:

@@ -107,6 +107,10 @@ class Scheduler:
         """The workers that take tasks, now or after an update, in the order in which they came."""
         return [w.id for w in self._workers.values() if w.cls is not None]
 
+    def workersFor(self, task: Task) -> list[int]:
+        """Return those of `workers` that are qualified for a task."""
+        return [w.id for w in self._workers.values() if w.cls is not None and w.mayRun(task)]
+
     def taskState(self, task: Task) -> TaskState:
         """Return the state of a task; SETTLED also for an unknown one."""
         if task.id in self._assignments.byTask:
@@ -211,6 +215,7 @@ class Scheduler:
             self._matcher.unjoin(worker)
             worker.qualifications |= {series}
             self._matcher.join(worker)
+            self._updates.qualified(worker, series)
             self._lifecycle.review(worker)
         return self._dispatch()
 

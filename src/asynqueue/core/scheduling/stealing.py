@@ -96,11 +96,7 @@ class Stealing:
 
     def makeWay(self, task: Task) -> list[Recall]:
         """Return the recalls that let `task`, which finds no room, go before more than a budget of unstarted work."""
-        return [
-            Recall(worker.id)
-            for worker in self._holders()
-            if worker.window.slow and (task.series is None or task.series in worker.qualifications)
-        ]
+        return [Recall(worker.id) for worker in self._holders() if worker.window.slow and worker.mayRun(task)]
 
     def gaveBack(self, worker: WorkerEntry, ticket: int, task: Task) -> None:
         """Note that a worker has given back a task, which it may have been asked for."""

@@ -1,6 +1,7 @@
 """The updates of a queue: which are saved, which run on one worker after another, and which have killed workers.
 
-An *update* is a call that every worker runs, past the queue. A saved update also runs on every worker that comes later,
+An *update* is a call that every worker runs, past the queue; one of a series, every worker that is qualified for it. A
+saved update also runs on every worker that comes later,
 before its first task. A *sequential* update runs on the next worker when it has ended on the one before.
 
 An update under which two workers die is *abandoned*: it runs on no other worker. Two rules keep a good update:
@@ -15,7 +16,7 @@ Cost: O(saved updates) for each worker that joins, else O(1).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from operator import attrgetter
 
 import attrs
@@ -80,19 +81,25 @@ class Updates:
             self._give(*self._turns.popleft())
         return bool(self.changed)
 
-    def dueOn(self, workerID: int) -> list[Task]:
+    def dueOn(self, worker: WorkerEntry) -> list[Task]:
         """Return the saved updates that a joining worker runs: not those for which it waits in a sequence."""
-        if not self._sequences:
-            return list(self._saved.values())
         return [
             update
             for update in self._saved.values()
-            if update.id not in self._sequences or workerID not in self._sequences[update.id].waiting
+            if worker.mayRun(update)
+            and (update.id not in self._sequences or worker.id not in self._sequences[update.id].waiting)
         ]
+
+    def qualified(self, worker: WorkerEntry, series: Hashable) -> None:
+        """Have a worker run the saved updates of a series for which it has just been qualified."""
+        due = [update for update in self.dueOn(worker) if update.series == series]
+        if series is not None and due:
+            worker.updates.extend(due)
+            self.changed.append(worker)
 
     def restart(self, worker: WorkerEntry) -> None:
         """Have a fresh worker run the saved updates, but for one that comes back with the report of the old worker."""
-        due = {update.id: update for update in (*self.dueOn(worker.id), *worker.updates)}
+        due = {update.id: update for update in (*self.dueOn(worker), *worker.updates)}
         for assignment in worker.held.values():
             due.pop(assignment.task.id, None)
         worker.updates = deque(due[updateID] for updateID in sorted(due))

@@ -97,8 +97,11 @@ class ModelWorker:
     leaving: bool = False
     stopping: bool = False
 
+    def isQualified(self, task: Task) -> bool:
+        return task.series is None or task.series in self.qualifications
+
     def mayRun(self, task: Task) -> bool:
-        return not (self.leaving or self.away) and (task.series is None or task.series in self.qualifications)
+        return not (self.leaving or self.away) and self.isQualified(task)
 
     @property
     def running(self) -> list[int]:
@@ -202,7 +205,8 @@ class Model:
         window: Window = Window(),  # noqa: B008  # it is frozen
     ) -> int:
         """A new worker."""
-        worker = ModelWorker(self.number(), frozenset(qualifications), window, updates=set(self.saved))
+        worker = ModelWorker(self.number(), frozenset(qualifications), window)
+        worker.updates = self.due(worker)
         self.workers[worker.id] = worker
         self._owe(worker)
         self.obey(self.scheduler.attach(worker.id, worker.qualifications, window))
@@ -212,11 +216,23 @@ class Model:
         worker = self.workers.get(workerID)
         if worker is not None and not worker.leaving:
             worker.qualifications |= {series}
+            due = {n for n in self.due(worker) if self.saved[n].series == series}
+            if not worker.away and due:
+                worker.updates |= due
+                worker.joining = True
+                self.owed |= {(n, workerID) for n in due}
         self.obey(self.scheduler.qualify(workerID, series))
 
-    def update(self, workerIDs: Iterable[int], save: bool, retries: int = 1, sequential: bool = False) -> int:
-        update = Task(self.number(), CALL, retries=retries, update=True)
-        ids = list(workerIDs)
+    def update(
+        self,
+        workerIDs: Iterable[int],
+        save: bool,
+        retries: int = 1,
+        sequential: bool = False,
+        series: Hashable = None,
+    ) -> int:
+        update = Task(self.number(), CALL, series, retries=retries, update=True)
+        ids = [n for n in workerIDs if n not in self.workers or self.workers[n].isQualified(update)]
         if save:
             self.saved[update.id] = update
         if sequential and ids:
@@ -233,9 +249,13 @@ class Model:
             worker.updates.add(updateID)
             worker.joining = True
 
-    def due(self, workerID: int) -> set[int]:
-        """The saved updates, but for those whose turn on the worker is yet to come."""
-        return {update for update in self.saved if workerID not in self.turns.get(update, [])[1:]}
+    def due(self, worker: ModelWorker) -> set[int]:
+        """The saved updates for which a worker is qualified, but for those whose turn on it is yet to come."""
+        return {
+            update.id
+            for update in self.saved.values()
+            if worker.isQualified(update) and worker.id not in self.turns.get(update.id, [])[1:]
+        }
 
     def finish(self, ticket: int, outcome: RunOutcome) -> None:
         """A worker reports on a TICKET that it holds."""
@@ -289,7 +309,7 @@ class Model:
         worker.run.clear()
         if not worker.leaving:
             held = {task.id for task in worker.given.values()}
-            worker.updates |= self.due(workerID) - held
+            worker.updates |= self.due(worker) - held
             worker.joining = True
             self._owe(worker)
         self.obey(self.scheduler.restarted(workerID))
@@ -324,7 +344,7 @@ class Model:
         worker = self.workers[workerID]
         worker.away = worker.shut = False
         worker.window = window
-        worker.updates = self.due(workerID)
+        worker.updates = self.due(worker)
         worker.joining = True
         self._owe(worker)
         self.obey(self.scheduler.reconnected(workerID, window))

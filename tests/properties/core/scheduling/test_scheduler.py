@@ -135,7 +135,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def attach(self, qualifications: frozenset[str], window: Window) -> None:
         self.model.attach(qualifications, window)
 
-    @precondition(lambda self: self._workers(away=False))
+    # A worker that disconnects from a queue that shuts down is lost.
+    @precondition(lambda self: self._workers(away=False) and not self.model.closing)
     @rule(data=st.data(), reports=st.booleans())
     def disconnect(self, data: st.DataObject, reports: bool) -> None:
         self.model.disconnect(data.draw(st.sampled_from(self._workers(away=False))), reports)
@@ -150,11 +151,17 @@ class SchedulerMachine(RuleBasedStateMachine):
     def qualify(self, data: st.DataObject, series: str) -> None:
         self.model.qualify(data.draw(self._worker()), series)
 
-    @rule(data=st.data(), save=st.booleans(), retries=st.sampled_from((0, 1)), sequential=st.booleans())
-    def update(self, data: st.DataObject, save: bool, retries: int, sequential: bool) -> None:
+    @rule(
+        data=st.data(),
+        save=st.booleans(),
+        retries=st.sampled_from((0, 1)),
+        sequential=st.booleans(),
+        series=st.sampled_from((None, None, "a", "b")),
+    )
+    def update(self, data: st.DataObject, save: bool, retries: int, sequential: bool, series: str | None) -> None:
         known = sorted({*self.model.workers, *self.model.gone})
         some = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
-        self.model.update(some, save, retries, sequential)
+        self.model.update(some, save, retries, sequential, series)
 
     @precondition(lambda self: self.model.workers)
     @rule(data=st.data(), reassign=st.booleans())
