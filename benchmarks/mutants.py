@@ -12,7 +12,7 @@ import re
 import subprocess
 from collections import Counter, defaultdict
 
-RESULT = re.compile(r"asynqueue\.core\.(\w+)\.(\S+): (.+)")
+RESULT = re.compile(r"asynqueue\.core\.(?:\w+\.)*?(\w+)\.(x\S+): (.+)")
 KILLED = ("killed", "timeout")
 
 
