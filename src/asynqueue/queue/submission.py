@@ -25,6 +25,7 @@ from asynqueue.queue.driver import Driver
 from asynqueue.queue.mapping import MapSource
 from asynqueue.queue.options import CallOptions, checkCall, checkOptions, checkSeries, checkTimeout
 from asynqueue.queue.updates import Updates
+from asynqueue.reactor.stdlog import logger
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Consumer)
@@ -61,7 +62,7 @@ class Submission:
         self._scheduler = Scheduler()
         self._statistics = StatsCollector()
         self._driver = Driver(self._scheduler, maxQueued, reactor)
-        self._calls = Calls(self._driver, self._statistics, self._log, warn, verbose, spew)
+        self._calls = Calls(self._driver, self._statistics, logger(self), warn, verbose, spew)
         self._cancel = self._calls.cancel  # once, and not for each call
         self._updates = Updates(self._driver, self._log)
 

@@ -49,7 +49,8 @@ class TaskQueue(Submission):
             fail with `asynqueue.errors.WorkerLost`, queued ones with `asynqueue.errors.QueueRunError`. None for no
             limit.
         callTimeout: Seconds: the time limit of every call that has none of its own. None for no limit.
-        warn: Log each failing call as an error.
+        warn: Log each failing call as an error: in Twisted's log, and by ``logging.getLogger("asynqueue")``. So do
+            `verbose` and `spew`.
         verbose: Name the call in what `warn` logs.
         spew: Log every call with its result.
         returnFailure: With False, a failing call is logged and its Deferred fires with None.

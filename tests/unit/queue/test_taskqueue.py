@@ -1387,6 +1387,37 @@ class TestRoom:
             TaskQueue(maxQueued=0)
 
 
+class TestStandardLogging:
+    def test_warnings_and_results_reach_the_logger_asynqueue(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queue = NullQueue(warn=True, verbose=True, spew=True, reactor=clock)
+        with caplog.at_level("INFO", logger="asynqueue"), logged() as events:
+            queue.call(size, -3)
+            failing = queue.call(fail, "wrong")
+            clock.advance(0)
+            clock.advance(0)
+        errorOf(failing, ValueError)
+        texts = [record.getMessage() for record in caplog.records if record.name == "asynqueue"]
+        assert texts == [formatEvent(event) for event in events]
+        assert texts[0] == "size(-3) -> 3"
+        assert texts[1].startswith("fail('wrong') failed")
+        failed = next(record for record in caplog.records if record.levelname == "CRITICAL" or record.exc_info)
+        assert failed.exc_info is not None
+        assert failed.exc_info[0] is ValueError
+
+    def test_without_a_handler_nothing_is_printed(self) -> None:
+        program = """
+from twisted.internet.task import Clock
+from asynqueue import NullQueue
+clock = Clock()
+NullQueue(warn=True, reactor=clock).call(int, "x").addErrback(lambda _: None)
+clock.advance(0)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("", "")
+
+
 class TestShutdown:
     def test_it_runs_what_was_taken_and_stops_the_workers(
         self, clock: Clock, held: TaskQueue, worker: HeldWorker
