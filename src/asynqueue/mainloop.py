@@ -16,6 +16,7 @@ from asynqueue.interfaces import Clock, DelayedCall, Resignator
 from asynqueue.iteration.sources import LocalSource
 from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.reactor.callercontext import CallerContext, Runner
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
@@ -115,6 +116,7 @@ class _Run:
         self._onDelivered = onDelivered
         self._wanted = True
         self._started = 0.0
+        self._context: Runner | None = None  # that of the caller
         self._result: Deferred[Any] | None = None  # Any: a user's callable may return anything
         self._toStart: DelayedCall | None = reactor.callLater(0, self._start)
 
@@ -135,7 +137,12 @@ class _Run:
         self._toStart = None
         call = self.task.call
         self._started = self._reactor.seconds()
-        self._result = make(call.f, call.args, call.kw)
+        context: CallerContext | None = self.task.context
+        self._context = None if context is None else context.inLoop()
+        if self._context is None:
+            self._result = make(call.f, call.args, call.kw)
+        else:
+            self._result = self._context(make, call.f, call.args, call.kw)
         self._result.addCallbacks(self._returned, self._raised)
         if not self._wanted:
             self._result.cancel()
@@ -145,7 +152,7 @@ class _Run:
         if not self._wanted:
             return
         if not self._raw and isIterator(value):
-            self._end(Iterating(LocalSource(value, self._reactor), seconds))
+            self._end(Iterating(LocalSource(value, self._reactor, self._context), seconds))
         else:
             self._end(Returned(value, seconds))
 

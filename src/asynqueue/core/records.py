@@ -81,6 +81,7 @@ class Task:
         update: The task runs on one certain worker, and the object to which its callable is bound becomes resident
             there. A worker that stands for several machines runs it on each of them.
         ephemeral: The update does not run on machines that join later.
+        context: The context of the caller, in which a worker of this process runs the call; None for none.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Task:
     attempt: int = 0
     update: bool = False
     ephemeral: bool = False
+    context: Any = None  # an adapter's object, which the core only passes on
 
     def again(self) -> Task:
         """Return this task for one more attempt."""

@@ -20,16 +20,18 @@ from asynqueue.core.flow.iterators import SLICE, closeIterator, takeSlice
 from asynqueue.core.records import describe
 from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink
+from asynqueue.reactor.callercontext import Runner
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.lookup import installedReactor
 
 
 class LocalSource:
-    """The items of ITERATOR, which runs in the main loop for one slice of time after another."""
+    """The items of ITERATOR, which runs in the main loop, by CONTEXT, for one slice of time after another."""
 
-    def __init__(self, iterator: Iterator[Any], reactor: Clock | None = None) -> None:
+    def __init__(self, iterator: Iterator[Any], reactor: Clock | None = None, context: Runner | None = None) -> None:
         self._iterator = iterator
-        self._next = partial(next, iterator)
+        self._context = context
+        self._next = partial(next, iterator) if context is None else partial(context, next, iterator)
         self._reactor = installedReactor(reactor)
         self._flow = Outflow()
         self._sink: ItemSink | None = None
@@ -85,7 +87,7 @@ class LocalSource:
             self._scheduled.cancel()
             self._scheduled = None
         try:
-            closeIterator(self._iterator)
+            closeIterator(self._iterator) if self._context is None else self._context(closeIterator, self._iterator)
         except BaseException as raised:  # SystemExit too: the iteration ends, and not the reactor
             error = error or raised
         if self._sink is not None:

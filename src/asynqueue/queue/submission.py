@@ -25,6 +25,7 @@ from asynqueue.queue.driver import Driver
 from asynqueue.queue.mapping import MapSource
 from asynqueue.queue.options import CallOptions, checkCall, checkOptions, checkSeries, checkTimeout
 from asynqueue.queue.updates import Updates
+from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.stdlog import logger
 
 T = TypeVar("T")
@@ -245,7 +246,16 @@ class Submission:
             raise TypeError(f"returnFailure must be True, False, or None for the queue's own; got {returnFailure!r}")
         self._lastTask += 1
         task = Task(
-            self._lastTask, spec, series, niceness, doNext, doLast, timeout, 1 if retries is None else retries, raw
+            self._lastTask,
+            spec,
+            series,
+            niceness,
+            doNext,
+            doLast,
+            timeout,
+            1 if retries is None else retries,
+            raw,
+            context=callerContext(),
         )
         calls, driver = self._calls, self._driver
         pending = calls.pending[task.id] = Pending(self._cancel, task, driver.stamp())
@@ -375,7 +385,8 @@ class Submission:
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: the update {spec} was not made")
         self._lastTask += 1
-        task = Task(self._lastTask, spec, series, raw=False, update=True, ephemeral=ephemeral)
+        context = callerContext()
+        task = Task(self._lastTask, spec, series, raw=False, update=True, ephemeral=ephemeral, context=context)
         return self._updates.begin(task, ephemeral, sequential)
 
     def cancelSeries(self, series: Hashable) -> None:

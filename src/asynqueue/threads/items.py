@@ -11,6 +11,7 @@ from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.flow.iterators import closeIterator, takeSlice
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import ItemSink
+from asynqueue.reactor.callercontext import Runner
 
 if TYPE_CHECKING:
     from asynqueue.threads.thread import WorkerThread
@@ -22,10 +23,11 @@ class ThreadItemSource:
     Each grant and each slice is a job of the thread.
     """
 
-    def __init__(self, thread: WorkerThread, iterator: Iterator[Any]) -> None:
+    def __init__(self, thread: WorkerThread, iterator: Iterator[Any], context: Runner | None = None) -> None:
         self._thread = thread
         self._iterator = iterator
-        self._next = partial(next, iterator)
+        self._context = context  # that of the caller
+        self._next = partial(next, iterator) if context is None else partial(context, next, iterator)
         self._flow = Outflow()
         self._sink: ItemSink | None = None
         self._missed: BaseException | None = None  # the error of an end that came before there was a sink
@@ -99,7 +101,7 @@ class ThreadItemSource:
         self._flow.end()
         self._thread.iterating.pop(self, None)
         try:
-            closeIterator(self._iterator)
+            closeIterator(self._iterator) if self._context is None else self._context(closeIterator, self._iterator)
         except BaseException as raised:
             if error is None:
                 error = raised

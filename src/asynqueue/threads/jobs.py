@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Recalled, Returned, RunOutcome, Task
 from asynqueue.iteration.deferator import Deferator
+from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.checks import checkCallable
 from asynqueue.reactor.failures import awaitableError, errorOf, failureOf
 from asynqueue.threads.slot import ThreadSlot
@@ -21,7 +22,7 @@ class TaskJob(CallJob):
     """The call of a task. `deferred` fires with its outcome."""
 
     def __init__(self, task: Task, raw: bool, slot: ThreadSlot) -> None:
-        super().__init__(task.call, raw, slot.ended)
+        super().__init__(task.call, raw, slot.ended, task.context)
         self.task = task
         self.deferred: Deferred[RunOutcome] = Deferred(lambda _: slot.interrupt(self))
 
@@ -36,7 +37,7 @@ class TicketJob(CallJob):
     def __init__(
         self, task: Task, raw: bool, slot: ThreadSlot, ticket: int, onOutcome: Callable[[int, RunOutcome], None]
     ) -> None:
-        super().__init__(task.call, raw, slot.ended)
+        super().__init__(task.call, raw, slot.ended, task.context)
         self.task = task
         self._ticket = ticket
         self._onOutcome = onOutcome
@@ -53,7 +54,7 @@ class DirectJob(CallJob):
 
     def __init__(self, call: CallSpec[Any], raw: bool, slot: ThreadSlot, reactor: Any) -> None:
         checkCallable(call.f)
-        super().__init__(call, raw, slot.ended)
+        super().__init__(call, raw, slot.ended, callerContext())
         self._deferred: Deferred[Any] = Deferred(self._cancel)  # with the result of the user's callable
         self._slot = slot
         self._reactor = reactor

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, describe
 from asynqueue.errors import WorkerLost
+from asynqueue.reactor.callercontext import CallerContext
 from asynqueue.reactor.failures import ERROR, failureOf
 from asynqueue.reactor.watchdog import CloseWatchdog
 from asynqueue.threads.items import ThreadItemSource
@@ -172,29 +173,35 @@ class WorkerThread:
 class CallJob:
     """The job of making one call. ONENDED is called with this object before the outcome is delivered.
 
+    The call runs in CONTEXT, that of its caller, if there is one.
+
     A MOVABLE one goes to a fresh thread when its own is abandoned before it has started.
     """
 
     movable = False
 
-    def __init__(self, call: CallSpec[Any], raw: bool, onEnded: Callable[[CallJob], None]) -> None:
+    def __init__(
+        self, call: CallSpec[Any], raw: bool, onEnded: Callable[[CallJob], None], context: CallerContext | None
+    ) -> None:
         self.call = call
+        self._context = context
         self._raw = raw
         self._onEnded = onEnded
 
     def __call__(self, thread: WorkerThread) -> None:
         """Make the call in THREAD."""
         call = self.call
+        context = None if self._context is None else self._context.inThread()
         started = perf_counter()
         outcome: RunOutcome
         try:
-            result: Any = call.f(*call.args, **call.kw)
+            result: Any = call.f(*call.args, **call.kw) if context is None else context(call.f, *call.args, **call.kw)
         except BaseException as error:  # SystemExit too: the call ends, and not the thread
             outcome = Raised(error, perf_counter() - started)
         else:
             seconds = perf_counter() - started
             if not self._raw and isIterator(result):
-                outcome = Iterating(ThreadItemSource(thread, result), seconds)
+                outcome = Iterating(ThreadItemSource(thread, result, context), seconds)
             else:
                 outcome = Returned(result, seconds)
         thread.post(lambda: self.end(outcome))
