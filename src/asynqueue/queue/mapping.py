@@ -2,28 +2,43 @@
 
 A `MapSource` is an `asynqueue.interfaces.ItemSource` whose items are results: each granted item is one more call. So
 the bound on items ahead is also a bound on calls ahead, and an endless iterable is read only as far as its results
-are taken.
+are taken. Asynchronous iterables are read by an `asynqueue.iteration.sources.FetchSource`, others directly.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from typing_extensions import TypeIs
 
 from asynqueue.core.flow.reorder import Reorder
-from asynqueue.interfaces import ItemSink
+from asynqueue.interfaces import Clock, ItemSink
+from asynqueue.iteration.sources import Fetched, FetchSource, closeNext
 
 
 class MapSource:
     """The results of CALL, which returns Deferreds, for the items of ITERABLES. The shortest ends the stream."""
 
-    def __init__(self, call: Callable[..., Deferred[Any]], iterables: Iterable[Iterable[Any]]) -> None:
+    def __init__(
+        self,
+        call: Callable[..., Deferred[Any]],
+        iterables: Iterable[Iterable[Any] | AsyncIterable[Any]],
+        reactor: Clock | None = None,
+    ) -> None:
         self._call = call
-        self._arguments = zip(*iterables)  # noqa: B905  # the shortest ends it, as in the built-in map
+        iterators = [_iteratorOf(each) for each in iterables]
+        self._arguments: Iterator[tuple[Any, ...]] = iter(())
+        self._fetching: FetchSource | None = None  # the source of the arguments, if some are asynchronous
+        if any(map(isAsync, iterators)):
+            self._fetching = FetchSource(partial(_fetchAll, iterators), partial(_closeAll, iterators), reactor)
+            self._fetching.begin(self)
+        else:
+            self._arguments = zip(*iterators)  # noqa: B905  # the shortest ends it, as in the built-in map
         self._sink: ItemSink | None = None
         self._order: Reorder[Any] = Reorder()
         self._ready: deque[Any] = deque()
@@ -39,30 +54,59 @@ class MapSource:
 
     def grant(self, items: int) -> None:
         """Make ITEMS more calls."""
+        if self._fetching is not None:
+            self._fetching.grant(items)
+            return
         for _ in range(items):
             if self._exhausted or self._ended:
                 break
             try:
                 arguments = next(self._arguments)
-                d = self._call(*arguments)
             except StopIteration:
                 self._exhausted = True
-            except Exception as error:  # of an iterable, or of the queue: it takes the place of the next result
-                self._exhausted = True
-                self._begun += 1
-                self._arrived(Failure(error), self._begun - 1)
+            except BaseException as error:  # of an iterable, SystemExit too: it takes the place of the next result
+                self._fail(error)
             else:
-                number = self._begun
-                self._begun += 1
-                self._calls[number] = d
-                d.addBoth(self._arrived, number)
+                self._make(arguments)
+        self._endIfDone()
+
+    def arrived(self, items: Sequence[tuple[Any, ...]], more: bool = False) -> None:
+        """Make a call for each of ITEMS, the arguments that were fetched."""
+        for arguments in items:
+            if not (self._exhausted or self._ended):
+                self._make(arguments)
+
+    def over(self, error: BaseException | None) -> None:
+        """Note that there are no more arguments to fetch; an ERROR takes the place of the next result."""
+        if self._exhausted or self._ended:
+            return
+        if error is None:
+            self._exhausted = True
+        else:
+            self._fail(error)
         self._endIfDone()
 
     def close(self) -> None:
         """Cancel the calls that have not ended."""
         self._end(None)
 
-    def _arrived(self, result: Any, number: int) -> None:
+    def _make(self, arguments: tuple[Any, ...]) -> None:
+        try:
+            d = self._call(*arguments)
+        except Exception as error:  # of the queue, which may have shut down
+            self._fail(error)
+            return
+        number = self._begun
+        self._begun += 1
+        self._calls[number] = d
+        d.addBoth(self._returned, number)
+
+    def _fail(self, error: BaseException) -> None:
+        self._exhausted = True
+        self._begun += 1
+        self._returned(Failure(error), self._begun - 1)
+
+    def _returned(self, result: Any, number: int) -> None:
         self._calls.pop(number, None)
         if self._ended or self._sink is None:
             return
@@ -87,9 +131,37 @@ class MapSource:
         if self._ended:
             return
         self._ended = True
+        if self._fetching is not None:
+            self._fetching.close()
         for d in reversed(list(self._calls.values())):  # the last first, so that none of the others starts meanwhile
             d.addErrback(lambda _: None)
             d.cancel()
         self._calls.clear()
         if self._sink is not None:
             self._sink.over(error)
+
+
+def _iteratorOf(iterable: Iterable[Any] | AsyncIterable[Any]) -> Iterator[Any] | AsyncIterator[Any]:
+    return aiter(iterable) if isAsync(iterable) else iter(iterable)
+
+
+def isAsync(x: object) -> TypeIs[AsyncIterable[Any]]:
+    """Return whether X is read by ``async for``; a `Deferator` is, though it can be read in two ways."""
+    return hasattr(type(x), "__aiter__")
+
+
+async def _fetchAll(iterators: Sequence[Iterator[Any] | AsyncIterator[Any]]) -> Fetched:
+    """Fetch the next item of each of ITERATORS, one after another."""
+    items: list[Any] = []
+    for iterator in iterators:
+        try:
+            items.append(await iterator.__anext__() if isinstance(iterator, AsyncIterator) else next(iterator))
+        except (StopIteration, StopAsyncIteration):
+            return Fetched(None, False, False)
+    return Fetched(tuple(items), True, None)
+
+
+async def _closeAll(iterators: Sequence[Iterator[Any] | AsyncIterator[Any]]) -> None:
+    for iterator in iterators:
+        if isinstance(iterator, AsyncIterator):
+            await closeNext(iterator)

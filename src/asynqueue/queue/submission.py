@@ -6,9 +6,9 @@ Each method checks its arguments, makes the `CallSpec` and the `Task`, and passe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal, TypeVar, final, overload
+from typing import Any, Literal, TypeAlias, TypeVar, final, overload
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -27,6 +27,8 @@ from asynqueue.queue.options import CallOptions, checkCall, checkOptions, checkS
 from asynqueue.queue.updates import Updates
 from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.stdlog import logger
+
+AnyIterable: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Consumer)
@@ -268,38 +270,44 @@ class Submission:
 
     @overload
     def map(
-        self, f: Callable[..., _Whatever], /, *iterables: Iterable[Any], raw: bool | None = None,
+        self, f: Callable[..., _Whatever], /, *iterables: AnyIterable, raw: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Deferator[Any]: ...  # fmt: skip
     @overload
     def map(
-        self, f: Callable[..., T], /, *iterables: Iterable[Any], raw: Literal[True], **options: Unpack[CallOptions]
+        self,
+        f: Callable[..., T],
+        /,
+        *iterables: AnyIterable,
+        raw: Literal[True],
+        **options: Unpack[CallOptions],
     ) -> Deferator[T]: ...
     @overload
     def map(
-        self, f: Callable[..., Iterator[T]], /, *iterables: Iterable[Any], raw: Literal[False] | None = None,
+        self, f: Callable[..., Iterator[T]], /, *iterables: AnyIterable, raw: Literal[False] | None = None,
         **options: Unpack[CallOptions],
     ) -> Deferator[Deferator[T]]: ...  # fmt: skip
     @overload
     def map(
-        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *iterables: Iterable[Any],
+        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *iterables: AnyIterable,
         raw: bool | None = None, **options: Unpack[CallOptions],
     ) -> Deferator[T]: ...  # fmt: skip
     @overload
     def map(
-        self, f: Callable[..., T], /, *iterables: Iterable[Any], raw: bool | None = None,
+        self, f: Callable[..., T], /, *iterables: AnyIterable, raw: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Deferator[T]: ...  # fmt: skip
 
-    def map(self, f: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> Deferator[Any]:
+    def map(self, f: Callable[..., Any], /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]:
         """Call `f` on the items of the iterables and return the results as a stream, in order.
 
         The first call that fails ends the stream, after the results before it. The calls queued after it are cancelled.
 
         Args:
             f: A callable with one positional parameter for each iterable.
-            *iterables: Endless ones too. Items are taken in the main loop, at most a few hundred ahead of the results
-                that are taken. The shortest iterable ends the stream.
+            *iterables: Iterables, asynchronous ones too (a `Deferator`, for example), and endless ones. Items are
+                taken in the main loop, at most a few hundred ahead of the results that are taken. The shortest
+                iterable ends the stream.
             **options: Those of `call`, but for `consumer`.
 
         Returns:
@@ -318,7 +326,8 @@ class Submission:
             raise ValueError("map gives a Deferator, which feeds a consumer by an IterationProducer, not by consumer=")
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not mapped")
-        return Deferator(MapSource(partial(self.call, f, **options), iterables), reactor=self._driver.clock())
+        clock = self._driver.clock()
+        return Deferator(MapSource(partial(self.call, f, **options), iterables, clock), reactor=clock)
 
     @overload
     def update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
@@ -183,3 +183,60 @@ def wait(results: Deferator[int], clock: Clock) -> Deferred[int]:
 
 def sixthOf(n: int) -> int:
     return 6 // n
+
+
+async def three() -> AsyncIterator[int]:
+    try:
+        for n in (1, 2, 3):
+            yield n
+    finally:
+        ended.append("three")
+
+
+ended: list[str] = []
+
+
+def test_an_asynchronous_iterable_is_read_as_its_results_are_taken(queue: TaskQueue, clock: Clock) -> None:
+    ended.clear()
+    items, end = taken(queue.map(pow, three(), count(2)), clock)
+    assert items == [1, 8, 81]
+    assert end is not None
+    errorOf(end, StopAsyncIteration)
+    assert ended == ["three"]
+
+
+def test_the_items_of_one_call_are_mapped_by_others(queue: TaskQueue, clock: Clock) -> None:
+    d = queue.call(lambda: iter([3, -4]))
+    clock.pump([0] * 5)
+    items, end = taken(queue.map(abs, resultOf(d)), clock)
+    assert items == [3, 4]
+    assert end is not None
+    errorOf(end, StopAsyncIteration)
+
+
+def test_an_asynchronous_iterable_ends_when_the_results_are_not_wanted(queue: TaskQueue, clock: Clock) -> None:
+    ended.clear()
+    results = queue.map(abs, three())
+    assert taken(results, clock, limit=1)[0] == [1]
+    results.stop()
+    clock.advance(0)
+    assert ended == ["three"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no more"), SystemExit(3)])
+def test_an_error_of_an_iterable_takes_the_place_of_a_result(
+    queue: TaskQueue, clock: Clock, error: BaseException
+) -> None:
+    async def later() -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    def now() -> Iterator[int]:
+        yield 1
+        raise error
+
+    for iterable in (later(), now()):
+        items, end = taken(queue.map(abs, iterable), clock)
+        assert items == [1]
+        assert end is not None
+        errorOf(end, type(error))

@@ -118,9 +118,8 @@ async def test_keywords_named_as_those_of_a_context_reach_the_call() -> None:
 
     user.set("eve")
     async with ThreadQueue() as queue:
-        assert await queue.deferToThread(f, ctx=1, func=2, self=3, callable=4) == dict(
-            ctx=1, func=2, self=3, callable=4
-        )
+        given = {"ctx": 1, "func": 2, "self": 3, "callable": 4}
+        assert await queue.deferToThread(f, **given) == given
 
 
 def test_nothing_is_carried_where_nothing_is_set() -> None:
