@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from reprlib import repr as shortly
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -23,7 +24,7 @@ from asynqueue.core.flow import iteration as core
 from asynqueue.core.flow.iterators import isIterator
 from asynqueue.errors import NotReadyError
 from asynqueue.interfaces import Clock, ItemSource
-from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPair, fetchTriple
+from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPlain, fetchTriple
 from asynqueue.reactor.failures import ERROR, failureOf
 from asynqueue.reactor.lookup import installedReactor
 
@@ -51,7 +52,8 @@ class Deferator(Generic[T_co]):
     - End a loop early by `stop`, or by the ``stop`` of its last Deferred. A Deferator without any reference stops
       by itself. Errors that the iterator raises after that are logged.
     - The attribute ``d`` is a Deferred. It fires with True when all items were taken, and with False when the iteration
-      has ended otherwise.
+      has ended otherwise. It has fired when a loop over the Deferator ends.
+    - A Deferator has the methods of ``d``: `addCallback` and the others add to its chain.
 
     Args:
         objOrRep: What is iterated:
@@ -62,18 +64,20 @@ class Deferator(Generic[T_co]):
             - a `Prefetcherator` that was set up;
             - an `asynqueue.interfaces.ItemSource`;
             - with `callTuple`, any object: it only represents the iteration in texts.
-        callTuple: A callable, its arguments, and its keywords if the last argument is a dict. Each call returns
-            ``(item, isValid, moreLeft)``, or a Deferred or a coroutine of that. The next call comes after its result.
-            An item that is not valid is ignored, and is the end. If ``moreLeft`` is True and no item follows, an
-            ``async for`` ends, and a ``for`` has `asynqueue.errors.ImplementationError` in place of the item.
-        limit: The most items that are fetched and not taken, 2 or more. None is 256, or 2 for items that are fetched
-            one by one.
-        onEnded: Is called once, when the iteration has ended.
-        reactor: The reactor to use. None is the installed one.
+        callTuple: A callable and its arguments. Each call returns ``(item, isValid, moreLeft)``, or a Deferred or a
+            coroutine of that. The next call comes after its result. An item that is not valid is ignored, and is the
+            end. If ``moreLeft`` is True and no item follows, an ``async for`` ends, and a ``for`` has
+            `asynqueue.errors.ImplementationError` in place of the item.
+        kw: With `callTuple`, the keywords of the callable. Without, three options:
+
+            - ``limit``, the most items that are fetched and not taken, 2 or more. None is 256, or 2 for items that are
+              fetched one by one;
+            - ``onEnded``, which is called once, when the iteration has ended;
+            - ``reactor``, the reactor to use. None is the installed one.
 
     Raises:
-        TypeError: The object cannot be iterated in any of these ways.
-        ValueError: `limit` is less than 2.
+        TypeError: The object cannot be iterated in any of these ways, or there is no such option.
+        ValueError: ``limit`` is less than 2.
 
     >>> from twisted.internet.task import Clock
     >>> clock = Clock()
@@ -91,6 +95,7 @@ class Deferator(Generic[T_co]):
         | AsyncIterator[T_co]
         | Callable[[], Iterator[T_co]]
         | Prefetcherator[T_co],
+        /,
         *,
         limit: int | None = None,
         onEnded: Callable[[], None] | None = None,
@@ -103,23 +108,20 @@ class Deferator(Generic[T_co]):
         f: Callable[..., Deferred[Triple[T_co]] | Coroutine[Any, Any, Triple[T_co]] | Triple[T_co]],
         /,
         *args: Any,
-        limit: int | None = None,
-        onEnded: Callable[[], None] | None = None,
-        reactor: Clock | None = None,
+        **kw: Any,
     ) -> None: ...
-    def __init__(
-        self,
-        objOrRep: Any,
-        *callTuple: Any,
-        limit: int | None = None,
-        onEnded: Callable[[], None] | None = None,
-        reactor: Clock | None = None,
-    ) -> None:
-        source = _sourceOf(objOrRep, callTuple, reactor)
+    def __init__(self, objOrRep: Any, /, *callTuple: Any, **kw: Any) -> None:
+        options: dict[str, Any] = {}
+        if not callTuple:
+            options, kw = kw, {}
+            if not options.keys() <= {"limit", "onEnded", "reactor"}:
+                raise TypeError(f"a Deferator's options are limit, onEnded and reactor, got {', '.join(options)}")
+        limit, reactor = options.get("limit"), options.get("reactor")
+        source = _sourceOf(objOrRep, callTuple, kw, reactor)
         if limit is None:
             limit = 2 if isinstance(source, FetchSource) else core.AHEAD_LIMIT
         self._rep = objOrRep
-        self._intake = _Intake(source, onEnded, limit)
+        self._intake = _Intake(source, options.get("onEnded"), limit)
         if isinstance(source, LocalSource) and source is not objOrRep:
             source.produceNow()  # so that a `for` loop knows at once whether there is a first item
         self.d: Deferred[bool] = Deferred()
@@ -130,13 +132,13 @@ class Deferator(Generic[T_co]):
         return f"<Deferator of {self._rep if isinstance(self._rep, str) else shortly(self._rep)}>"
 
     @staticmethod
-    def isIterator(x: object) -> bool:
+    def isIterator(obj: object) -> bool:
         """Return True for iterators, which have ``__iter__`` and ``__next__``, and for generator functions.
 
         >>> Deferator.isIterator(iter([1])), Deferator.isIterator([1]), Deferator.isIterator("one")
         (True, False, False)
         """
-        return isIterator(x) or inspect.isgeneratorfunction(x)
+        return isIterator(obj) or inspect.isgeneratorfunction(obj)
 
     @property
     def moreLeft(self) -> bool:
@@ -156,6 +158,34 @@ class Deferator(Generic[T_co]):
         """
         self._intake.stop()
 
+    def addCallback(self, callback: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        """Add a callback to ``d``, and return ``d``. (A callback takes and returns anything: hence Any.)"""
+        return self.d.addCallback(callback, *args, **kw)
+
+    def addErrback(self, errback: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        """Add an errback to ``d``, and return ``d``."""
+        return self.d.addErrback(errback, *args, **kw)
+
+    def addBoth(self, callback: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        """Add a callback that is an errback too to ``d``, and return ``d``."""
+        return self.d.addBoth(callback, *args, **kw)
+
+    def addCallbacks(self, callback: Callable[..., Any], *others: Any, **kw: Any) -> Deferred[Any]:
+        """Add a callback and an errback to ``d``, with the parameters of `Deferred.addCallbacks`. Return ``d``."""
+        return self.d.addCallbacks(callback, *others, **kw)
+
+    def chainDeferred(self, d: Deferred[Any]) -> Deferred[Any]:
+        """Have another Deferred fire as ``d`` does. Return ``d``."""
+        return self.d.chainDeferred(d)
+
+    if not TYPE_CHECKING:  # else a type checker would accept any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Return the further public attributes of ``d``."""
+            if name.startswith("_") or name == "d" or not hasattr(Deferred, name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return getattr(self.d, name)
+
     def whenKnown(self) -> Deferred[Deferator[T_co]]:
         """Wait until it is known whether there is a first item.
 
@@ -174,6 +204,7 @@ class Deferator(Generic[T_co]):
     def __next__(self) -> Deferred[T_co]:
         """Return the Deferred of the next item. Raise `NotReadyError` while the last one has not fired."""
         if not self.moreLeft and not self._intake.flow.asked:
+            self._intake.carryOut()
             raise StopIteration
         return self._ask(lookahead=True)
 
@@ -183,6 +214,7 @@ class Deferator(Generic[T_co]):
     def __anext__(self) -> Deferred[T_co]:
         """Return the Deferred of the next item. It fails with StopAsyncIteration if there is none."""
         if not self.moreLeft and not self._intake.flow.asked:
+            self._intake.carryOut()
             return fail(Failure(StopAsyncIteration()))
         return self._ask(lookahead=False)
 
@@ -228,14 +260,15 @@ class Prefetcherator(Generic[T]):
 
         Args:
             iteratorOrCallable: An iterator; a generator function, which is called with `args` and `kw`; or a callable,
-                which is called with them for each item. The callable returns ``(item, isValid)``, or a Deferred or a
-                coroutine of that. The first item that is not valid is the end.
+                which is called with them for each item. The callable returns the item, or a Deferred or a coroutine of
+                it. The first call that raises an error is the end. An error other than StopIteration and IndexError is
+                logged.
             args: The arguments.
             kw: The keywords.
 
         Returns:
-            A Deferred. It fires with True if there is an item, or an error in its place. It fires with False if there
-            is none, or if `iteratorOrCallable` is none of these.
+            A Deferred. It fires with True if there is an item, or an error of the iterator in its place. It fires with
+            False if there is none, or if `iteratorOrCallable` is none of these.
 
         Raises:
             RuntimeError: The object `isBusy`.
@@ -247,7 +280,7 @@ class Prefetcherator(Generic[T]):
         if isIterator(iteratorOrCallable) and not args and not kw:
             self._deferator = Deferator(iteratorOrCallable, limit=2, reactor=self._reactor)
         elif callable(iteratorOrCallable):
-            fetch = partial(fetchPair, iteratorOrCallable, args, kw)
+            fetch = partial(fetchPlain, iteratorOrCallable, args, kw)
             self._deferator = Deferator(FetchSource(fetch, reactor=self._reactor), reactor=self._reactor)
         else:
             return succeed(False)
@@ -309,6 +342,7 @@ class _Intake:
         self._source = source
         self._onEnded = onEnded
         self._waiting: Deferred[Any] | None = None  # items are of the type that the user's iterator yields
+        self._todo: deque[core.Command] = deque()
         source.begin(self)
         self._do(self.flow.begin())
 
@@ -333,7 +367,15 @@ class _Intake:
             onEnded()
 
     def _do(self, commands: list[core.Command]) -> None:
-        for command in commands:
+        self._todo.extend(commands)
+        self.carryOut()
+
+    def carryOut(self) -> None:
+        """Carry out what is to be done. A callback may call this again, and then has the rest done first."""
+        while self._todo:
+            command = self._todo.popleft()
+            if isinstance(command, core.Finish) and self._todo and isinstance(self._todo[0], core.Ended):
+                command, self._todo[0] = self._todo[0], command  # a loop that ends finds that the end was notified
             if isinstance(command, core.Grant):
                 self._source.grant(command.items)
             elif isinstance(command, core.Deliver):
@@ -357,13 +399,12 @@ class _Intake:
             waiting.callback(result)
 
 
-def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], reactor: Clock | None) -> ItemSource:
+def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], kw: Mapping[str, Any], reactor: Clock | None) -> ItemSource:
     """Return the source for the arguments of a Deferator. (They may be of any type: hence Any.)"""
     if callTuple:
         f, *args = callTuple
         if not callable(f):
             raise TypeError(f"the function by which a Deferator fetches items must be callable, got {shortly(f)}")
-        kw = args.pop() if args and isinstance(args[-1], dict) else {}
         return FetchSource(partial(fetchTriple, f, tuple(args), kw), reactor=reactor)
     if isinstance(objOrRep, ItemSource):
         return objOrRep

@@ -27,11 +27,14 @@ R = TypeVar("R")
 _log = Logger(namespace="asynqueue")
 
 
-def deferToDelay(seconds: float, *, reactor: Clock | None = None) -> Deferred[None]:
+def deferToDelay(
+    seconds: float | None = None, *, delay: float | None = None, reactor: Clock | None = None
+) -> Deferred[None]:
     """Wait for a time.
 
     Args:
         seconds: How long to wait, 0 or more.
+        delay: The name of `seconds` in 0.9.
         reactor: The reactor to use. None is the installed one.
 
     Returns:
@@ -39,6 +42,7 @@ def deferToDelay(seconds: float, *, reactor: Clock | None = None) -> Deferred[No
 
     Raises:
         ValueError: `seconds` is less than 0.
+        TypeError: There is neither `seconds` nor `delay`.
 
     >>> from twisted.internet.task import Clock
     >>> clock = Clock()
@@ -46,6 +50,10 @@ def deferToDelay(seconds: float, *, reactor: Clock | None = None) -> Deferred[No
     >>> clock.advance(2.5)
     now
     """
+    if seconds is None:
+        seconds = delay
+    if seconds is None:
+        raise TypeError("deferToDelay needs the seconds to wait")
     d: Deferred[None] = Deferred(lambda _: call.cancel())
     call = installedReactor(reactor).callLater(_duration("a delay", seconds), d.callback, None)
     return d
@@ -55,9 +63,10 @@ class Delay:
     """A maker of Deferreds that fire after a time, or when an event has happened.
 
     Args:
-        interval: The seconds that a plain call waits, and between the first two checks of an event. More than 0.
+        interval: The seconds that a plain call waits, and between the first two checks of an event. More than 0. None
+            is 0.001.
         backoff: The factor by which the time between checks grows after each check, 1.0 to 1.3. So the time between
-            checks stays about in proportion to the time already waited.
+            checks stays about in proportion to the time already waited. None is 1.1.
         timeout: The seconds to wait for an event, 0 or more. None is without end.
         reactor: The reactor to use. None is the installed one.
 
@@ -76,18 +85,20 @@ class Delay:
 
     def __init__(
         self,
-        interval: float = 0.001,
-        backoff: float = 1.10,
+        interval: float | None = 0.001,
+        backoff: float | None = 1.10,
         timeout: float | None = None,
         *,
         reactor: Clock | None = None,
     ) -> None:
+        interval = 0.001 if interval is None else interval
+        backoff = 1.10 if backoff is None else backoff
         if not interval > 0:
             raise ValueError(f"interval must be more than 0 seconds, got {interval!r}")
         if not 1.0 <= backoff <= 1.3:
             raise ValueError(f"backoff must be from 1.0 to 1.3, got {backoff!r}")
-        self.interval = interval
-        self.backoff = backoff
+        self.interval: float = interval
+        self.backoff: float = backoff
         self.timeout: float | None = None if timeout is None else _duration("timeout", timeout)
         self._reactor = reactor
         self._pending: dict[Hashable, Callable[[], None]] = {}  # how to end each wait early

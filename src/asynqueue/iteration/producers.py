@@ -37,6 +37,7 @@ class IterationProducer(Generic[C]):
     Args:
         deferator: The `Deferator` that has the items.
         consumer: The `IConsumer` that is written to. None: to be registered later.
+        dr: The name of `deferator` in 0.9.
 
     Raises:
         TypeError: `deferator` is not a Deferator.
@@ -44,7 +45,11 @@ class IterationProducer(Generic[C]):
     >>> d = IterationProducer(deferator, consumer).run()          # doctest: +SKIP
     """
 
-    def __init__(self, deferator: Deferator[Any], consumer: C | None = None) -> None:
+    def __init__(
+        self, deferator: Deferator[Any] | None = None, consumer: C | None = None, *, dr: Deferator[Any] | None = None
+    ) -> None:
+        if deferator is None:
+            deferator = dr
         if not isinstance(deferator, Deferator):
             raise TypeError(f"an IterationProducer needs a Deferator, got {type(deferator).__name__}")
         self._deferator = deferator
@@ -60,16 +65,26 @@ class IterationProducer(Generic[C]):
     def registerConsumer(self, consumer: C) -> None:
         """Set the consumer to be written to.
 
+        A consumer may call this from its own `registerProducer`, as consumers for 0.9 do. It may also refuse to be
+        registered a second time by RuntimeError: if it has this producer as an attribute, it is registered.
+
         Args:
             consumer: An `IConsumer`.
 
         Raises:
-            RuntimeError: There is a consumer already.
+            RuntimeError: There is another consumer already, or the consumer has another producer.
         """
+        if self._consumer is consumer:
+            return
         if self._consumer is not None:
             raise RuntimeError("this producer has a consumer already")
         self._consumer = consumer
-        consumer.registerProducer(self, True)
+        try:
+            consumer.registerProducer(self, True)
+        except RuntimeError:
+            if not any(each is self for each in getattr(consumer, "__dict__", {}).values()):
+                self._consumer = None
+                raise
 
     def run(self) -> Deferred[C]:
         """Begin to write items.

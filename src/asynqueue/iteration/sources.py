@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.flow.iteration import Outflow
@@ -23,6 +24,8 @@ from asynqueue.interfaces import Clock, DelayedCall, ItemSink
 from asynqueue.reactor.callercontext import Runner
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.lookup import installedReactor
+
+_log = Logger(namespace="asynqueue")
 
 
 class LocalSource:
@@ -218,14 +221,21 @@ async def fetchTriple(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[
     return Fetched(item, bool(valid), bool(more))
 
 
-async def fetchPair(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
-    """Fetch an item by F, which returns ``(item, isValid)``, or a Deferred or a coroutine of that."""
-    answer = await make(f, args, kw)
-    try:
-        item, valid = answer
-    except (TypeError, ValueError) as error:
-        raise ImplementationError(f"{describe(f, args, kw)} has to return (item, isValid), not {answer!r}") from error
-    return Fetched(item, bool(valid), None)
+async def fetchPlain(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[str, Any]) -> Fetched:
+    """Fetch an item by F, which returns it, or a Deferred or a coroutine of it. An error is the end."""
+
+    def got(item: Any) -> Fetched:
+        return Fetched(item, True, None)
+
+    def ended(reason: Failure) -> Fetched | Failure:
+        if reason.check(CancelledError):
+            return reason
+        if not reason.check(StopIteration, StopAsyncIteration, IndexError):
+            call = describe(f, args, kw)
+            _log.warn("the iteration of {call} has ended by {error!r}", call=call, error=reason.value)
+        return Fetched(None, False, False)
+
+    return await make(f, args, kw).addCallbacks(got, ended)
 
 
 async def fetchNext(iterator: AsyncIterator[Any]) -> Fetched:

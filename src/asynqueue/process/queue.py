@@ -96,6 +96,11 @@ class ProcessQueue(TaskQueue):
             self.shutdown()
             raise
 
+    @staticmethod
+    def cores() -> int:
+        """Return how many CPU cores this process may use: `asynqueue.process.cores`."""
+        return cores()
+
     def stats(self) -> ProcessStats:
         """Return the statistics of the queue, with the times of its calls if `callStats` is True.
 

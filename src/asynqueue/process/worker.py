@@ -25,6 +25,7 @@ from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import ProcessError
 from asynqueue.interfaces import DelayedCall, Departed, Report, Resignator, Resizer, Restarted
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
+from asynqueue.process.cpus import cores
 from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.lookup import installedReactor
 
@@ -116,6 +117,11 @@ class ProcessWorker:
         self._report: Report | None = None
         self._watching = callStats or self._limits.any  # each call is inspected when it ends
         self._watched: dict[int, Deferred[RunOutcome]] = {}  # by ticket
+
+    @staticmethod
+    def cores() -> int:
+        """Return how many CPU cores this process may use: `asynqueue.process.cores`."""
+        return cores()
 
     @property
     def process(self) -> WorkerProcess:

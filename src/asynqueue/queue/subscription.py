@@ -31,6 +31,9 @@ class Subscription:
         consumer.registerProducer(self, True)
         self.changed()
 
+    def registerConsumer(self, consumer: Consumer) -> None:
+        """Do nothing. Consumers for 0.9 call this from their `registerProducer`."""
+
     def changed(self) -> None:
         """Write the number if it has changed."""
         if self._writing:

@@ -21,6 +21,7 @@ from typing_extensions import Self
 from asynqueue.core.flow.locking import Granted, Locking, Phase
 from asynqueue.errors import InvariantError
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.checks import checkCallable
 from asynqueue.reactor.trampoline import Trampoline
 from asynqueue.reactor.waiters import Waiters
 
@@ -38,6 +39,9 @@ class DeferredLock(TwistedLock):
     VIPs get the lock before others. Each of the two queues is first come, first served. After `stop` the lock protects
     nothing: every `acquire` is granted at once, `release` does nothing, and `locked` is False.
 
+    Args:
+        allowZombies: Not used. AsynQueue 0.9 had this parameter.
+
     Example:
         >>> lock = DeferredLock()
         >>> for name, vip in ("first", False), ("second", False), ("VIP", True):
@@ -49,7 +53,7 @@ class DeferredLock(TwistedLock):
         second
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allowZombies: bool = False) -> None:
         # The base class's __init__ only makes a list of waiting Deferreds, which the state machine has.
         self._machine: Locking[_Claim[Self]] = Locking()
         self._perform: Trampoline[Granted[_Claim[Self]]] = Trampoline(self._granted)
@@ -90,6 +94,10 @@ class DeferredLock(TwistedLock):
         self._perform(granted)
 
     @overload
+    def acquireAndRelease(self, vip: bool = False, /) -> Deferred[None]: ...
+    @overload
+    def acquireAndRelease(self, /, *, vip: bool = False) -> Deferred[None]: ...
+    @overload
     def acquireAndRelease(
         self, f: Callable[..., Deferred[T]], /, *args: Any, vip: bool = False, **kw: Any
     ) -> Deferred[T]: ...
@@ -99,21 +107,29 @@ class DeferredLock(TwistedLock):
     ) -> Deferred[T]: ...
     @overload
     def acquireAndRelease(self, f: Callable[..., T], /, *args: Any, vip: bool = False, **kw: Any) -> Deferred[T]: ...
-    def acquireAndRelease(self, f: Callable[..., Any], /, *args: Any, vip: bool = False, **kw: Any) -> Deferred[Any]:
-        """Call `f` while the lock is held.
+    def acquireAndRelease(
+        self, f: Callable[..., Any] | bool = False, /, *args: Any, vip: bool = False, **kw: Any
+    ) -> Deferred[Any]:
+        """Call `f` while the lock is held. Without `f`, acquire the lock and release it: wait for a turn.
 
         `f` may return a Deferred or a coroutine. The lock is released when that has a result or a failure. (`run`, of
         the base class, does the same without `vip`, and type checkers check the arguments.)
 
         Args:
-            f: Any callable.
+            f: Any callable. As in 0.9, it may be left out, and `vip` come in its place.
             args: Positional arguments for `f`.
             vip: Wait in the queue for VIPs.
             kw: Keyword arguments for `f`.
 
         Returns:
-            A Deferred of the result of `f`.
+            A Deferred of the result of `f`, or of None without `f`.
+
+        Raises:
+            TypeError: `f` is not callable.
         """
+        if isinstance(f, bool):
+            return self.acquire(vip or f).addCallback(lambda _: self.release())
+        checkCallable(f)
 
         def held(_: Self) -> Deferred[Any]:
             return make(f, args, kw).addBoth(self._releaseAndReturn)

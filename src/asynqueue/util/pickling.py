@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 
 from asynqueue.errors import SerializationError
@@ -48,13 +49,13 @@ def o2p(obj: object) -> bytes:
         raise SerializationError(f"cannot pickle {_named(obj)}: {error}") from error
 
 
-def p2o(pickled: bytes, defaultObj: Any = None) -> Any:
+def p2o(pickledString: bytes, defaultObj: Any = None) -> Any:
     """Return the object that `o2p` converted to bytes.
 
     Unpickling runs code that the bytes name. Use it only for bytes from a trusted source.
 
     Args:
-        pickled: The bytes from `o2p`.
+        pickledString: The bytes from `o2p`.
         defaultObj: The result for empty bytes. (AsynQueue 0.9 made empty bytes of an empty object.)
 
     Returns:
@@ -63,7 +64,7 @@ def p2o(pickled: bytes, defaultObj: Any = None) -> Any:
     Raises:
         SerializationError: The bytes cannot be unpickled.
     """
-    return loads(pickled, "the pickled object") if pickled else defaultObj
+    return loads(pickledString, "the pickled object") if pickledString else defaultObj
 
 
 CallResult: TypeAlias = tuple[Literal["r"], T] | tuple[Literal["i"], Iterator[Any]] | tuple[Literal["e"], Failure]
@@ -85,6 +86,8 @@ class CallRunner:
     Args:
         raw: Treat an iterator like any other value.
         callStats: Append the time of each call, in seconds, to the list `callTimes`.
+        reactor: With one, `f` runs in the reactor's thread, and a Deferred that it returns is waited for. The runner is
+            then called in another thread, which blocks.
 
     Example:
         >>> run = CallRunner()
@@ -92,10 +95,11 @@ class CallRunner:
         ('r', (3, 1))
     """
 
-    def __init__(self, raw: bool = False, callStats: bool = False) -> None:
+    def __init__(self, raw: bool = False, callStats: bool = False, reactor: Any = None) -> None:
         self.raw = raw
         self.callStats = callStats
         self.callTimes: list[float] = []
+        self._reactor = reactor
 
     def __call__(self, callTuple: tuple[Callable[..., T], Sequence[Any], Mapping[str, Any]]) -> CallResult[T]:
         """Run the call `callTuple`, which is (f, args, kw).
@@ -106,7 +110,11 @@ class CallRunner:
         f, args, kw = callTuple
         begun = perf_counter()
         try:
-            result = f(*args, **kw)
+            result: Any
+            if self._reactor is None:
+                result = f(*args, **kw)
+            else:
+                result = blockingCallFromThread(self._reactor, lambda: f(*args, **kw))
         except Exception:
             return "e", Failure()
         finally:

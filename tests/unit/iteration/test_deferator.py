@@ -460,3 +460,49 @@ class ListSink:
 
     def over(self, error: BaseException | None) -> None:
         self.overs.append(error)
+
+
+class TestItsEnd:
+    @pytest.mark.parametrize("items", [0, 1, 3])
+    def test_has_been_told_when_a_loop_ends(self, clock: Clock, source: ListSource, items: int) -> None:
+        deferator: Deferator[int] = Deferator(iter(range(items)), reactor=clock)
+
+        @inlineCallbacks
+        def loop() -> Any:
+            for d in deferator:  # noqa: UP028  # it is about this loop
+                yield d
+            return deferator.d.called
+
+        ended = loop()
+        clock.pump([0] * 5)
+        assert resultOf(ended) is True
+
+    def test_has_been_told_when_an_asynchronous_loop_ends(self, clock: Clock) -> None:
+        deferator = Deferator(iter(range(3)), reactor=clock)
+
+        async def loop() -> bool:
+            async for _ in deferator:
+                pass
+            return bool(deferator.d.called)
+
+        ended = Deferred.fromCoroutine(loop())
+        clock.pump([0] * 5)
+        assert resultOf(ended) is True
+
+    def test_is_waited_for_by_the_methods_of_a_deferred(self, clock: Clock) -> None:
+        deferator: Any = Deferator(iter(()), reactor=clock)
+        seen: list[Any] = []
+        other: Deferred[Any] = Deferred()
+        deferator.addCallback(seen.append).addErrback(seen.append)
+        deferator.addCallbacks(lambda _: "then", seen.append)
+        deferator.addBoth(lambda result: f"{result}, and the last")
+        deferator.chainDeferred(other)
+        assert seen == [True]
+        assert resultOf(other) == "then, and the last"
+        assert deferator.called
+        with pytest.raises(AttributeError, match="'Deferator' object has no attribute 'addCallbak'"):
+            _ = deferator.addCallbak
+
+    def test_takes_no_option_that_there_is_not(self) -> None:
+        with pytest.raises(TypeError, match="options are limit, onEnded and reactor, got limits"):
+            Deferator(iter("ab"), limits=5)  # type: ignore[call-overload]  # that is the point

@@ -227,3 +227,13 @@ def test_a_program_may_install_its_reactor_after_importing_us() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("AsyncioSelectorReactor\n", "")
+
+
+def test_the_keywords_and_defaults_of_09_are_accepted() -> None:
+    clock = Clock()
+    assert (Delay(None, None).interval, Delay(None, None).backoff) == (0.001, 1.1)
+    waited = deferToDelay(delay=2, reactor=clock)
+    clock.advance(2)
+    assert waited.called
+    with pytest.raises(TypeError, match="needs the seconds to wait"):
+        deferToDelay()

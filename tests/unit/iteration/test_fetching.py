@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from asynqueue import Deferator, ImplementationError, NotReadyError, Prefetcherator
 from asynqueue.core.flow.iterators import SLICE
+from asynqueue.iteration.sources import FetchSource, fetchTriple
 from tests.support.deferreds import errorOf, logged, outcomes, resultOf
 
 
@@ -47,6 +50,11 @@ class BufferPool:
         self.cancelled += 1
 
 
+def fetching(clock: Clock, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferator[Any]:
+    """A Deferator of what F gives, with CLOCK for its reactor. (Its keywords are those of F.)"""
+    return Deferator(FetchSource(partial(fetchTriple, f, args, kw), reactor=clock), reactor=clock)
+
+
 def drain(clock: Clock, deferator: Deferator[Any]) -> Deferred[list[Any]]:
     """What there is left of it."""
 
@@ -57,11 +65,20 @@ def drain(clock: Clock, deferator: Deferator[Any]) -> Deferred[list[Any]]:
 
 
 class TestADeferatorOfACall:
+    def test_gives_the_callable_all_its_arguments_and_keywords(self) -> None:
+        items = [1, 2, 3]
+
+        def more(given: dict[str, int], *, limit: int, reactor: object) -> tuple[int, bool, bool]:
+            return items.pop(0) * given["step"] * limit, True, bool(items)
+
+        deferator = Deferator("items", more, {"step": 5}, limit=2, reactor=None)
+        assert [resultOf(d) for d in deferator] == [10, 20, 30]
+        assert repr(deferator) == "<Deferator of items>"
+
     def test_asks_for_each_item_with_the_arguments_it_was_given(self, clock: Clock) -> None:
         shelf = BufferPool("a")
-        deferator: Deferator[str] = Deferator("a shelf", shelf.getNext, 1, {"two": 2}, reactor=clock)
+        deferator: Deferator[str] = fetching(clock, shelf.getNext, 1, two=2)
         assert shelf.asked == [(1, {"two": 2})]
-        assert repr(deferator) == "<Deferator of a shelf>"
         shelf.give()
         assert resultOf(next(deferator)) == "a"
         assert list(deferator) == []
@@ -69,7 +86,7 @@ class TestADeferatorOfACall:
 
     def test_asks_for_one_at_a_time_and_fetches_two_ahead_at_most(self, clock: Clock) -> None:
         shelf = BufferPool(*range(10))
-        deferator: Deferator[int] = Deferator(None, shelf.getNext, reactor=clock)
+        deferator: Deferator[int] = fetching(clock, shelf.getNext)
         got = []
         for d in deferator:
             while not d.called:
@@ -81,7 +98,7 @@ class TestADeferatorOfACall:
 
     def test_an_item_of_for_need_not_wait_when_it_is_known_that_more_are_left(self, clock: Clock) -> None:
         shelf = BufferPool("a", "b")
-        deferator: Deferator[str] = Deferator(None, shelf.getNext, reactor=clock)
+        deferator: Deferator[str] = fetching(clock, shelf.getNext)
         first = next(deferator)
         shelf.give()
         assert resultOf(first) == "a"
@@ -92,7 +109,7 @@ class TestADeferatorOfACall:
     ) -> None:
         def begun() -> tuple[BufferPool, Deferator[str]]:
             shelf = BufferPool()
-            deferator: Deferator[str] = Deferator(None, shelf.getNext, reactor=clock)
+            deferator: Deferator[str] = fetching(clock, shelf.getNext)
             shelf.waiting.pop().callback(("a", True, True))
             return shelf, deferator
 
@@ -108,7 +125,7 @@ class TestADeferatorOfACall:
         assert list(deferator) == []
 
     def test_an_empty_one_gives_none(self, clock: Clock) -> None:
-        assert list(Deferator(None, lambda: (None, False, False), reactor=clock)) == []
+        assert list(fetching(clock, lambda: (None, False, False))) == []
 
     def test_coroutines_will_do(self, clock: Clock) -> None:
         items = [1, 2, 3]
@@ -116,11 +133,11 @@ class TestADeferatorOfACall:
         async def getNext() -> tuple[int, bool, bool]:
             return items.pop(0), True, bool(items)
 
-        assert resultOf(drain(clock, Deferator(None, getNext, reactor=clock))) == [1, 2, 3]
+        assert resultOf(drain(clock, fetching(clock, getNext))) == [1, 2, 3]
 
     def test_an_error_comes_after_the_items_before_it(self, clock: Clock) -> None:
         shelf = BufferPool("a", LookupError("the shelf broke"))
-        deferator: Deferator[str] = Deferator(None, shelf.getNext, reactor=clock)
+        deferator: Deferator[str] = fetching(clock, shelf.getNext)
         shelf.give()
         assert resultOf(next(deferator)) == "a"
         d = next(deferator)
@@ -129,7 +146,7 @@ class TestADeferatorOfACall:
         assert outcomes(deferator.d) == [False]
 
     def test_what_gives_no_triple_is_named(self, clock: Clock) -> None:
-        deferator: Deferator[Any] = Deferator(None, divmod, 7, 2, reactor=clock)
+        deferator: Deferator[Any] = fetching(clock, divmod, 7, 2)
         error = errorOf(deferator.__anext__(), ImplementationError)
         assert str(error) == "divmod(7, 2) has to return (item, isValid, moreLeft), not (3, 1)"
 
@@ -139,7 +156,7 @@ class TestADeferatorOfACall:
 
     def test_to_stop_it_lets_go_of_what_is_being_fetched(self, clock: Clock) -> None:
         shelf = BufferPool("a")
-        deferator: Deferator[str] = Deferator(None, shelf.getNext, reactor=clock)
+        deferator: Deferator[str] = fetching(clock, shelf.getNext)
         deferator.stop()
         deferator.stop()
         assert shelf.cancelled == 1
@@ -147,7 +164,7 @@ class TestADeferatorOfACall:
 
     def test_to_forget_it_stops_it(self, clock: Clock) -> None:
         shelf = BufferPool("a")
-        deferator: Deferator[str] = Deferator(None, shelf.getNext, reactor=clock)
+        deferator: Deferator[str] = fetching(clock, shelf.getNext)
         del deferator
         gc.collect()
         clock.advance(0)
@@ -161,7 +178,7 @@ class TestADeferatorOfACall:
                 deferator.stop()
             return shelf.getNext()
 
-        deferator: Deferator[str] = Deferator(None, getNext, reactor=clock)
+        deferator: Deferator[str] = fetching(clock, getNext)
         stops[0] = True
         d = deferator.__anext__()
         shelf.give()
@@ -177,7 +194,7 @@ class TestADeferatorOfACall:
             taken[0] += 1
             return taken[0], True, taken[0] < 50
 
-        d = drain(clock, Deferator(None, getNext, reactor=clock))
+        d = drain(clock, fetching(clock, getNext))
         assert 0 < taken[0] < 10
         for _ in range(20):
             clock.advance(0)
@@ -235,15 +252,29 @@ class TestAPrefetcherator:
         assert got == [("a", True, True), ("b", True, True), ("c", True, False), *[(None, False, False)] * 2]
         assert not p.isBusy()
 
-    def test_fetches_by_a_call_which_gives_an_item_and_whether_it_is_one(self, clock: Clock) -> None:
-        items = {"log": [1, 2]}
+    @pytest.mark.parametrize("end", [StopIteration, StopAsyncIteration, IndexError])
+    @pytest.mark.parametrize("as_", [lambda item: item, succeed])
+    def test_fetches_items_by_a_call_until_it_raises(self, clock: Clock, end: Any, as_: Any) -> None:
+        items: dict[str, list[Any]] = {"log": [(1, True), None]}
 
-        async def getNext(ID: str, *, default: int) -> tuple[int, bool]:
-            return (items[ID].pop(0), True) if items[ID] else (default, False)
+        def getNext(ID: str, *, step: int) -> Any:
+            if not items[ID]:
+                raise end
+            return as_(items[ID].pop(step))
 
-        p = Prefetcherator[int]("log", reactor=clock)
-        assert resultOf(p.setup(getNext, "log", default=0)) is True
-        assert [resultOf(p.getNext()) for _ in range(3)] == [(1, True, True), (2, True, False), (None, False, False)]
+        p = Prefetcherator[Any]("log", reactor=clock)
+        assert resultOf(p.setup(getNext, "log", step=0)) is True
+        got = [resultOf(p.getNext()) for _ in range(3)]
+        assert got == [((1, True), True, True), (None, True, False), (None, False, False)]
+        assert resultOf(Prefetcherator[Any](reactor=clock).setup(getNext, "log", step=0)) is False
+
+    def test_logs_another_error_of_such_a_call(self, clock: Clock) -> None:
+        async def getNext() -> int:
+            raise OSError("the disk is gone")
+
+        with capturedLogs() as events:
+            assert resultOf(Prefetcherator[int](reactor=clock).setup(getNext)) is False
+        assert ["the disk is gone" in formatEvent(event) for event in events] == [True]
 
     def test_makes_the_iterator_by_a_generator_function(self, clock: Clock) -> None:
         def items(n: int) -> Iterator[int]:
@@ -255,7 +286,7 @@ class TestAPrefetcherator:
         clock.advance(0)
         assert resultOf(d) == (7, True, False)
 
-    @pytest.mark.parametrize("nothing", [iter(()), [1, 2], "ab", None, lambda: (None, False)])
+    @pytest.mark.parametrize("nothing", [iter(()), [1, 2], "ab", None, lambda: next(iter(()))])
     def test_cannot_be_set_up_with_what_has_no_items_to_come(self, clock: Clock, nothing: Any) -> None:
         p = Prefetcherator[Any](reactor=clock)
         assert resultOf(p.setup(nothing)) is False
@@ -343,8 +374,8 @@ class TestAnErrorAfterTheStop:
         assert "in items" in event["log_failure"].getTraceback()
 
     def test_is_logged_of_a_fetch_that_is_let_go_of(self, clock: Clock) -> None:
-        fetching: Deferred[Any] = Deferred(lambda d: d.errback(LookupError("while it was let go of")))
-        deferator: Deferator[Any] = Deferator(None, lambda: fetching, reactor=clock)
+        late: Deferred[Any] = Deferred(lambda d: d.errback(LookupError("while it was let go of")))
+        deferator: Deferator[Any] = fetching(clock, lambda: late)
         with logged() as events:
             deferator.stop()
         assert [event["log_failure"].type for event in events] == [LookupError]

@@ -273,3 +273,40 @@ class TestSlowConsumers:
             clock.advance(0)
         assert resultOf(done) is consumer
         assert consumer.items == list(range(1, 501))
+
+
+class Register09(Consumer):
+    """A consumer as programs for 0.9 have it: it registers itself with its producer, and only once."""
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError("registered already")
+        self.producer = producer
+        producer.registerConsumer(self)
+
+
+class TestAConsumerThatRegistersItself:
+    def test_is_fed(self, clock: Clock) -> None:
+        consumer = Register09()
+        d = IterationProducer(Deferator(iter("abc"), reactor=clock), consumer).run()
+        clock.pump([0] * 5)
+        assert resultOf(d) is consumer
+        assert (consumer.items, consumer.unregistered) == (["a", "b", "c"], 1)
+
+    def test_is_fed_when_it_was_given_the_producer_first(self, clock: Clock) -> None:
+        consumer = Register09()
+        producer: IterationProducer[Register09] = IterationProducer(dr=Deferator(iter("abc"), reactor=clock))
+        consumer.registerProducer(producer, True)
+        d = producer.run()
+        clock.pump([0] * 5)
+        assert resultOf(d) is consumer
+        assert consumer.items == ["a", "b", "c"]
+
+    def test_refuses_another_producer(self, clock: Clock) -> None:
+        consumer = Register09()
+        IterationProducer(Deferator(iter("abc"), reactor=clock), consumer)
+        other: IterationProducer[Register09] = IterationProducer(Deferator(iter("xyz"), reactor=clock))
+        with pytest.raises(RuntimeError, match="registered already"):
+            other.registerConsumer(consumer)
+        with pytest.raises(RuntimeError, match="call registerConsumer first"):
+            other.run()

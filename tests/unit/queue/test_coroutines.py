@@ -101,8 +101,8 @@ async def processed() -> object:
 
 
 async def fetched() -> object:
-    async def fetch() -> tuple[int, bool]:
-        return await doubled(21), True
+    async def fetch() -> int:
+        return await doubled(21)
 
     prefetcherator = Prefetcherator[int]()
     await prefetcherator.setup(fetch)

@@ -73,12 +73,14 @@ class TestInTheLoop:
         def triple(**kw: Any) -> tuple[Any, bool, bool]:
             return kw, True, False
 
-        def pair(**kw: Any) -> tuple[Any, bool]:
-            return (kw, True) if next(items, None) else (None, False)
+        def plain(**kw: Any) -> Any:
+            next(items)
+            return kw
 
-        assert [resultOf(d) for d in Deferator("rep", triple, NAMES, reactor=Clock())] == [NAMES]
+        deferator: Deferator[Any] = Deferator("rep", triple, limit=5, **NAMES)
+        assert [resultOf(d) for d in deferator] == [NAMES | {"limit": 5}]
         fetched: Prefetcherator[Any] = Prefetcherator(reactor=Clock())
-        assert resultOf(fetched.setup(pair, **NAMES)) is True
+        assert resultOf(fetched.setup(plain, **NAMES)) is True
         assert resultOf(fetched.getNext())[0] == NAMES
 
 

@@ -164,3 +164,15 @@ def test_what_is_no_consumer_is_refused() -> None:
     wrong: Any = 5
     with pytest.raises(TypeError, match="consumer must provide IConsumer, got 5"):
         TaskQueue(reactor=Clock()).subscribe(wrong)
+
+
+def test_a_consumer_that_registers_itself_is_shown_the_numbers() -> None:
+    class Register09(Display):
+        def registerProducer(self, producer: Any, streaming: bool) -> None:
+            super().registerProducer(producer, streaming)
+            producer.registerConsumer(self)
+
+    display = Register09()
+    clock, _ = busy(display)
+    clock.pump([0] * 6)
+    assert display.shown[-1] == 0

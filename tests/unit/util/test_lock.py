@@ -322,3 +322,23 @@ class TestStopping:
         lock.stop()
         lock.addStopper(calls.append, 1)
         assert calls == [1]
+
+
+class TestWithoutAFunction:
+    @pytest.mark.parametrize("vip", [False, True])
+    def test_it_waits_for_its_turn_and_releases(self, vip: bool) -> None:
+        lock = DeferredLock(allowZombies=True)
+        lock.acquire()
+        order: list[str] = []
+        lock.acquireAndRelease().addCallback(lambda _: order.append("first"))
+        lock.acquireAndRelease(vip).addCallback(lambda _: order.append("second"))
+        lock.acquireAndRelease(vip=vip).addCallback(lambda _: order.append("third"))
+        assert order == []
+        lock.release()
+        assert order == (["second", "third", "first"] if vip else ["first", "second", "third"])
+        assert not lock.locked
+
+    def test_something_that_cannot_be_called_is_refused(self, lock: DeferredLock) -> None:
+        with pytest.raises(TypeError, match="must be callable, got 5"):
+            lock.acquireAndRelease(5)  # type: ignore[call-overload]  # that is the point
+        assert not lock.locked

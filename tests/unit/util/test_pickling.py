@@ -18,10 +18,13 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 from zope.interface import directlyProvides
 
+from asynqueue import deferToDelay, deferToThread
 from asynqueue.errors import SerializationError
 from asynqueue.util import CallRunner, callAfterDeferred, killProcess, o2p, p2o
+from tests.support.calls import inLoop
 
 
 def results(d: Deferred[Any]) -> list[Any]:
@@ -326,3 +329,19 @@ class TestCallRunner:
         assert len(runner.callTimes) == 2
         assert all(0 <= seconds < 60 for seconds in runner.callTimes)
         assert silent.callTimes == []
+
+
+class TestACallRunnerWithAReactor:
+    @inLoop
+    async def test_it_calls_in_the_reactors_thread_and_waits_for_a_deferred(self) -> None:
+        from twisted.internet import reactor
+
+        def f(n: int) -> Deferred[int]:
+            assert isInIOThread()
+            return deferToDelay(0).addCallback(lambda _: 1 // n)
+
+        run: Any = CallRunner(reactor=reactor)
+        assert await deferToThread(run, (f, (1,), {})) == ("r", 1)
+        status, failure = await deferToThread(run, (f, (0,), {}))
+        assert (status, failure.type) == ("e", ZeroDivisionError)
+        await deferToThread()
