@@ -84,7 +84,7 @@ class Worker(Protocol):
     def window(self) -> Window:
         """The number of tasks that it runs at once, and the largest number of unfinished tasks that it may hold."""
 
-    def run(self, task: Task) -> Deferred[RunOutcome]:
+    def run(self, task: Task, /) -> Deferred[RunOutcome]:
         """Run `task` after the tasks before it.
 
         Args:
@@ -108,7 +108,7 @@ class Worker(Protocol):
             The tasks that were not finished, in the order in which they were given.
         """
 
-    def setResignator(self, resign: Resignator) -> None:
+    def setResignator(self, resign: Resignator, /) -> None:
         """Note that a queue has taken the worker.
 
         Args:
@@ -127,7 +127,7 @@ class Recaller(Protocol):
 class Resizer(Protocol):
     """What a worker calls when its window changes."""
 
-    def __call__(self, limits: Window | None) -> None:
+    def __call__(self, limits: Window | None, /) -> None:
         """Tell the queue the new window.
 
         Args:
@@ -139,7 +139,7 @@ class Resizer(Protocol):
 class Resizable(Protocol):
     """A worker whose window changes while it works."""
 
-    def setResizer(self, resize: Resizer) -> None:
+    def setResizer(self, resize: Resizer, /) -> None:
         """Note that a queue is about to take the worker.
 
         Args:
@@ -165,14 +165,14 @@ class Reporter(Protocol):
     A queue uses `give` in place of `Worker.run`. What `Worker.run` owes, `give` owes too.
     """
 
-    def setReport(self, report: Report) -> None:
+    def setReport(self, report: Report, /) -> None:
         """Note that a queue is about to take the worker.
 
         Args:
             report: To be called with the outcomes.
         """
 
-    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+    def give(self, runs: Sequence[tuple[int, Task]], /) -> None:
         """Run tasks in order, after those before them, and report each outcome under its ticket.
 
         If this raises, no task of `runs` is run. A worker that restarts meanwhile gives back the rest: the queue
@@ -182,7 +182,7 @@ class Reporter(Protocol):
             runs: Pairs of a ticket and a task.
         """
 
-    def interrupt(self, ticket: int) -> None:
+    def interrupt(self, ticket: int, /) -> None:
         """End a task at once, if it has no outcome yet, and report that.
 
         Args:
@@ -193,7 +193,7 @@ class Reporter(Protocol):
 class Consumer(Protocol):
     """What takes items as they come: the methods of `twisted.internet.interfaces.IConsumer`."""
 
-    def registerProducer(self, producer: Any, streaming: bool) -> object:
+    def registerProducer(self, producer: Any, streaming: bool, /) -> object:
         """Note that a producer is about to `write`.
 
         Args:
@@ -204,7 +204,7 @@ class Consumer(Protocol):
     def unregisterProducer(self) -> object:
         """Note that the producer has nothing more to write."""
 
-    def write(self, data: Any) -> object:
+    def write(self, data: Any, /) -> object:
         """Take the next item.
 
         Args:
@@ -228,7 +228,7 @@ class Producer(Protocol):
 class ItemSink(Protocol):
     """The side of an iteration that takes the items."""
 
-    def arrived(self, items: Sequence[Any], more: bool = False) -> None:
+    def arrived(self, items: Sequence[Any], /, more: bool = False) -> None:
         """Take the next items.
 
         Args:
@@ -236,7 +236,7 @@ class ItemSink(Protocol):
             more: With True, the iterator is known to have another item.
         """
 
-    def over(self, error: BaseException | None) -> None:
+    def over(self, error: BaseException | None, /) -> None:
         """Note that there are no more items.
 
         Args:
@@ -248,10 +248,10 @@ class ItemSink(Protocol):
 class ItemSource(Protocol):
     """The side of an iteration that has the iterator."""
 
-    def begin(self, sink: ItemSink) -> None:
+    def begin(self, sink: ItemSink, /) -> None:
         """Send items to `sink` from now on, as many as are granted. It is called once, before all else."""
 
-    def grant(self, items: int) -> None:
+    def grant(self, items: int, /) -> None:
         """Grant credit: so many more items may be sent."""
 
     def close(self) -> None:
@@ -270,7 +270,7 @@ class ThreadCaller(Protocol):
 class Tracker(Protocol):
     """Waits for Deferreds without touching their chains."""
 
-    def put(self, d: D) -> D:
+    def put(self, d: D, /) -> D:
         """Track the Deferred `d`, and return it."""
 
     def deferToAll(self, timeout: float | None = None) -> Deferred[bool]:
@@ -288,14 +288,14 @@ class Tracker(Protocol):
 class Serializer(Protocol):
     """Turns objects into bytes and back."""
 
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: Any, /) -> bytes:
         """Return `obj` as bytes.
 
         Raises:
             asynqueue.errors.SerializationError: The object cannot be pickled.
         """
 
-    def loads(self, payload: bytes) -> Any:
+    def loads(self, payload: bytes, /) -> Any:
         """Return the object in `payload`.
 
         Raises:

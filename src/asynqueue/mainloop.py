@@ -139,13 +139,15 @@ class _Run:
         self._started = self._reactor.seconds()
         context: CallerContext | None = self.task.context
         self._context = None if context is None else context.inLoop()
+        result: Deferred[Any]
         if self._context is None:
-            self._result = make(call.f, call.args, call.kw)
+            result = make(call.f, call.args, call.kw)
         else:
-            self._result = self._context(make, call.f, call.args, call.kw)
-        self._result.addCallbacks(self._returned, self._raised)
+            result = self._context(make, call.f, call.args, call.kw)
+        self._result = result
+        result.addCallbacks(self._returned, self._raised)
         if not self._wanted:
-            self._result.cancel()
+            result.cancel()
 
     def _returned(self, value: Any) -> None:
         seconds = self._reactor.seconds() - self._started

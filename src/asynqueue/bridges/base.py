@@ -95,7 +95,7 @@ class IterationGetter(PoolUser, Generic[T]):
         self._source: _LoopSource[T] | None = None
         self._done = Waiters[bool]()
         self._finished = False
-        me = weakref.ref(self)  # The reactor must not keep a bridge alive.
+        me: weakref.ref[IterationGetter[Any]] = weakref.ref(self)  # The reactor must not keep a bridge alive.
         self._trigger = ShutdownTrigger(lambda: _reactorStops(me), "before")
         self._beginWatch()
 

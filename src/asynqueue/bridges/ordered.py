@@ -129,6 +129,10 @@ class OrderedItemProducer(PoolUser, Generic[T]):
     ) -> Deferred[T | None]: ...
     @overload
     def produceItem(self, fp: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T | None]: ...
+    @overload  # `fp` is `queue.call`, whose own overloads no ParamSpec can stand for
+    def produceItem(
+        self, fp: Callable[..., Deferred[Any]], f: Callable[..., T], /, *args: Any, **kw: Any
+    ) -> Deferred[T | None]: ...
     def produceItem(self, fp: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[T | None]:
         """Call a function now, and deliver its result as the next item.
 

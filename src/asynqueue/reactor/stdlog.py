@@ -6,6 +6,7 @@ Programs written for 0.9 read what `warn`, `verbose` and `spew` say from `loggin
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogPublisher, STDLibLogObserver, globalLogPublisher
 from zope.interface import implementer
@@ -28,6 +29,12 @@ class _StandardLibrary:
             self._observer(event)
 
 
+# Any: pyright does not know what provides a zope interface.
+_standardLibrary: Any = _StandardLibrary()
+_twisted: Any = globalLogPublisher
+
+
 def logger(source: object) -> Logger:
     """Return a logger of namespace ``asynqueue`` for SOURCE, whose events go to both."""
-    return Logger(NAME, source=source, observer=LogPublisher(globalLogPublisher, _StandardLibrary()))
+    both: Any = LogPublisher(_twisted, _standardLibrary)
+    return Logger(NAME, source=source, observer=both)

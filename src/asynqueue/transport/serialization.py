@@ -51,7 +51,7 @@ class Codec(Generic[P]):
     __slots__ = ("dumps",)
 
     def __init__(self, dumps: Callable[[Any], P]) -> None:
-        self.dumps = dumps
+        self.dumps: Callable[[Any], P] = dumps
 
     def dumpCall(
         self, content: Any, f: object, args: Sequence[Any], kw: Mapping[str, Any], describe: Callable[[], str]
