@@ -27,6 +27,8 @@ from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.driver import Driver
+from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
+from asynqueue.reactor.waiters import Waiters
 
 _attached: WeakValueDictionary[int, Worker] = WeakValueDictionary()  # by id(), to any queue
 
@@ -53,9 +55,9 @@ class WorkerRegistry:
         self._onLeft = onLeft
         self._onResigned = onResigned
         self._last = 0
-        self._trigger: object = None
+        self._trigger = ShutdownTrigger(self._reactorStops)
         self._attaching: dict[int, Deferred[int]] = {}
-        self._leaving: dict[int, list[Deferred[list[Task]]]] = {}
+        self._leaving: dict[int, Waiters[list[Task]]] = {}
 
     def number(self, workerOrID: Worker | int) -> int | None:
         """Return the ID of an attached worker, or None if there is none."""
@@ -79,7 +81,7 @@ class WorkerRegistry:
         self.workers[workerID] = worker
         _attach(worker)
         attached = self._attaching[workerID] = Deferred[int]()
-        self._watchReactor()
+        self._trigger.add(self._driver.clock())  # no worker outlives the reactor
         self._dispatcher.attach(workerID, worker)
         self._driver.later(self._scheduler.attach(workerID, series, limits))
         try:
@@ -107,8 +109,7 @@ class WorkerRegistry:
 
     def detach(self, workerID: int, reassign: bool, crash: bool) -> Deferred[list[Task]]:
         """Have a worker leave. The Deferred fires with what it left unfinished."""
-        left: Deferred[list[Task]] = Deferred()
-        self._leaving.setdefault(workerID, []).append(left)
+        left = self._leaving.setdefault(workerID, Waiters()).add()
         if crash:
             unfinished = self._lose(workerID, reassign, "its worker was made to crash", crash=True)
             self._stop(workerID, [] if reassign else unfinished)
@@ -140,9 +141,7 @@ class WorkerRegistry:
 
     def end(self) -> None:
         """Note that no worker will be attached any more."""
-        if self._trigger is not None:
-            self._driver.clock().removeSystemEventTrigger(self._trigger)
-            self._trigger = None
+        self._trigger.remove()
 
     def _guarded(self, workerID: int, f: Callable[[], object]) -> None:
         """Call F, which has a worker do something. Log its error: it must not keep others from their work."""
@@ -232,19 +231,13 @@ class WorkerRegistry:
         attached = self._attaching.pop(workerID, None)
         if attached is not None:
             attached.errback(error or WorkerLost(f"worker {workerID} was gone before it was ready"))
-        for left in self._leaving.pop(workerID, []):
-            left.callback(unfinished)
+        leaving = self._leaving.pop(workerID, None)
+        if leaving is not None:
+            leaving.fire(unfinished)
         self._onLeft(workerID)
-
-    def _watchReactor(self) -> None:
-        """Have no worker outlive the reactor."""
-        reactor = self._driver.clock()
-        if self._trigger is None and hasattr(reactor, "addSystemEventTrigger"):
-            self._trigger = reactor.addSystemEventTrigger("during", "shutdown", self._reactorStops)
 
     def _reactorStops(self) -> None:
         """Crash every worker: when the reactor has stopped, nothing can be waited for."""
-        self._trigger = None
         self._driver.happened(self._scheduler.strand("the reactor has stopped"))
         for workerID in list(self.workers):
             self._lose(workerID, False, "the reactor has stopped", crash=True)

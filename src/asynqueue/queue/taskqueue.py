@@ -31,6 +31,7 @@ from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.options import checkConsumer, checkSeries, checkTimeout
 from asynqueue.queue.registry import WorkerRegistry
 from asynqueue.queue.submission import Submission
+from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["TaskQueue"]
 
@@ -89,7 +90,7 @@ class TaskQueue(Submission):
         registry = WorkerRegistry(self._driver, self._log, dispatcher, self._workerHasLeft, lambda: self.workerLeft())
         self._registry = registry
         self._workers = registry.workers
-        self._closing: list[Deferred[None]] = []
+        self._closing = Waiters[None]()
         self._closed = False
         self._reminder: DelayedCall | None = None
         self._limit: DelayedCall | None = None  # of the time that a shutdown takes
@@ -227,8 +228,7 @@ class TaskQueue(Submission):
         Returns:
             A Deferred that fires when every call has ended and every worker is gone.
         """
-        done: Deferred[None] = Deferred()
-        self._closing.append(done)
+        done = self._closing.add()
         if self._reminder is None and (self._calls.pending or self._workers):
             self._reminder = self._driver.clock().callLater(0, self._waitForEnd)
             if self._timeout is not None:
@@ -279,9 +279,7 @@ class TaskQueue(Submission):
         for timer in (self._reminder, self._limit):
             if timer is not None and timer.active():
                 timer.cancel()
-        closing, self._closing = self._closing, []
-        for done in closing:
-            done.callback(None)
+        self._closing.fire(None)
 
     def _terminate(self) -> None:
         """Terminate the workers: the shutdown has waited long enough."""
