@@ -40,6 +40,7 @@ from asynqueue.core.scheduling.window import BUDGET, Window
 
 CALL = CallSpec.of(print)
 ONE = Window()
+TWO = Window(2, 2)
 DONE = Returned(None)
 
 
@@ -47,8 +48,8 @@ def task(number: int, series: Hashable = None, timeout: float | None = None, ret
     return Task(number, CALL, series, timeout=timeout, retries=retries)
 
 
-def update(number: int, retries: int = 1) -> Task:
-    return Task(number, CALL, retries=retries, update=True)
+def update(number: int, retries: int = 1, series: Hashable = None) -> Task:
+    return Task(number, CALL, series, retries=retries, update=True)
 
 
 def assigned(commands: list[Command]) -> list[tuple[int, int]]:
@@ -1081,3 +1082,67 @@ def test_who_has_a_ticket_and_for_what_is_known_until_it_is_closed(s: Scheduler)
     assert s.assigned(1) == (7, known)
     s.finished(1, DONE)
     assert s.assigned(1) is None
+
+
+def test_a_worker_that_is_qualified_keeps_its_other_qualifications(s: Scheduler) -> None:
+    s.attach(1, ("a",), TWO)
+    s.disconnected(1)
+    s.qualify(1, "b")
+    s.reconnected(1, TWO)
+    s.qualify(1, "c")
+    for number, series in enumerate(("a", "b", "c"), 1):
+        assigns = assigned(s.submit(task(number, series=series)))
+        assert assigns == [(1, number)]
+        s.finished(number, DONE)
+    for nobody in (s.qualify(9, "a"), s.disconnected(9), s.unreported(9), s.reconnected(9, ONE), s.unreported(1)):
+        assert nobody == []
+
+
+def test_a_saved_update_of_a_series_runs_on_workers_qualified_for_it(s: Scheduler) -> None:
+    u, other = update(1, series="a"), update(2, series="b")
+    s.attach(1, (), ONE)
+    s.attach(2, ("b",), ONE)
+    assert s.workersFor(u) == []
+    assert s.workersFor(other) == [2]
+    assert s.workersFor(update(3)) == [1, 2]
+    assert s.update(u, [], save=True) == []
+    assert s.update(other, [2], save=True) == [Assign(2, 1, other)]
+    assert s.attach(3, ("a", "b"), ONE) == [Assign(3, 2, u)]
+    assert s.qualify(1, "c") == []
+    assert s.qualify(1, "a") == [Assign(1, 3, u)]
+    assert s.finished(1, DONE) == [Updated(2, 2, DONE)]
+    s.disconnected(2)
+    assert s.workersFor(other) == [3]
+
+
+def test_what_a_worker_held_when_it_disconnected_says_why_it_is_lost(s: Scheduler) -> None:
+    s.attach(1, (), ONE)
+    s.submit(task(1, retries=0))
+    s.update(update(2), [1], save=False)
+    assert s.disconnected(1) == [Updated(2, 1, Lost("the worker is away"))]
+    assert s.disconnected(1) == []
+    assert s.workerState(1) is WorkerState.AWAY
+    assert s.unreported(1) == [Settle(1, Lost("the worker is away"))]
+    assert s.reconnected(1, ONE) == [WorkerReady(1)]
+
+
+def test_a_worker_that_reconnects_has_the_window_of_a_new_one(s: Scheduler) -> None:
+    s.attach(1, (), Window(1, 64))
+    for number in range(1, 9):
+        s.submit(task(number))
+        s.finished(number, Returned(None, 0.00001))
+    s.disconnected(1)
+    s.unreported(1)
+    s.reconnected(1, Window(1, 64))
+    commands = [command for number in range(20, 24) for command in s.submit(task(number))]
+    assert assigned(commands) == [(1, 20)], "it holds what it runs, until its calls are known to be quick"
+
+
+def test_a_look_asks_a_worker_once_for_what_an_idle_one_may_run(s: Scheduler) -> None:
+    s.attach(1, (), ONE)
+    s.submit(task(1))
+    assert s.look() == [], "no worker is idle"
+    s.attach(2, (), ONE)
+    assert s.look() == [Recall(1)], "worker 1 may not have started it"
+    assert s.look() == []
+    assert assigned(s.finished(1, Recalled())) == [(2, 1)]
