@@ -1,1 +1,1 @@
-"""AsynQueue beside everything else that one might take for it, measured in one run: ``python -m benchmarks``."""
+"""Measure AsynQueue beside its alternatives, in one run: ``python -m benchmarks``."""

@@ -1,9 +1,9 @@
-"""Measure AsynQueue and all that one might take for it, side by side: ``python -m benchmarks``.
+"""Measure AsynQueue beside its alternatives, in one run: ``python -m benchmarks``.
 
-Each round measures every system in every case, each in a process of its own, one system after another: so a machine
-that is busy for a while is so for all of them. What counts are the ratios within a round; absolute figures are those of
-the machine and the day. AsynQueue 0.9.9 is installed into a temporary environment of its own, unless --old says where
-there is one.
+Each round measures every system in every case, each in a process of its own, one system after another. So a machine
+that is busy for a while is busy for all of them. Only the ratios within a round count: absolute figures depend on
+the machine and the day. AsynQueue 0.9.9 is installed into a temporary environment, unless --old names a Python that
+has it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from benchmarks.systems import SYSTEMS
 ROOT = Path(__file__).parent.parent
 OURS, OLD = "AsynQueue ProcessQueue", "AsynQueue 0.9.9"
 PATIENCE = 120
-"""Seconds after which a measurement is given up: it counts if there are figures by then."""
+"""Seconds after which a measurement is ended. It counts if it has printed figures by then."""
 
 INSTALLING = "pip install --upgrade pip && pip install -e '.[mcm]' --group bench"
 """What docs/performance.md says: --group needs pip 25.1."""
 
 
 def main() -> None:
-    """Measure, and print a table; draw a plot."""
+    """Measure, print a table and draw a plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=_positive, default=5, help="how often (default %(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to measure")
@@ -68,7 +68,7 @@ def _positive(text: str) -> int:
 
 
 def _python(text: str) -> Path:
-    """A program, wherever it is run from."""
+    """Return the path of a Python, wherever the benchmark is started from."""
     found = shutil.which(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"there is no program {text}")
@@ -76,7 +76,7 @@ def _python(text: str) -> Path:
 
 
 def _target(text: str) -> Path:
-    """A file to be written when all is measured: that it can be is to be known before."""
+    """Check before the measurement that the file can be written."""
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no directory {path.parent}")
@@ -101,7 +101,7 @@ def _measure(
 
 
 def _run(python: Path, system: str, case: str, folder: str) -> dict[str, float]:
-    """One measurement; nothing, and a word on standard error, if it fails."""
+    """Make one measurement. If it fails, return nothing and print why to standard error."""
     environment = _elsewhere() if system == OLD else os.environ
     command = [str(python), "-m", "benchmarks.measure", system, case]
     status, said, complained = outcome(command, folder, patience=PATIENCE, cwd=ROOT, environment=environment)
@@ -115,7 +115,7 @@ def _run(python: Path, system: str, case: str, folder: str) -> dict[str, float]:
 
 
 def _oldPython(folder: str) -> Path:
-    """A Python in an environment in FOLDER that has AsynQueue 0.9.9, and NumPy for the arrays."""
+    """Return a Python of an environment in FOLDER that has AsynQueue 0.9.9, and NumPy for the arrays."""
     place = Path(folder, "old")
     python = place / "bin" / "python"
     making: list[str | Path] = [sys.executable, "-m", "venv", place]
@@ -128,7 +128,7 @@ def _oldPython(folder: str) -> Path:
 
 
 def _elsewhere() -> dict[str, str]:
-    """The environment, without what belongs to this Python."""
+    """Return the environment without what belongs to this Python."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 

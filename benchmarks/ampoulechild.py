@@ -1,4 +1,4 @@
-"""The far side of `ampoule`: one command, a pickled call, and the process that answers it."""
+"""The child process of `ampoule`: one command, which carries a pickled call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.protocols.amp import Argument, Command, String
 
 
 class Call(Command):
-    """A call, and what it returned, as pickles: 64 KiB at most, as AMP has it."""
+    """A call and its result, as pickles. AMP takes at most 64 KiB."""
 
     arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"call", String())]
     response: ClassVar[list[tuple[bytes, Argument]]] = [(b"result", String())]
@@ -21,6 +21,6 @@ class Child(AMPChild):
 
     @Call.responder
     def make(self, call: bytes) -> dict[str, bytes]:
-        """Make one."""
+        """Make one call."""
         f, args = pickle.loads(call)
         return {"result": pickle.dumps(f(*args))}

@@ -1,4 +1,4 @@
-"""A million small items between a thread and the loop, each way: items a second, and that memory stays flat.
+"""Pass a million small items between a thread and the loop, each way: items a second, and whether memory stays flat.
 
 python benchmarks/bridges.py [ITEMS]
 """
@@ -46,7 +46,7 @@ class Push:
 
 @implementer(IPullProducer)
 class Pull:
-    """Writes one number each time it is asked."""
+    """Writes one number for each request."""
 
     def __init__(self, consumer: Consumerator[int], count: int) -> None:
         self.consumer, self.count = consumer, count
@@ -64,7 +64,7 @@ class Pull:
 
 
 def addUp(items: Iterator[int]) -> int:
-    """The sum of ITEMS, which have to be 0, 1, 2 ..."""
+    """Return the sum of ITEMS, which have to be 0, 1, 2 ..."""
     total = 0
     for number, item in enumerate(items):
         assert item == number
@@ -131,7 +131,7 @@ async def ordered(count: int) -> int:
 
 
 WARM_UP = 10_000
-"""Items after which the memory that a bridge needs is there: from then on it is to stay flat."""
+"""Items after which a bridge has all the memory that it needs: from then on it must stay flat."""
 
 
 async def main(count: int) -> None:

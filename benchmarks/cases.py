@@ -1,6 +1,6 @@
-"""What is measured of a system: each case a coroutine that gives figures by name.
+"""The cases that are measured: each is a coroutine that returns figures by name.
 
-A figure's name has its unit in it. Of those in `LESS_IS_MORE`, less is better; of the others, more.
+A figure's name has its unit in it. Of those in `LESS_IS_MORE`, less is better. Of the others, more is better.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def _quantiles(name: str, seconds: list[float]) -> Figures:
 
 
 async def _warm(system: System) -> None:
-    """Have every worker at work."""
+    """Have every worker run something."""
     for call in [system.call(add, n, 1) for n in range(200)]:
         await call
     gc.collect()
 
 
 async def noop(system: System) -> Figures:
-    """No-op calls, all made at once."""
+    """Make no-op calls, all at once."""
     await _warm(system)
     number = system.flood
     begun = perf_counter()
@@ -48,7 +48,7 @@ async def noop(system: System) -> Figures:
 
 
 async def trip(system: System) -> Figures:
-    """Calls one after another."""
+    """Make calls one after another."""
     await _warm(system)
     seconds = []
     for n in range(TRIPS):
@@ -59,7 +59,7 @@ async def trip(system: System) -> Figures:
 
 
 async def _echoed(system: System, name: str, value: Any, size: int) -> Figures:
-    """How fast VALUE, of SIZE bytes, goes there and back."""
+    """Measure how fast VALUE, of SIZE bytes, goes there and back."""
     if size > system.largest:
         return {}
     number = max(3, min(1_000, (128 << 20) // size // 2))
@@ -72,7 +72,7 @@ async def _echoed(system: System, name: str, value: Any, size: int) -> Figures:
 
 
 async def bytes_(system: System) -> Figures:
-    """Bytes there and back."""
+    """Send bytes there and back."""
     figures: Figures = {}
     for exponent, name in ((10, "1 KiB"), (16, "64 KiB"), (20, "1 MiB"), (23, "8 MiB"), (26, "64 MiB")):
         figures.update(await _echoed(system, f"{name} bytes, MiB/s", bytes(1 << exponent), 1 << exponent))
@@ -80,7 +80,7 @@ async def bytes_(system: System) -> Figures:
 
 
 async def arrays(system: System) -> Figures:
-    """NumPy arrays there and back."""
+    """Send NumPy arrays there and back."""
     import numpy
 
     figures: Figures = {}
@@ -91,7 +91,7 @@ async def arrays(system: System) -> Figures:
 
 
 async def iteration(system: System) -> Figures:
-    """The items of a generator over there, one by one."""
+    """Take the items of a remote generator, one by one."""
     assert isinstance(system, Processes)
     items = system.items(await system.call(count, ITEMS))
     begun = perf_counter()
@@ -101,7 +101,7 @@ async def iteration(system: System) -> Figures:
 
 
 async def queued(system: System) -> Figures:
-    """Many calls queued before any is made: what one costs in time, and keeps of memory beside its arguments."""
+    """Queue many calls before any runs: the time and the memory of one, without its arguments."""
     assert isinstance(system, Processes)
     await _warm(system)
     figures: Figures = {}
@@ -128,7 +128,7 @@ def _resident() -> int:
 
 
 async def busy(system: System) -> Figures:
-    """Calls that keep a core busy for a while: how much of the ideal two workers reach, in percent."""
+    """Make calls that keep a core busy for a while: how much of the ideal two workers reach, in percent."""
     await _warm(system)
     figures: Figures = {}
     for seconds, name, number in ((1e-4, "100 µs", 6_000), (1e-3, "1 ms", 1_000), (1e-2, "10 ms", 100)):
@@ -142,7 +142,7 @@ async def busy(system: System) -> Figures:
 
 
 async def doNext(system: System) -> Figures:
-    """A call with doNext now and then, among a flood of tiny ones: how late it starts."""
+    """Make a doNext call now and then in a flood of tiny calls: how late it starts."""
     assert isinstance(system, Processes)
     await _warm(system)
     late: list[float] = []
@@ -168,9 +168,9 @@ CASES: dict[str, Callable[[System], Awaitable[Figures]]] = {
     "startup": startup,
     "mcm": mcm,
 }
-"""Every case by its name."""
+"""The cases by name."""
 
 
 def lessIsMore(figure: str) -> bool:
-    """Whether less of FIGURE is better."""
+    """Return whether less of FIGURE is better."""
     return not any(unit in figure for unit in ("/s", "% of", "times"))

@@ -1,4 +1,4 @@
-"""What the calls do that are measured. Every system's workers import this, so it imports next to nothing."""
+"""The functions that are called in measurements. Every system's workers import this module, so it imports little."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def echo(value: T) -> T:
-    """Give VALUE back."""
+    """Return VALUE."""
     return value
 
 
@@ -23,15 +23,15 @@ def spin(seconds: float) -> float:
 
 
 def count(number: int) -> Iterator[int]:
-    """0, 1 ... below NUMBER, one by one."""
+    """Yield 0, 1 ... below NUMBER."""
     yield from range(number)
 
 
 def now() -> float:
-    """The time, by a clock that all processes of a machine share."""
+    """Return the time of a clock that all processes of a machine share."""
     return perf_counter()
 
 
 def say(far: Any) -> None:
-    """Say one thing over FAR, the connection of a bare process."""
+    """Send one object over FAR, the connection of a bare process."""
     far.send(1)

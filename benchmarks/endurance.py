@@ -1,11 +1,11 @@
-"""A long run with everything that can go wrong: a million calls, a thousand ``kill -9``, cancels, timeouts, iterations.
+"""Make a long run with every kind of fault: a million calls, a thousand ``kill -9``, cancels, timeouts, iterations.
 
     python -m benchmarks.endurance [--calls 1000000] [--kills 1000] [--workers 2] [--seed 1]
 
-Each call, when it starts, counts that in a byte of its own of a file that all processes have mapped: so the count
-survives whoever wrote it. At the end each call must have settled once, as it should, and none may have been started
-more than twice; of those lost each must have cost two processes. The program's memory and its descriptors are looked
-at all along. Exits with status 1 if anything is not as it should be.
+Each call counts its start in a byte of its own, in a file that all processes have mapped. So the count survives the
+process. At the end, every call must have settled once and as it should, and none may have started more than twice.
+Each lost call must have cost two processes. The program's memory and descriptors are watched throughout. The exit
+status is 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from asynqueue.errors import TimeoutError
 from benchmarks.errands import ITEMS, dwell, fail, give, hang, iterate
 
 IN_FLIGHT = 1000
-"""How many calls there are at once."""
+"""The number of calls at once."""
 
 
 @attrs.define
@@ -48,14 +48,14 @@ class Sample:
 
     @staticmethod
     def now(settled: int, kills: int) -> Sample:
-        """What it holds now."""
+        """Return what it holds now."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         megabytes = pages * resource.getpagesize() / 2**20
         return Sample(settled, kills, megabytes, len(os.listdir("/proc/self/fd")))
 
 
 class Run:
-    """One long run of CALLS calls and KILLS kills, drawn from SEED, that counts its starts in the file PATH."""
+    """One long run of CALLS calls and KILLS kills, drawn from SEED, which counts its starts in the file PATH."""
 
     def __init__(self, calls: int, kills: int, workers: int, seed: int, path: str) -> None:
         self.calls = calls
@@ -64,7 +64,7 @@ class Run:
         self.path = path
         self.queue = ProcessQueue(workers, maxQueued=IN_FLIGHT)
         self.ends: Counter[str] = Counter()
-        self.settled = bytearray(calls)  # how often each was
+        self.settled = bytearray(calls)  # how often each was started
         self.done = 0
         self.killed = 0
         self.wrong: list[str] = []
@@ -73,7 +73,7 @@ class Run:
         self._nextSample = calls // 10
 
     async def act(self) -> None:
-        """Make all the calls, and hear of all."""
+        """Make all calls, and wait for all."""
         for number in range(self.calls):
             await self.queue.ready()
             self._make(number)
@@ -87,7 +87,7 @@ class Run:
         await self.queue.shutdown()
 
     def check(self, starts: bytes) -> list[str]:
-        """What is not as it should be."""
+        """Return what is wrong."""
         wrong = list(self.wrong)
         wrong += [f"{n} calls did not settle exactly once" for n in (self.calls - self.settled.count(1),) if n]
         often = [n for n in starts if n > 2]
@@ -151,7 +151,7 @@ class Run:
             self.ends[type(error).__name__] += 1
             allowed = {"fail": LookupError, "hang": TimeoutError, "cancel": CancelledError}.get(kind, WorkerLost)
             if isinstance(error, WorkerLost):
-                if kind != "iterate":  # that may be lost while its items are taken, after one start
+                if kind != "iterate":  # it may be lost while its items are taken, after one start
                     self.lost.append(number)
             elif not isinstance(error, allowed) or (kind == "fail" and error.args != (number,)):
                 self.wrong.append(f"call {number}, to {kind}, ended in {error!r}")
@@ -163,7 +163,7 @@ class Run:
     async def _kill(self) -> None:
         worker = self.random.choice(self.queue.workers())
         if isinstance(worker, ProcessWorker):
-            with contextlib.suppress(ProcessLookupError):  # it was killed before, and nobody has noticed yet
+            with contextlib.suppress(ProcessLookupError):  # it was killed before, and that is not noticed yet
                 os.kill(worker.process.pid, signal.SIGKILL)
                 self.killed += 1
         await deferToDelay(0)
@@ -174,7 +174,7 @@ class Run:
 
 
 async def main(_: IReactorCore) -> None:
-    """The run that the command line asks for."""
+    """Make the run that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=1_000)

@@ -1,4 +1,4 @@
-"""What the calls of `benchmarks.endurance` do, in a worker process."""
+"""The calls of `benchmarks.endurance`, which run in a worker process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 ITEMS = 20
-"""How many items an iterator has."""
+"""The number of items of an iterator."""
 
 _maps: dict[str, mmap.mmap] = {}
 
@@ -29,7 +29,7 @@ def give(path: str, number: int) -> int:
 
 
 def dwell(path: str, number: int) -> int:
-    """Return NUMBER, after a while: so that a death has something to strike."""
+    """Return NUMBER after a while, so that a kill finds a running call."""
     begin(path, number)
     time.sleep(0.002)
     return number

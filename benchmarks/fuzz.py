@@ -1,13 +1,13 @@
-"""Say anything at all to a link, for long: no crash, no hang, no unbounded memory; only a named error.
+"""Send damaged streams to a link, for long: no crash, no hang, no unbounded memory, only a named error.
 
     python -m benchmarks.fuzz [--streams 100000] [--seed 1]          # a plain loop
     python -m benchmarks.fuzz --atheris [atheris's own options]      # guided by coverage, until stopped
 
-Each stream is made of good messages, of which some bytes are changed, dropped, doubled or put in. It is heard by a
-`Decoder` with limits, and by a `Link` with calls that wait for answers; whatever it says, each of those calls must end
-once when the link does. The memory that the program may have is limited to `ROOM` more than it starts with: pickle
-keeps room for whatever number of objects a damaged payload names, some 600 MB for one byte, and what it cannot have
-is an error of that one call. Atheris is not installed with AsynQueue's tools: ``pip install atheris``.
+Each stream consists of good messages, of which some bytes are changed, dropped, doubled or inserted. A `Decoder`
+with limits reads it, and a `Link` with calls that wait for answers. Each of those calls must end once when the link
+ends. The program may use at most `ROOM` more memory than at its start: pickle allocates room for the number of
+objects that a damaged payload names, some 600 MB for one byte. What it cannot have is an error of that one call.
+Atheris is not among the developers' tools: ``pip install atheris``.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ FRAME_LIMIT, PARTS_LIMIT = 256, 4096
 CALLS = 4
 
 ROOM = 256 << 20
-"""Bytes of memory that may be asked for while it hears anything at all."""
+"""Bytes of memory that may be allocated while a stream is read."""
 
 
 class Sink:
-    """Takes what an iteration gives."""
+    """Takes what an iteration sends."""
 
     def arrived(self, items: Any, more: bool = False) -> None:
-        """They are of no interest."""
+        """Ignore the items."""
 
     def over(self, error: BaseException | None) -> None:
-        """Nor is the end."""
+        """Ignore the end."""
 
 
 def decode(stream: bytes, size: int) -> list[m.Message]:
-    """The messages of STREAM, heard in pieces of SIZE bytes, up to the first error."""
+    """Return the messages of STREAM, read in pieces of SIZE bytes, up to the first error."""
     decoder = Decoder(FRAME_LIMIT, PARTS_LIMIT)
     heard: list[m.Message] = []
     for start in range(0, len(stream), size):
@@ -66,7 +66,7 @@ def decode(stream: bytes, size: int) -> list[m.Message]:
 
 
 def tell(stream: bytes, size: int) -> None:
-    """Let a link hear STREAM in pieces of SIZE bytes. Each of its calls must end, once."""
+    """Have a link read STREAM in pieces of SIZE bytes. Each of its calls must end, once."""
     office = PermitIssuer()
     outcomes: list[RunOutcome] = []
     link = Link(office, lambda: link.conclude("it was lost"), lambda: None)
@@ -78,7 +78,7 @@ def tell(stream: bytes, size: int) -> None:
             link.call(Task(number + 1, CallSpec.of(abs, -1)), raw=False).addCallback(_heard, outcomes)
         for start in range(0, len(stream), size):
             link.dataReceived(stream[start : start + size])
-            if transport.disconnected:  # it has hung up
+            if transport.disconnected:  # it has closed the connection
                 break
         link.connectionLost(Failure(ConnectionDone()))
         assert len(outcomes) == CALLS, f"{len(outcomes)} outcomes of {CALLS} calls"
@@ -97,7 +97,7 @@ def _heard(outcome: RunOutcome, outcomes: list[RunOutcome]) -> None:
 
 
 def streams(seed: int) -> Iterator[tuple[bytes, int]]:
-    """Streams without end, and the size of the pieces in which each is heard."""
+    """Yield streams without end, with the size of the pieces in which each is read."""
     draw = random.Random(seed)
     while True:
         stream = bytearray(b"".join(encode(message(draw)) for _ in range(draw.randrange(8))))
@@ -109,7 +109,7 @@ def streams(seed: int) -> Iterator[tuple[bytes, int]]:
 
 
 def message(draw: random.Random) -> m.Message:
-    """A message that the far side of a link may say, about a call that may be there."""
+    """Return a message that the remote side of a link may send, about a call that may exist."""
     number = draw.choice((1, 2, 3, 4, 5, 2**64 - 1))
     payload = pickle.dumps(draw.choice((1, "text", [1, 2], ValueError("no"))))
     kinds: list[Callable[[], m.Message]] = [
@@ -168,7 +168,7 @@ def main() -> None:
 
 
 def _limitMemory() -> None:
-    """Have no more memory than `ROOM` from here on, where it is known how much there is."""
+    """Limit the memory to `ROOM` more than now, where the present size is known."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Measure one system in one case, in a process of its own: ``python -m benchmarks.measure SYSTEM CASE``.
 
-The figures are printed as JSON. This runs in the environment of AsynQueue 0.9.9 as well.
+It prints the figures as JSON. It runs in the environment of AsynQueue 0.9.9 as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.systems import SYSTEMS, System
 
 
 async def measure(system: System, case: str) -> None:
-    """Print what CASE has to say of SYSTEM: before it is closed, which not every one survives."""
+    """Print the figures of SYSTEM in CASE before SYSTEM is closed: not every system survives that."""
     try:
         figures: Figures = await CASES[case](system)
         print(json.dumps(figures), flush=True)

@@ -1,9 +1,9 @@
-"""What became of the mutants of the core, module by module: what `tox -e mutation` prints when it has run.
+"""Print what became of the mutants of the core, module by module. `tox -e mutation` runs this at its end.
 
-    python -m benchmarks.mutants          # where mutmut has run, and in its environment
+    python -m benchmarks.mutants          # where mutmut has run, in its environment
 
-A mutant counts as killed when a test failed, or ran out of time, with it. Those in the `validate` methods are counted
-by themselves: they are assertions that only tests run, and to spoil one breaks nothing that a test could notice.
+A mutant counts as killed when a test failed, or ran out of time, with it. Mutants in the `validate` methods are counted
+apart: these methods are assertions that only tests run, and a damaged one breaks nothing that a test could notice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KILLED = ("killed", "timeout")
 
 
 def main() -> None:
-    """The table, and the names of those that survived."""
+    """Print the table, and the names of the survivors."""
     ends: defaultdict[str, Counter[str]] = defaultdict(Counter)
     asserted: Counter[str] = Counter()
     survivors: list[str] = []

@@ -1,4 +1,4 @@
-"""The program `mcm` drawing pictures, beside the same kernel with nothing around it."""
+"""Measure the program `mcm` beside the same kernel alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.systems import System
 
 
 async def mcm(_: System) -> dict[str, float]:
-    """Two pictures, each on one worker and on two, and its bands drawn one after another in this process."""
+    """Draw two pictures, each on one worker and on two, and their bands one after another in this process."""
     from mcmandelbrot.fractal.picture import Picture, View
     from mcmandelbrot.fractal.worker import paintRows, prepare
 

@@ -1,4 +1,4 @@
-"""What was measured, for people: a Markdown table, and a plot."""
+"""Present the figures: a Markdown table and a plot."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from benchmarks.cases import lessIsMore
 
 Measured = Mapping[str, Mapping[str, Sequence[float]]]
-"""The figures, a round each, by figure and system."""
+"""The figures of each round, by figure and system."""
 
 
 def ratio(figure: str, ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """How many times better OURS is than THEIRS: the median of the rounds that both were measured in."""
+    """Return how many times better OURS is than THEIRS: the median over the rounds in which both were measured."""
     pairs = zip(ours, theirs, strict=False)
     return median(their / our if lessIsMore(figure) else our / their for our, their in pairs if our and their)
 
 
 def table(measured: Measured, ours: str, title: str) -> str:
-    """A Markdown table: a row for each figure of each system, with the median, the spread and how OURS compares."""
+    """Return a Markdown table: a row for each figure of each system, with median, spread and ratio to OURS."""
     lines = [f"**{title}**", "", "| | median | from … to | ours is |", "|---|---:|---:|---:|"]
     for figure, systems in measured.items():
         lines.append(f"| **{figure}** | | | |")
@@ -32,14 +32,14 @@ def table(measured: Measured, ours: str, title: str) -> str:
 
 
 def formats() -> Collection[str]:
-    """What the name of a plot's file may end in, after the dot."""
+    """Return the possible endings of a plot's file name."""
     bases: Any = import_module("matplotlib.backend_bases")  # it gives no types
     filetypes: dict[str, str] = bases.FigureCanvasBase.get_supported_filetypes()
     return filetypes
 
 
 def plot(measured: Measured, ours: str, path: str) -> bool:
-    """Draw the first six figures that several systems have as bars, into the file PATH. False if there is none."""
+    """Draw the first six figures that several systems have as bars into PATH. Return False if there is none."""
     pyplot: Any = import_module("matplotlib.pyplot")  # it gives no types
     pyplot.switch_backend("agg")
     figures = [figure for figure, systems in measured.items() if len(systems) > 1][:6]

@@ -1,7 +1,8 @@
-"""Commands in sessions of their own, of which no process and no file is left, whatever ends this program.
+"""Run commands in sessions of their own. No process and no file of theirs is left, however this program ends.
 
-What asks it to end raises `SystemExit`, so that all is cleared up as after an error. A session hears nothing of that:
-it is killed. What is killed cannot tidy up: so the temporary files of each command are in a folder that goes with us.
+A signal that asks this program to end raises `SystemExit`, so that everything is cleaned up as after an error. The
+session of a command does not receive that signal: it is killed. A killed command cannot clean up, so its temporary
+files are in a folder that is removed with this program.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from mcmandelbrot.cli.signals import ENDING, notIgnored
 
 
 def heed() -> None:
-    """From now on, the first of those that comes raises `SystemExit`. One that was ignored, as by `nohup`, stays so."""
+    """Have the first of these signals raise `SystemExit`. An ignored signal, as by `nohup`, stays ignored."""
     for number in notIgnored():
         signal.signal(number, _end)
 
 
 @contextmanager
 def scratch() -> Iterator[str]:
-    """A folder for all that is temporary, which is gone afterwards."""
+    """Return a folder for temporary files. It is removed at the end."""
     with _signalBlocked():
-        temporary = tempfile.TemporaryDirectory()  # from now on it goes when the interpreter does
+        temporary = tempfile.TemporaryDirectory()  # from now on it is removed when the interpreter ends
     try:
         yield temporary.name
     finally:
@@ -67,7 +68,7 @@ def outcome(
             raise
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        said, complained = process.communicate()  # until the last of them is gone
+        said, complained = process.communicate()  # until the last process is gone
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         return None, said, complained.decode()
@@ -76,13 +77,13 @@ def outcome(
 
 def _end(number: int, frame: FrameType | None) -> None:
     for each in ENDING:
-        signal.signal(each, signal.SIG_IGN)  # clearing up is not to be interrupted
+        signal.signal(each, signal.SIG_IGN)  # the cleaning must not be interrupted
     raise SystemExit(128 + number)
 
 
 @contextmanager
 def _signalBlocked() -> Iterator[set[int]]:
-    """What asks to end meanwhile does so afterwards. Gives the mask of signals from before."""
+    """Hold back the signals that end this program. Yield the mask of before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield before

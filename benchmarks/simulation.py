@@ -1,15 +1,14 @@
-"""The whole core, with thousands of virtual workers, in virtual time, with every fault drawn from a seed.
+"""Simulate the whole core with thousands of virtual workers, in virtual time, with every fault drawn from a seed.
 
     python -m benchmarks.simulation [--seed 1] [--workers N --tasks N]
 
 Without figures of your own, a table shows how the cost of a task grows up to 10,000 workers and 1,000,000 tasks. The
-same seed gives the same run, event by event: its *digest*, a hash of everything that happened, says so.
+same seed gives the same run, event by event. Its *digest*, a hash of everything that happened, shows that.
 
-Theory of operation. A `Simulation` is what is around a `Scheduler`: it turns commands into events that happen later,
-in the order of a heap. Workers run what they are given, one call after another, and are slow, die, die and come back,
-leave in the midst of an update, or say everything twice. What a worker says takes its time, and is heard before the
-worker's end, as on a link; or it is lost, and so is the worker, later. Each start and each settlement is counted, and
-`check` says what is not as the design guarantees.
+Theory of operation. A `Simulation` surrounds a `Scheduler`: it turns commands into later events, ordered by a heap.
+Workers run what they hold, one call after another. They are slow, die, restart, leave during an update, or answer
+twice. An answer takes its time, and arrives before the worker's end, as on a link. Or it is lost, and so is the
+worker, later. Each start and each settlement is counted. `check` returns what violates the design.
 """
 
 from __future__ import annotations
@@ -37,27 +36,27 @@ QUALIFICATIONS = ((), ("a",), ("b",), ("a", "b"))
 
 @attrs.frozen
 class Faults:
-    """How likely each fault is: at each start of a call, or at each answer."""
+    """The probability of each fault, at each start of a call or at each answer."""
 
     death: float = 0.002  # the worker dies under the call, and another comes
-    restart: float = 0.002  # it dies and comes back
-    silence: float = 0.001  # its answer is lost on the way; that is noticed when the worker is lost, later
-    doubled: float = 0.01  # it answers twice
+    restart: float = 0.002  # the worker dies and restarts
+    silence: float = 0.001  # an answer is lost on the way; that is noticed when the worker is lost, later
+    doubled: float = 0.01  # the worker answers twice
     slow: float = 0.01  # the call takes a hundred times as long
     detach: float = 0.001  # the worker leaves while it runs
-    update: float = 0.0005  # every worker is to run an update
-    cancel: float = 0.005  # the call is not wanted any more
+    update: float = 0.0005  # every worker runs an update
+    cancel: float = 0.005  # the call is cancelled
     timeout: float = 0.3  # the call has a timeout
 
 
 @attrs.define(eq=False)
 class Virtual:
-    """A virtual worker: what it holds, in order, each task under its ticket."""
+    """A virtual worker: the tasks that it holds, in order, by ticket."""
 
     id: int
     held: dict[int, Task] = attrs.field(factory=dict)
     running: int | None = None  # the ticket of what it runs
-    said: dict[int, RunOutcome] = attrs.field(factory=dict)  # by ticket: what is on its way, in order
+    said: dict[int, RunOutcome] = attrs.field(factory=dict)  # by ticket: the answers on their way, in order
     dead: bool = False
 
 
@@ -91,11 +90,11 @@ class Simulation:
 
     @property
     def digest(self) -> str:
-        """A hash of everything that happened."""
+        """Return a hash of everything that happened."""
         return self._trace.hexdigest()
 
     def run(self, validate: bool = False) -> None:
-        """Let everything happen; with VALIDATE, look at every invariant after each event."""
+        """Run to the end. With VALIDATE, check every invariant after each event."""
         while self._heap:
             self.now, _, event = heappop(self._heap)
             self.events += 1
@@ -104,7 +103,7 @@ class Simulation:
                 self._scheduler.validate()
 
     def check(self) -> list[str]:
-        """What is not as the design guarantees."""
+        """Return what violates the design."""
         wrong = [f"task {task} settled twice" for task in self.again]
         ended = self.settled.keys() | self._updates
         wrong += [f"task {n} never settled" for n in range(1, self._lastTask + 1) if n not in ended]
@@ -124,7 +123,7 @@ class Simulation:
     # What happens.
 
     def _submit(self) -> None:
-        """A batch of tasks comes; the next one later, or, when all have come, the end."""
+        """Submit a batch of tasks, and schedule the next batch, or the end after the last."""
         draw = self._random
         for _ in range(min(200, self.tasks - len(self.settled) - self._scheduler.unfinished, self.tasks)):
             self._lastTask += 1
@@ -157,7 +156,7 @@ class Simulation:
         self._obey(self._scheduler.attach(self._lastWorker, qualified, Window(1, self._random.choice((1, 4, 64)))))
 
     def _begin(self, worker: Virtual) -> None:
-        """WORKER starts the next of what it holds."""
+        """Have WORKER start the next of what it holds."""
         if worker.running is not None or worker.dead or not worker.held:
             return
         draw, faults = self._random, self.faults
@@ -178,7 +177,7 @@ class Simulation:
         self._later(seconds, self._end, worker, ticket, seconds)
 
     def _end(self, worker: Virtual, ticket: int, seconds: float) -> None:
-        """What WORKER runs has ended, and it says so: which takes its time, and may be lost."""
+        """End what WORKER runs. Its answer takes its time, and may be lost."""
         if worker.dead or worker.running != ticket:
             return
         draw, faults = self._random, self.faults
@@ -186,7 +185,7 @@ class Simulation:
         worker.running = None
         outcome: RunOutcome = Raised(ValueError(), seconds) if draw.random() < 0.1 else Returned(task.id, seconds)
         if draw.random() < faults.silence:
-            worker.held = {ticket: task, **worker.held}  # for all that anybody knows
+            worker.held = {ticket: task, **worker.held}  # as far as the queue can know
             worker.running = ticket
             self._later(draw.random() * 0.1, self._die, worker, False)
             return
@@ -202,7 +201,7 @@ class Simulation:
             self._obey(self._scheduler.finished(ticket, outcome))
 
     def _die(self, worker: Virtual, returning: bool) -> None:
-        """WORKER dies, unless it is dead; RETURNING, it comes back and reports on all it held."""
+        """Have WORKER die, unless it is dead. With RETURNING, it restarts and reports on all that it held."""
         if worker.dead or worker.id not in self._workers:
             return
         held = worker.held
@@ -214,7 +213,7 @@ class Simulation:
                     self._charge(ticket)
                 self._obey(self._scheduler.finished(ticket, Lost() if ticket == ran else Recalled()))
             return
-        for ticket, outcome in list(worker.said.items()):  # a link is at its end when all that was said is heard
+        for ticket, outcome in list(worker.said.items()):  # a link ends when all that was sent has been received
             self._hear(worker, ticket, outcome)
         worker.dead = True
         del self._workers[worker.id]
@@ -238,7 +237,7 @@ class Simulation:
             self._obey(self._scheduler.update(Task(self._lastTask, CALL, update=True), some, save=False))
 
     def _interrupt(self, worker: Virtual, ticket: int) -> None:
-        """Let go of a call: as a process does, by dying if it runs."""
+        """Interrupt a call as a process does: by its death if the call is running."""
         if ticket not in worker.held:
             return
         if worker.running == ticket:
@@ -318,7 +317,7 @@ class Simulation:
         self._expire(ticket)
 
     def _later(self, seconds: float, what: Any, *args: Any) -> None:
-        """Have WHAT happen, called with ARGS, whatever they are, in so many SECONDS."""
+        """Call WHAT with ARGS, of any type, in so many SECONDS."""
         self._lastEvent += 1
         heappush(self._heap, (self.now + seconds, self._lastEvent, lambda: what(*args)))
 
@@ -331,7 +330,7 @@ def _cannotBe(command: c.Command) -> NoReturn:
 
 
 def main() -> None:
-    """The runs that the command line asks for."""
+    """Make the runs that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int)

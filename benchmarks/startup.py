@@ -1,4 +1,4 @@
-"""How long it takes until there is something to call, beside what Python itself takes for the same."""
+"""Measure the time to the first answer, beside what Python itself takes for the same."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ print(perf_counter() - begun)
 
 
 async def startup(_: System) -> dict[str, float]:
-    """What an import adds, and until when the first worker, and the tenth, has answered."""
+    """Measure what an import adds, and when the first and the tenth worker have answered."""
     imported = subprocess.run([sys.executable, "-c", IMPORT], stdout=subprocess.PIPE, check=True).stdout
     figures = {"import, ms": 1e3 * float(imported)}
     for method in METHODS:
-        await _ready(method, 1)  # which starts the fork server, with what it is to have in it
+        await _ready(method, 1)  # it starts the fork server, with its preloaded modules
         for number, name in ((1, "one worker"), (10, "ten workers")):
             figures[f"bare {method}, {name}, ms"] = 1e3 * _timed(lambda: _bare(method, number))  # noqa: B023  # at once
             figures[f"{method}, {name} ready, ms"] = 1e3 * await _ready(method, number)
@@ -43,10 +43,10 @@ def _timed(f: Callable[[], object]) -> float:
 
 
 def _bare(method: str, number: int = 1) -> None:
-    """Start so many processes that say one thing, and hear them."""
+    """Start so many processes that send one object, and receive it."""
     context: Any = multiprocessing.get_context(method)  # one class a method
     begun = []
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")  # which it would import, all of it
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")  # it would import all of it
     for _ in range(number):
         near, far = context.Pipe()
         process = context.Process(target=say, args=(far,))

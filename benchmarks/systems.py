@@ -1,8 +1,8 @@
-"""The systems that are measured, each with two workers: what they have in common, and how each is spoken to.
+"""The systems that are measured, each with two workers: what they have in common, and how each is used.
 
-A system makes a `call`, whose result can be awaited. A result that blocks is awaited by blocking, so that a case is
-written once, as a coroutine, for the systems with an event loop and for those without. A system's library is imported
-when the system is opened, in a process that measures nothing else.
+A system makes a `call`, whose result can be awaited. A blocking result blocks when it is awaited, so that a case is
+written once, as a coroutine, for systems with an event loop and for those without. A system's library is imported when
+the system is opened, in a process that measures nothing else.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ WORKERS = 2
 
 
 class System:
-    """Something that makes calls elsewhere. (What its library gives has whatever type it has: hence Any.)"""
+    """Something that makes calls elsewhere. (Any: each library returns objects of its own types.)"""
 
     flood = 20_000
-    """How many no-op calls it is given at once."""
+    """The number of no-op calls that it is given at once."""
     largest = 64 << 20
     """The most bytes that it takes as one value."""
     cases: tuple[str, ...] = ("noop", "trip", "bytes", "arrays", "busy")
-    """The cases that say something of it."""
+    """The cases that are measured of it."""
 
     def open(self) -> None:
         """Start."""
 
     def call(self, f: Callable[..., Any], *args: Any) -> Awaitable[Any]:
-        """The call ``f(*args)``, made elsewhere."""
+        """Make the call ``f(*args)`` elsewhere."""
         raise NotImplementedError
 
     async def close(self) -> None:
         """Leave nothing behind."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run WORK to its end, in whatever loop the system needs."""
+        """Run WORK to its end, in the loop that the system needs."""
         try:
             work.send(None)
         except StopIteration as end:
@@ -48,7 +48,7 @@ class System:
 
 
 class Blocking:
-    """A result to wait for, by WAIT."""
+    """A result that is waited for by WAIT."""
 
     def __init__(self, wait: Callable[[], Any]) -> None:
         self._wait = wait
@@ -130,7 +130,7 @@ class Dask(System):
 
 
 class Pipe(System):
-    """A bare `multiprocessing.Pipe` to one process, with a question at a time: the floor, and no queue at all."""
+    """A bare `multiprocessing.Pipe` to one process, with one question at a time: the lower bound, without a queue."""
 
     cases = ("trip", "bytes", "arrays")
 
@@ -157,7 +157,7 @@ def _answer(far: Any) -> None:
 
 
 class Twisted(System):
-    """What needs a reactor."""
+    """A system that needs a reactor."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         defer, task = import_module("twisted.internet.defer"), import_module("twisted.internet.task")

@@ -1,12 +1,12 @@
-"""Wires beside `ampoule` and our own processes, in one run; and large transfers, with the memory that they take.
+"""Measure wires beside `ampoule` and our own processes, in one run; and large transfers, with their memory.
 
     python -m benchmarks.wire [--calls 40000] [--round-trips 2000] [--rounds 3]
     python -m benchmarks.wire --large [--mebibytes 100] [--items 1000000]
 
-The first needs ``pip install ampoule``. Each round queues all the calls at once and then makes calls one after another:
-over UNIX sockets, over TCP on the loopback, in processes, with ampoule; ampoule gets a tenth of the calls. What counts
-are the ratios, since absolute figures are those of the machine and the day. The second has one server give a large
-result, and then many items to a consumer that pauses, over TCP and over TLS.
+The first needs ``pip install ampoule``. Each round queues all calls at once and then makes calls one after another:
+over UNIX sockets, over TCP on the loopback, in processes, and with ampoule, which gets a tenth of the calls. Only
+the ratios count. The second has one server return a large result, and then many items to a consumer that pauses,
+over TCP and TLS.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ MEBIBYTE = 1 << 20
 
 
 class Bench(WireWorkerUniverse):
-    """What the servers do."""
+    """What the servers offer."""
 
     def add(self, a: int, b: int) -> int:
-        """The sum: as good as nothing."""
+        """Return the sum: almost no work."""
         return a + b
 
     def big(self, mebibytes: int) -> bytes:
-        """A large result."""
+        """Return a large result."""
         return b"x" * (mebibytes * MEBIBYTE)
 
     def count(self, number: int) -> Iterator[int]:
-        """Many items."""
+        """Yield many items."""
         yield from range(number)
 
     def peak(self) -> int:
-        """The most bytes that the server has had in memory since this was asked last."""
+        """Return the most bytes that the server had in memory since the last such call."""
         return peak()
 
 
 def peak() -> int:
-    """The most bytes that this process has had in memory since this was asked last."""
+    """Return the most bytes that this process had in memory since the last such call."""
     most = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     return int(most) * 1024
 
 
@@ -74,7 +74,7 @@ class Figures:
 
 
 async def figures(call: Callable[[int, int], Deferred[Any]], calls: int, roundTrips: int) -> Figures:
-    """The figures of whatever makes a CALL."""
+    """Return the figures of CALL, which makes a call."""
     await gatherResults([call(n, 1) for n in range(200)])
     gc.collect()
     begun = perf_counter()
@@ -90,7 +90,7 @@ async def figures(call: Callable[[int, int], Deferred[Any]], calls: int, roundTr
 
 
 def freePort() -> int:
-    """A port of the loopback that nobody uses just now."""
+    """Return a port of the loopback that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -173,11 +173,11 @@ class Pausing:
         self._producer: Any = None  # an IPushProducer
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Take what PRODUCER has."""
+        """Register PRODUCER."""
         self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """That was all."""
+        """Note the end."""
 
     def write(self, data: int) -> None:
         """Count the item, and pause at each 50,000th."""
