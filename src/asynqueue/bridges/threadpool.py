@@ -54,7 +54,10 @@ class _Pool:
         result.addBoth(self._ended, result, answer)
 
         def report(success: bool, value: Any) -> None:  # Any: the result of F, or a Failure
-            self.reactor.callFromThread(result.callback if success else result.errback, value)
+            if isinstance(value, Deferred):
+                self.reactor.callFromThread(value.chainDeferred, result)
+            else:
+                self.reactor.callFromThread(result.callback if success else result.errback, value)
 
         self._threads.callInThreadWithCallback(report, lambda: f(*args, **kw))
         return answer
@@ -130,7 +133,8 @@ class PoolUser:
             kw: Its keyword arguments.
 
         Returns:
-            A Deferred of the result of `f`. Cancelling it only ends the wait, because a thread cannot be interrupted.
+            A Deferred of the result of `f`. A Deferred that `f` returns is waited for. Cancelling only ends the wait,
+            because a thread cannot be interrupted.
         """
         return cls._callInPool(installedReactor(None), f, *args, **kw)
 

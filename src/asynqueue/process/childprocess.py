@@ -130,15 +130,16 @@ class WorkerProcess:
     def _begin(self, context: BaseContext, ours: socket.socket, theirs: socket.socket) -> Any:
         """Start a process of CONTEXT with THEIRS as its link. (Each context has its own process class: hence Any.)"""
         inherited: list[int] = []
-        if context.get_start_method() == "fork":  # The child inherits all descriptors: it closes those of other links.
+        method = context.get_start_method()
+        if method == "fork":  # The child inherits all descriptors: it closes those of other links.
             inherited = [ours.fileno(), self._permits.giving.fileno()]
             inherited += [] if self._channel is None else [self._channel.fileno()]
             inherited += [descriptor for process in _living for descriptor in process.filenos()]
-        elif context.get_start_method() == "forkserver":
+        elif method == "forkserver":
             preloadChild()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
             target=reactorchild.main if self._useReactor else child.main,
-            args=(theirs, self._permits.taking, tuple(inherited), self._childChannel),
+            args=(theirs, self._permits.taking, tuple(inherited), self._childChannel, method != "spawn"),
             name=f"asynqueue-process-{next(_numbers)}",
         )
         with _withoutMain(), _signalBlocked(signal.SIGINT, context):

@@ -1,7 +1,8 @@
 """The calls of a queue: the Deferred of each, and what it fires with.
 
 A call is *pending* until the scheduler settles it. A call that returned an iterator is then *opening*, until the first
-item, the end or an error of the iterator is known.
+item, the end or an error of the iterator is known. A Deferred that a call returned, in a thread for example, is
+*awaited*: its worker takes the next call.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Calls:
         self._verbose = verbose
         self._spew = spew
         self.pending: dict[int, Pending] = {}  # by task
+        self.awaited: dict[int, Deferred[Any]] = {}  # by task, the Deferreds that calls have returned
+        self.onNoneAwaited: Callable[[], object] = lambda: None
         self._opening: dict[int, Deferator[Any] | IterationProducer[Any]] = {}  # by task
         self._handedOut: WeakSet[Deferator[Any]] = WeakSet()  # those that callers have
 
@@ -101,8 +104,10 @@ class Calls:
         assert isinstance(pending, Pending)
         task = pending.task
         pending.errback(CancelledError(f"{task.call} was cancelled"))
-        opening = self._opening.get(task.id)
-        if opening is None:
+        opening, awaited = self._opening.get(task.id), self.awaited.get(task.id)
+        if awaited is not None:
+            awaited.cancel()
+        elif opening is None:
             self._driver.happened(self._scheduler.cancel(task))
         else:
             opening.stop()
@@ -126,10 +131,25 @@ class Calls:
             self._fail(pending, errorOf(settlement, pending.task.call))
 
     def _returned(self, pending: Pending, value: Any) -> None:
-        if isinstance(value, (Deferred, CoroutineType)):
+        if isinstance(value, Deferred):
+            self.awaited[pending.task.id] = value
+            value.addBoth(self._fired, pending, pending.task.id)
+            if pending.called:  # it was cancelled
+                value.cancel()
+        elif isinstance(value, CoroutineType):
             self._fail(pending, awaitableError(value, pending.task.call))
         else:
             self._succeed(pending, value)
+
+    def _fired(self, result: Any, pending: Pending, taskID: int) -> None:
+        """End a call by the RESULT of the Deferred that it returned. Its worker was free meanwhile."""
+        self.awaited.pop(taskID, None)
+        if isinstance(result, Failure):
+            self._fail(pending, result.value or WorkerError("the call failed"))
+        else:
+            self._succeed(pending, result)
+        if not self.awaited:
+            self.onNoneAwaited()
 
     def _enter(self, pending: Pending, settlement: Settlement) -> None:
         """Count how a call has ended."""

@@ -89,6 +89,7 @@ class TaskQueue(Submission):
         dispatcher = Dispatcher(self._driver, self._statistics, self._calls)
         registry = WorkerRegistry(self._driver, self._log, dispatcher, self._workerHasLeft, lambda: self.workerLeft())
         self._registry = registry
+        self._calls.onNoneAwaited = self._closeIfDone
         self._workers = registry.workers
         self._closing = Waiters[None]()
         self._closed = False
@@ -229,7 +230,7 @@ class TaskQueue(Submission):
             A Deferred that fires when every call has ended and every worker is gone.
         """
         done = self._closing.add()
-        if self._reminder is None and (self._calls.pending or self._workers):
+        if self._reminder is None and (self._calls.pending or self._workers or self._calls.awaited):
             self._reminder = self._driver.clock().callLater(0, self._waitForEnd)
             if self._timeout is not None:
                 self._limit = self._driver.clock().callLater(self._timeout, self._terminate)
@@ -272,7 +273,7 @@ class TaskQueue(Submission):
 
     def _closeIfDone(self) -> None:
         """End the shutdown if nothing is left to do and every worker has left."""
-        if not self._closed or self._workers:
+        if not self._closed or self._workers or self._calls.awaited:
             return
         self._driver.end()
         self._registry.end()
@@ -289,6 +290,8 @@ class TaskQueue(Submission):
         )
         self.strand("the queue has shut down")
         self._registry.terminate()
+        for awaited in list(self._calls.awaited.values()):
+            awaited.cancel()
 
     def _waitForEnd(self) -> None:
         """Have the shutdown wait for no iteration without a reference. Remind of what it waits for after a while."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.logger import Logger
 
 from asynqueue.core.records import Lost, Raised, Returned, Task
 from asynqueue.core.scheduling.commands import UpdateAbandoned, Updated
+from asynqueue.errors import WorkerError
 from asynqueue.queue.driver import Driver
 from asynqueue.reactor.failures import errorOf, failureOf
 
@@ -72,4 +73,16 @@ class Updates:
                 update.deferred.errback(failureOf(errorOf(outcome, update.task.call)))
                 return
             results.append(outcome.value)
-        update.deferred.callback(results)
+        if any(isinstance(result, Deferred) for result in results):  # as a call in a thread may return
+            Deferred.fromCoroutine(_awaited(results)).chainDeferred(update.deferred)
+        else:
+            update.deferred.callback(results)
+
+
+async def _awaited(results: list[Any]) -> list[Any]:
+    """Return RESULTS, and wait for the Deferreds among them. The first that fails is the error of all."""
+    try:
+        ready = [result if isinstance(result, Deferred) else succeed(result) for result in results]
+        return await gatherResults(ready, consumeErrors=True)
+    except FirstError as error:
+        raise (error.subFailure.value or WorkerError("the update failed")) from None

@@ -62,6 +62,7 @@ class DirectJob(CallJob):
         self._claim = threading.Lock()
         self._wanted = True
         self._opening: Deferator[Any] | None = None
+        self._awaited: Deferred[Any] | None = None  # what the call returned, until it fires
 
     def start(self, urgent: bool = False) -> Deferred[Any]:
         """Have the thread make the call. Return the Deferred of its result."""
@@ -84,10 +85,18 @@ class DirectJob(CallJob):
             self._opening.whenKnown().addCallback(self._opened)
         elif not isinstance(outcome, Returned):
             self._deferred.errback(failureOf(errorOf(outcome, self.call)))
-        elif isinstance(outcome.value, (Deferred, CoroutineType)):
+        elif isinstance(outcome.value, Deferred):
+            self._awaited = outcome.value
+            outcome.value.addBoth(self._fired)
+        elif isinstance(outcome.value, CoroutineType):
             self._deferred.errback(awaitableError(outcome.value, self.call))
         else:
             self._deferred.callback(outcome.value)
+
+    def _fired(self, result: Any) -> None:
+        self._awaited = None
+        if not self._deferred.called:
+            self._deferred.callback(result)
 
     def _opened(self, deferator: Deferator[Any]) -> None:
         self._opening = None
@@ -96,7 +105,10 @@ class DirectJob(CallJob):
 
     def _cancel(self, deferred: Deferred[Any]) -> None:
         self._wanted = False
-        if self._opening is not None:
+        if self._awaited is not None:
+            deferred.errback(self._cancelled())
+            self._awaited.cancel()
+        elif self._opening is not None:
             deferred.errback(self._cancelled())
             self._opening.stop()
         elif self._claim.acquire(blocking=False):

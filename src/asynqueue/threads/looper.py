@@ -50,6 +50,10 @@ class ThreadLooper:
     ) -> Deferred[Deferator[T]]: ...
     @overload
     def call(
+        self, f: Callable[..., Deferred[T]], /, *args: Any, doNext: bool = False, raw: bool | None = None, **kw: Any
+    ) -> Deferred[T]: ...
+    @overload
+    def call(
         self, f: Callable[..., T], /, *args: Any, doNext: bool = False, raw: bool | None = None, **kw: Any
     ) -> Deferred[T]: ...
     def call(
@@ -66,8 +70,10 @@ class ThreadLooper:
 
         Returns:
             A Deferred of the result. An iterator comes as a `Deferator`, whose items the thread produces between other
-            calls. Cancel the Deferred to end the call: a call that has not started never runs. One that has started
-            goes on in a thread that is abandoned, and its result is dropped.
+            calls. A Deferred that `f` returns is waited for, and the thread goes on with other calls meanwhile.
+
+            Cancel the Deferred to end the call: a call that has not started never runs. One that has started goes on in
+            a thread that is abandoned, and its result is dropped. A Deferred that is waited for is cancelled.
 
         Raises:
             ThreadError: The looper is stopped.
@@ -79,9 +85,19 @@ class ThreadLooper:
         self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
     ) -> Deferred[Deferator[T]]: ...
     @overload
+    def deferToThread(self, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    @overload
     def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    @overload
+    def deferToThread(
+        self, f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
+    ) -> Deferred[Any]: ...
+    @overload
+    def deferToThread(
+        self, f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any
+    ) -> Deferred[Any]: ...
     def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """Call ``f(*args, **kw)`` like `call`. All arguments and keywords are passed to `f`.
+        """Call ``f(*args, **kw)`` like `call`, with its options. Without options, type checkers check the arguments.
 
         Returns:
             A Deferred of the result, as for `call`.
@@ -89,7 +105,7 @@ class ThreadLooper:
         Raises:
             ThreadError: The looper is stopped.
         """
-        return self._start(CallSpec(f, args, kw), self._raw, False)
+        return self.call(f, *args, **kw)
 
     def stop(self) -> Deferred[None]:
         """Accept no more calls, and end the thread after the calls before. May be called again.
@@ -132,7 +148,15 @@ def deferToThread() -> Deferred[None]: ...
 @overload
 def deferToThread(f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[Deferator[T]]: ...
 @overload
+def deferToThread(f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+@overload
 def deferToThread(f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+@overload
+def deferToThread(
+    f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
+) -> Deferred[Any]: ...
+@overload
+def deferToThread(f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any) -> Deferred[Any]: ...
 def deferToThread(f: Callable[..., Any] | None = None, /, *args: Any, **kw: Any) -> Deferred[Any]:
     """Call ``f(*args, **kw)`` in a thread that all such calls share, one after another.
 
@@ -142,11 +166,13 @@ def deferToThread(f: Callable[..., Any] | None = None, /, *args: Any, **kw: Any)
     Args:
         f: What is called. None ends the thread.
         args: Its arguments.
-        kw: Its keywords.
+        raw: With True, an iterator is a result like any other.
+        doNext: With True, this call comes before those that wait.
+        kw: The keywords of `f`.
 
     Returns:
-        A Deferred of the result. An iterator comes as a `Deferator`. Cancel it as for `ThreadLooper.call`. Without
-        arguments, the Deferred fires when the thread has exited.
+        A Deferred of the result. An iterator comes as a `Deferator`. A Deferred that `f` returns is waited for.
+        Cancel it as for `ThreadLooper.call`. Without arguments, the Deferred fires when the thread has exited.
 
     >>> d = deferToThread(open, "/etc/hostname")                             # doctest: +SKIP
     """
@@ -156,4 +182,4 @@ def deferToThread(f: Callable[..., Any] | None = None, /, *args: Any, **kw: Any)
         return succeed(None) if looper is None else looper.stop()
     if _shared is None or _shared.stopped:
         _shared = ThreadLooper()
-    return _shared.deferToThread(f, *args, **kw)
+    return _shared.call(f, *args, **kw)

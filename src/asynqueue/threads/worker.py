@@ -56,7 +56,17 @@ class ThreadQueue(TaskQueue):
         self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
     ) -> Deferred[Deferator[T]]: ...
     @overload
+    def deferToThread(self, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    @overload
     def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    @overload
+    def deferToThread(
+        self, f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
+    ) -> Deferred[Any]: ...
+    @overload
+    def deferToThread(
+        self, f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any
+    ) -> Deferred[Any]: ...
     def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
         """Call ``f(*args, **kw)`` in a thread of the queue, past the queue: next after the calls that the thread has.
 
@@ -66,11 +76,13 @@ class ThreadQueue(TaskQueue):
         Args:
             f: What is called.
             args: Its arguments.
-            kw: Its keywords: none of them is for the queue.
+            raw: With True, an iterator is a result like any other. None is as the queue has it.
+            doNext: With True, this call comes before those that the thread has and has not started.
+            kw: The keywords of `f`.
 
         Returns:
-            A Deferred of the result. An iterator comes as a `Deferator`, unless the queue is raw. Cancel it like a
-            call of the queue.
+            A Deferred of the result. An iterator comes as a `Deferator`. A Deferred that `f` returns is waited for.
+            Cancel it like a call of the queue.
 
         Raises:
             QueueRunError: The queue is shut down, or has no thread.
@@ -87,6 +99,8 @@ class ThreadQueue(TaskQueue):
 
 class ThreadWorker:
     """A worker that runs calls in one thread of its own, one after another.
+
+    A Deferred that a call returns is waited for, and the thread goes on with other calls meanwhile.
 
     A running call that is cancelled or times out goes on to its end in a thread that is abandoned, and has that in its
     name. A fresh thread makes the next call.
@@ -145,14 +159,26 @@ class ThreadWorker:
         self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
     ) -> Deferred[Deferator[T]]: ...
     @overload
+    def deferToThread(self, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    @overload
     def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
+    @overload
+    def deferToThread(
+        self, f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
+    ) -> Deferred[Any]: ...
+    @overload
+    def deferToThread(
+        self, f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any
+    ) -> Deferred[Any]: ...
     def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """Call ``f(*args, **kw)`` in the thread, after the calls that it has.
+        """Call ``f(*args, **kw)`` in the thread, after the calls that it has, or with DONEXT before those that wait.
 
         Returns:
-            A Deferred of the result. An iterator comes as a `Deferator`, unless the worker is raw.
+            A Deferred of the result. An iterator comes as a `Deferator`, with RAW None unless the worker is raw.
         """
-        return DirectJob(CallSpec(f, args, kw), self._raw, self._slot, self._reactor).start()
+        raw, doNext = kw.pop("raw", None), kw.pop("doNext", False)
+        call = CallSpec(f, args, kw)
+        return DirectJob(call, self._raw if raw is None else raw, self._slot, self._reactor).start(doNext)
 
     def recall(self) -> None:
         """End the tasks that have not started as `Recalled`."""

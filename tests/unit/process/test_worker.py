@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import copyreg
 import importlib
@@ -1277,6 +1278,37 @@ class TestTheEndOfTheProgram:
         with program:
             program.communicate(timeout=10)
             assert all(isAbsent(pid) for pid in busy)
+
+
+class TestAtExit:
+    """What a call registers with `atexit` runs when its worker ends in peace."""
+
+    @pytest.mark.parametrize("useReactor", [False, True])
+    @pytest.mark.parametrize("method", methods)
+    @inLoop
+    async def test_functions_of_calls_run_and_those_of_the_parent_do_not(
+        self, tmp_path: Path, method: str, useReactor: bool
+    ) -> None:
+        if method == "fork" and useReactor:
+            return
+        atexit.register(mark, tmp_path / "parent")
+        try:
+            queue = ProcessQueue(1, context=method, useReactor=useReactor)
+            await queue.call(atexit.register, mark, tmp_path / "second")
+            await queue.call(atexit.register, sys.exit, 3)
+            await queue.call(atexit.register, mark, tmp_path / "first")
+            await queue.shutdown()
+        finally:
+            atexit.unregister(mark)
+        assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
+
+    @inLoop
+    async def test_functions_of_a_killed_process_do_not_run(self, tmp_path: Path) -> None:
+        queue = ProcessQueue(1)
+        await queue.call(atexit.register, mark, tmp_path / "killed")
+        await queue.crashWorkers()
+        await queue.shutdown()
+        assert not list(tmp_path.iterdir())
 
 
 def script(folder: Path, code: str) -> str:

@@ -180,10 +180,13 @@ class TestCalls:
         assert resultOf(d) == 1
         assert (consumer.producer, consumer.items) == (None, [])
 
-    def test_a_worker_that_returns_a_deferred_fails_the_call_alone(self, held: TaskQueue, worker: HeldWorker) -> None:
+    def test_a_deferred_that_a_worker_returns_is_waited_for(self, held: TaskQueue, worker: HeldWorker) -> None:
         first, second = held.call(nothing), held.call(nothing)
-        worker.end(Returned(Deferred()))
-        assert "returned a Deferred" in str(errorOf(first, TypeError))
+        later: Deferred[int] = Deferred()
+        worker.end(Returned(later))
+        assert not first.called
+        later.callback(5)
+        assert resultOf(first) == 5
         worker.end(Returned(2))
         assert outcomes(second) == [2]
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
+from twisted.internet.threads import blockingCallFromThread
 
 from asynqueue import Deferator, QueueRunError, ThreadError, ThreadLooper, ThreadQueue, WorkerLost, deferToThread
+from asynqueue.reactor.lookup import installedReactor
+from asynqueue.threads import PoolUser
 from asynqueue.threads import worker as threads
 from tests.support import calls as kit
 from tests.support.calls import failureOf, inLoop, until
@@ -41,7 +45,7 @@ class TestALooper:
     async def test_passes_on_arguments_and_errors(self) -> None:
         looper = ThreadLooper()
         assert await looper.call(int, "ff", base=16) == 255
-        assert await looper.deferToThread(dict, raw=1, doNext=2) == {"raw": 1, "doNext": 2}
+        assert await looper.deferToThread(dict, f=1, self=2) == {"f": 1, "self": 2}
         error = LookupError("the very one")
         assert await failureOf(looper.call(kit.raiseThis, error)) is error
         assert isinstance(await failureOf(looper.call(sys.exit, 3)), SystemExit)
@@ -188,13 +192,11 @@ class TestALooper:
         assert len(steps.closedIn) == 1
 
     @inLoop
-    async def test_neither_a_deferred_nor_a_coroutine_can_be_waited_for_there(self) -> None:
+    async def test_a_coroutine_is_not_waited_for(self) -> None:
         async def later() -> None:
             raise AssertionError("nobody waits for this")
 
         looper = ThreadLooper()
-        error = await failureOf(looper.call(Deferred))
-        assert str(error) == "Deferred() returned a Deferred, which its worker does not wait for"
         assert "returned a coroutine" in str(await failureOf(looper.deferToThread(later)))
         await looper.stop()
 
@@ -213,7 +215,7 @@ class TestDeferToThread:
 
     @inLoop
     async def test_passes_on_every_argument_and_iterates(self) -> None:
-        assert await deferToThread(dict[str, int], f=1, raw=2) == {"f": 1, "raw": 2}
+        assert await deferToThread(dict[str, int], f=1, self=2) == {"f": 1, "self": 2}
         assert await kit.drained(await deferToThread(Steps(3).items)) == ours() * 3
         await deferToThread()
 
@@ -369,3 +371,106 @@ assert Consumerator is bridges.Consumerator
     subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
     with pytest.raises(AttributeError, match="has no attribute 'Consumerater'"):
         _ = threads.Consumerater  # type: ignore[attr-defined]  # that is the point
+
+
+class TestADeferredThatACallReturns:
+    """It fires in the reactor's thread, while the thread of the call makes others."""
+
+    @inLoop
+    async def test_is_waited_for_while_the_thread_goes_on(self) -> None:
+        looper, later = ThreadLooper(), Deferred[int]()
+        first = looper.call(lambda: later)
+        assert await looper.call(threadName) in ours()
+        assert not first.called
+        later.callback(5)
+        assert await first == 5
+        await looper.stop()
+
+    @inLoop
+    async def test_may_have_fired_and_may_fail(self) -> None:
+        looper = ThreadLooper()
+        assert await looper.deferToThread(succeed, 5) == 5
+        assert str(await failureOf(looper.deferToThread(fail, KeyError("here")))) == "'here'"
+        assert list(await looper.call(succeed, iter("ab"))) == ["a", "b"]
+        await looper.stop()
+
+    @inLoop
+    async def test_is_cancelled_with_the_call_and_its_thread_stays(self) -> None:
+        looper, cancelled = ThreadLooper(), list[Any]()
+        d: Deferred[Any] = looper.call(lambda: Deferred(cancelled.append))
+        name = await looper.call(threadName)
+        d.cancel()
+        assert isinstance(await failureOf(d), CancelledError)
+        assert len(cancelled) == 1
+        assert await looper.call(threadName) == name
+        await looper.stop()
+
+    @inLoop
+    async def test_is_waited_for_by_a_queue_and_by_the_pool(self) -> None:
+        queue = ThreadQueue()
+        later: list[Deferred[int]] = [Deferred(), Deferred()]
+        calls = [queue.call(lambda: later[0]), queue.deferToThread(lambda: later[1], doNext=True)]
+        await queue.call(threadName)
+        for n, each in enumerate(later):
+            each.callback(n)
+        assert await gatherResults(calls) == [0, 1]
+        pooled: Any = await PoolUser.deferToThreadInPool(succeed, 5)
+        assert pooled == 5
+        assert isinstance(await failureOf(PoolUser.deferToThreadInPool(fail, KeyError())), KeyError)
+        await PoolUser.shutdown()
+        await queue.shutdown()
+
+    @inLoop
+    async def test_is_waited_for_by_an_update_and_by_a_shutdown(self) -> None:
+        queue, later = ThreadQueue(workers=2), Deferred[int]()
+        assert await queue.update(succeed, 5) == [5, 5]
+        assert isinstance(await failureOf(queue.update(fail, KeyError())), KeyError)
+        d = queue.call(lambda: later)
+        await queue.call(threadName)
+        stopped = queue.shutdown()
+        await until(lambda: not ours())
+        assert not stopped.called
+        later.callback(5)
+        await stopped
+        assert await d == 5
+
+    @inLoop
+    async def test_may_depend_on_another_call_of_the_thread(self) -> None:
+        reactor: Any = installedReactor(None)
+        queue = ThreadQueue()
+
+        def nested() -> Deferred[str]:
+            made: list[Deferred[str]] = blockingCallFromThread(reactor, lambda: [queue.call(threadName)])
+            return made[0]
+
+        assert await queue.call(nested) in ours()
+        await queue.shutdown()
+
+    @inLoop
+    async def test_is_cancelled_with_the_call_in_a_queue_and_when_a_shutdown_ends_the_wait(self) -> None:
+        cancelled: list[Any] = []
+        for end in "cancel", "timeout":
+            queue = ThreadQueue(timeout=0.01)
+            d: Deferred[Any] = queue.call(lambda: Deferred(cancelled.append))
+            await queue.call(threadName)
+            stopped = queue.shutdown()
+            if end == "cancel":
+                d.cancel()
+            assert isinstance(await failureOf(d), CancelledError)
+            await stopped
+        assert len(cancelled) == 2
+
+
+class TestOptions:
+    @inLoop
+    async def test_of_deferToThread_of_a_looper_and_of_the_module(self) -> None:
+        looper, gate, order = ThreadLooper(), threading.Event(), list[int]()
+        calls: list[Deferred[Any]] = [looper.deferToThread(gate.wait), looper.deferToThread(order.append, 1)]
+        calls.append(looper.deferToThread(order.append, 2, doNext=True))
+        gate.set()
+        await gatherResults(calls)
+        assert order == [2, 1]
+        assert isinstance(await deferToThread(iter, "ab", raw=True), Iterator)
+        assert await kit.drained(await deferToThread(iter, "ab")) == ["a", "b"]
+        await deferToThread()
+        await looper.stop()

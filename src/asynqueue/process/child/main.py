@@ -16,6 +16,7 @@ an interpreter needs to start.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -218,12 +219,16 @@ def main(
     permits: socket.socket,
     inherited: tuple[int, ...] = (),
     channel: socket.socket | None = None,
+    forked: bool = False,
     universe: type[ProcessUniverse] = ProcessUniverse,
 ) -> None:
     """Run calls in this process, with a UNIVERSE, until the link ends.
 
-    INHERITED are descriptors of other links, which are closed.
+    INHERITED are descriptors of other links, which are closed. A process that is FORKED, from a fork server or from the
+    program, exits without its `atexit` functions: so they are called here.
     """
+    if forked:
+        atexit._clear()  # Those that are there now are for the other process.
     for descriptor in inherited:
         os.close(descriptor)
     signal.set_wakeup_fd(-1)
@@ -237,8 +242,18 @@ def main(
     with stream:  # It is closed here, because a thread that a call has left may delay the exit.
         try:
             universe(stream, permits, channel).serve()
+            if forked:
+                _runExitFunctions()
         finally:
             finish()
+
+
+def _runExitFunctions() -> None:
+    """Call what calls have registered with `atexit`. An error is printed, as at the exit of any interpreter."""
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:  # SystemExit too: the process ends in any case.
+        traceback.print_exc()
 
 
 def _useBatchScheduling() -> None:

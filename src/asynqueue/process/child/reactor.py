@@ -32,11 +32,12 @@ def main(
     permits: socket.socket,
     inherited: tuple[int, ...] = (),
     channel: socket.socket | None = None,
+    forked: bool = False,
 ) -> None:
-    """Run calls in this process, with a reactor, until the link ends. INHERITED are descriptors that are closed."""
+    """Run calls in this process, with a reactor, until the link ends. The parameters are those of `child.main`."""
     if "twisted.internet.reactor" in sys.modules:
         sys.exit("the fork server has imported a reactor, which its processes would share: do not preload one")
-    child.main(stream, permits, inherited, channel, ReactorUniverse)
+    child.main(stream, permits, inherited, channel, forked, ReactorUniverse)
 
 
 @implementer(IReadDescriptor)
