@@ -12,12 +12,13 @@ from collections.abc import Callable, Hashable, Mapping
 from itertools import islice
 from reprlib import Repr
 from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import attrs
 from typing_extensions import ParamSpec
 
 from asynqueue.core.frozen import record
+from asynqueue.errors import ImplementationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +62,25 @@ class CallSpec(Generic[T_co]):
 
     def __str__(self) -> str:
         return describe(self.f, self.args, self.kw)
+
+
+@attrs.frozen
+class Method:
+    """The name of a method, for a client that does not have the class of the universe.
+
+    ``queue.call("total", [1, 2, 3])`` is the same as the following call, for the workers of wires only.
+
+    Args:
+        name: The name of a public method.
+
+    >>> d = queue.call(Method("total"), [1, 2, 3])          # doctest: +SKIP
+    """
+
+    name: str
+
+    def __call__(self, *args: Any, **kw: Any) -> NoReturn:
+        """Raise `asynqueue.errors.ImplementationError`: only a `WireWorker` can call the method."""
+        raise ImplementationError(f"the method {self.name!r} is one of a WireServer, and only a WireWorker calls it")
 
 
 @attrs.frozen(eq=False, weakref_slot=False)  # small, because a queue may hold a million tasks

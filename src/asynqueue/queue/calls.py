@@ -24,6 +24,7 @@ from asynqueue.interfaces import Consumer, ItemSource
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.producers import IterationProducer
 from asynqueue.queue.driver import Driver
+from asynqueue.queue.options import plainSeries
 from asynqueue.reactor.failures import ERROR, awaitableError, errorOf, failureOf
 
 
@@ -158,7 +159,7 @@ class Calls:
             worker, started = pending.run
             wait = started - pending.submitted
             run = self._driver.moment - started
-        self._statistics.ended(pending.task.series, worker, settlement, wait, run)
+        self._statistics.ended(plainSeries(pending.task.series), worker, settlement, wait, run)
 
     def _iterate(self, pending: Pending, source: ItemSource) -> None:
         """Open the iteration of a call that returned an iterator, whose items come from SOURCE."""

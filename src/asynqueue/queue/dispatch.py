@@ -12,6 +12,7 @@ from asynqueue.interfaces import DelayedCall, ItemSource, Reporter, Worker
 from asynqueue.queue.adapter import reporterOf
 from asynqueue.queue.calls import Calls
 from asynqueue.queue.driver import Driver
+from asynqueue.queue.options import plainSeries
 
 
 class Dispatcher:
@@ -55,7 +56,7 @@ class Dispatcher:
                 pending.run = workerID, max(moment, pending.submitted)  # it may be of the same turn, and a later time
                 if task.attempt > pending.attempt:
                     pending.attempt = task.attempt
-                    self._statistics.again(task.series, workerID)
+                    self._statistics.again(plainSeries(task.series), workerID)
         try:
             reporter.give([(each.ticket, each.task) for each in batch])
         except BaseException as error:  # SystemExit too: it ends the calls, not the reactor

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from math import isfinite
 from typing import Any, TypedDict
 
+import attrs
+
 from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.reactor.checks import checkCallable
@@ -34,6 +36,18 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     retries: int | None
     returnFailure: bool | None
+
+
+@attrs.frozen
+class ByName:
+    """The series of calls by name that are of SERIES, or of none. Only workers of wires are qualified for it."""
+
+    series: Hashable = None
+
+
+def plainSeries(series: Hashable) -> Hashable:
+    """Return the series that the caller has given to a call of SERIES."""
+    return series.series if type(series) is ByName else series
 
 
 def checkCall(

@@ -27,6 +27,7 @@ from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.driver import Driver
+from asynqueue.queue.options import ByName
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
 
@@ -76,6 +77,8 @@ class WorkerRegistry:
         if _attached.get(id(worker)) is worker:
             raise ValueError(f"{worker!r} is attached to another queue: detach it there first")
         series, limits = qualifications(worker), window(worker)
+        if callsByName(worker):
+            series |= {ByName(), *map(ByName, series)}
         self._last += 1
         workerID = self._last
         self.workers[workerID] = worker
@@ -105,6 +108,8 @@ class WorkerRegistry:
 
     def qualify(self, workerID: int, series: Hashable) -> None:
         """Let a worker run calls of SERIES from now on."""
+        if callsByName(self.workers[workerID]):
+            self._driver.later(self._scheduler.qualify(workerID, ByName(series)))
         self._driver.happened(self._scheduler.qualify(workerID, series))
 
     def detach(self, workerID: int, reassign: bool, crash: bool) -> Deferred[list[Task]]:
@@ -278,6 +283,11 @@ def qualifications(worker: Any) -> set[Hashable]:
                 f"{type(worker).__name__}.{name} must be a collection of series, got {series!r}: {error}"
             ) from error
     return named
+
+
+def callsByName(worker: object) -> bool:
+    """Return whether a worker takes calls by name, which those of wires do."""
+    return getattr(worker, "callsByName", False) is True
 
 
 def window(worker: object) -> Window:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from typing_extensions import Unpack
 
-from asynqueue.core.records import NO_KEYWORDS, CallSpec, Task
+from asynqueue.core.records import NO_KEYWORDS, CallSpec, Method, Task
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.statistics import StatsCollector
 from asynqueue.errors import QueueRunError
@@ -23,7 +23,7 @@ from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.calls import Calls, Pending
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.mapping import MapSource
-from asynqueue.queue.options import CallOptions, checkCall, checkOptions, checkSeries, checkTimeout
+from asynqueue.queue.options import ByName, CallOptions, checkCall, checkOptions, checkSeries, checkTimeout
 from asynqueue.queue.updates import Updates
 from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.stdlog import logger
@@ -107,9 +107,14 @@ class Submission:
         retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[T]: ...  # fmt: skip
 
+    @overload
+    def call(self, f: str, /, *args: Any, consumer: C, **kw: Any) -> Deferred[C]: ...
+    @overload
+    def call(self, f: str, /, *args: Any, **kw: Any) -> Deferred[Any]: ...
+
     def call(
         self,
-        f: Callable[..., Any],
+        f: Any,
         /,
         *args: Any,
         niceness: int = 0,
@@ -126,7 +131,8 @@ class Submission:
         """Queue the call ``f(*args, **kw)``.
 
         Args:
-            f: Any callable that the worker can run.
+            f: Any callable that the worker can run. For a `WireWorker`, it may also be the name of a method, and no
+                other worker is given the call.
             *args: Its positional arguments. They must not change until a worker is given the call.
             niceness: An integer from -20 (often) to 20 (seldom): the share of the calls among those that wait. Calls at
                 N+10 get about half of what calls at N get.
@@ -237,6 +243,9 @@ class Submission:
         retries: int | None,
         returnFailure: bool | None,
     ) -> Deferred[Any]:
+        f: object = spec.f
+        if type(f) is str:
+            spec, series = self._byName(spec, series)
         checkCall(spec, niceness, series, doNext, doLast, timeout, retries, consumer, raw)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
@@ -268,6 +277,21 @@ class Submission:
         driver.happened(self._scheduler.submit(task))
         return pending
 
+    def _byName(self, spec: CallSpec[Any], series: Hashable) -> tuple[CallSpec[Any], ByName]:
+        """Return SPEC, whose callable is a name, and the series by which only workers of wires are qualified for it."""
+        name: Any = spec.f
+        if not self._takesNames():
+            raise TypeError(
+                f"what is called must be callable, got {name!r}: only a WireWorker calls a method by its name, and "
+                "this queue has none"
+            )
+        checkSeries(series)
+        return CallSpec(Method(name), spec.args, spec.kw), ByName(series)
+
+    def _takesNames(self) -> bool:
+        """Return whether a worker of this queue, or one that may come, takes calls by name."""
+        raise NotImplementedError
+
     @overload
     def map(
         self, f: Callable[..., _Whatever], /, *iterables: AnyIterable, raw: bool | None = None,
@@ -298,13 +322,16 @@ class Submission:
         **options: Unpack[CallOptions],
     ) -> Deferator[T]: ...  # fmt: skip
 
-    def map(self, f: Callable[..., Any], /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]:
+    @overload
+    def map(self, f: str, /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]: ...
+
+    def map(self, f: Any, /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]:
         """Call `f` on the items of the iterables and return the results as a stream, in order.
 
         The first call that fails ends the stream, after the results before it. The calls queued after it are cancelled.
 
         Args:
-            f: A callable with one positional parameter for each iterable.
+            f: A callable with one positional parameter for each iterable, or a name as for `call`.
             *iterables: Iterables, asynchronous ones too (a `Deferator`, for example), and endless ones. Items are
                 taken in the main loop, at most a few hundred ahead of the results that are taken. The shortest
                 iterable ends the stream.
@@ -319,6 +346,8 @@ class Submission:
             asynqueue.errors.QueueRunError: The queue is shut down.
         """
         spec: CallSpec[Any] = CallSpec(f)
+        if type(f) is str:
+            spec, _ = self._byName(spec, None)
         checkOptions(spec, options)
         if not iterables:
             raise TypeError(f"map needs an iterable at least, whose items {spec} is called with")
@@ -346,9 +375,12 @@ class Submission:
         series: Hashable = None, niceness: int = 0, consumer: None = None, **kw: Any,
     ) -> Deferred[list[T]]: ...  # fmt: skip
 
+    @overload
+    def update(self, f: str, /, *args: Any, **kw: Any) -> Deferred[list[Any]]: ...
+
     def update(
         self,
-        f: Callable[..., Any],
+        f: Any,
         /,
         *args: Any,
         ephemeral: bool = False,
@@ -367,7 +399,7 @@ class Submission:
         under which two workers in a row die is abandoned, which is logged: later workers do not run it.
 
         Args:
-            f: Any callable that the workers can run. It must not return an iterator.
+            f: Any callable that the workers can run, or a name as for `call`. It must not return an iterator.
             *args: Its positional arguments.
             ephemeral: With True, later workers do not run the update.
             sequential: With True, one worker ends the update before the next begins. A worker goes on with calls until
@@ -390,6 +422,8 @@ class Submission:
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
         spec = CallSpec(f, args, kw)
+        if type(f) is str:
+            spec, series = self._byName(spec, series)
         checkCall(spec, niceness, series, False, False, None, None, None, None)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: the update {spec} was not made")
@@ -407,6 +441,7 @@ class Submission:
             TypeError: `series` is not hashable.
         """
         checkSeries(series)
+        self._driver.later(self._scheduler.cancelSeries(ByName(series)))
         self._driver.happened(self._scheduler.cancelSeries(series))
 
     def cancelAll(self) -> None:

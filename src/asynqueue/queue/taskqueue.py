@@ -29,7 +29,7 @@ from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.options import checkConsumer, checkSeries, checkTimeout
-from asynqueue.queue.registry import WorkerRegistry
+from asynqueue.queue.registry import WorkerRegistry, callsByName
 from asynqueue.queue.submission import Submission
 from asynqueue.reactor.waiters import Waiters
 
@@ -248,6 +248,9 @@ class TaskQueue(Submission):
             for deferator in self._calls.idle:
                 deferator.stop()
         await self.shutdown()
+
+    def _takesNames(self) -> bool:
+        return not self._workers or any(map(callsByName, self._workers.values()))
 
     def workerLeft(self) -> None:
         """Do nothing. A subclass that brings its workers overrides this to act when one has left by itself."""

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asynqueue.core.protocol.admission import Limits as Limits
+    from asynqueue.core.records import Method as Method
     from asynqueue.wire.manager import ServerManager as ServerManager
     from asynqueue.wire.server import WireServer as WireServer
-    from asynqueue.wire.universe import Method as Method
     from asynqueue.wire.universe import WireWorkerUniverse as WireWorkerUniverse
     from asynqueue.wire.worker import WireQueue as WireQueue
     from asynqueue.wire.worker import WireWorker as WireWorker
@@ -33,7 +33,7 @@ __all__ = ["Limits", "Method", "ServerManager", "WireQueue", "WireServer", "Wire
 
 _HOME = {
     "Limits": "asynqueue.core.protocol.admission",
-    "Method": "asynqueue.wire.universe",
+    "Method": "asynqueue.core.records",
     "ServerManager": "asynqueue.wire.manager",
     "WireQueue": "asynqueue.wire.worker",
     "WireServer": "asynqueue.wire.server",

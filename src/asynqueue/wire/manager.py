@@ -51,6 +51,7 @@ class ServerManager:
 
     Args:
         universeName: The full name of the class to serve, ``package.module.Class``, unless `spawn` has one.
+        wwuFQN: The name of `universeName` in 0.9.
         key: The key as bytes (16 or more), or the name of its file. None: from the environment, or else a new one.
         limits: The limits for clients. None is `asynqueue.wire.Limits` with its defaults.
         reactor: The reactor to use. None is the installed one.
@@ -64,12 +65,13 @@ class ServerManager:
         self,
         universeName: str | None = None,
         *,
+        wwuFQN: str | None = None,
         key: bytes | str | PathLike[str] | None = None,
         limits: Limits | None = None,
         reactor: Any = None,
     ) -> None:
         self._limits = Limits() if limits is None else limits
-        self.universeName = universeName
+        self.universeName: str | None = wwuFQN if universeName is None else universeName
         self.key: bytes = keys.key(key) or token_hex(32).encode()
         self._reactor = reactor
         self._directory: Path | None = None

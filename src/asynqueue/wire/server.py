@@ -32,7 +32,8 @@ class WireServer:
     Args:
         description: The Twisted server endpoint to listen at.
         universeOrName: An object of a `WireWorkerUniverse` subclass, that class, or its full name
-            (``"package.module.Class"``). All clients share the one object.
+            (``"package.module.Class"``). All clients share the one object, which has the server as its `ws`.
+        wwu: The name of `universeOrName` in 0.9.
         key: The key as bytes (16 or more), or the name of its file. None: from the environment, see
             `asynqueue.wire.keys.key`.
         limits: The limits for clients. None is `Limits` with its defaults.
@@ -53,14 +54,15 @@ class WireServer:
     def __init__(
         self,
         description: str | IStreamServerEndpoint,
-        universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str,
+        universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str | None = None,
         *,
+        wwu: WireWorkerUniverse | type[WireWorkerUniverse] | str | None = None,
         key: bytes | str | PathLike[str] | None = None,
         limits: Limits | None = None,
         silence: float = SILENCE,
         reactor: Any = None,
     ) -> None:
-        self.universe: WireWorkerUniverse = load(universeOrName)
+        self.universe: WireWorkerUniverse = load(wwu if universeOrName is None else universeOrName, self)
         self.key: bytes | None = keys.key(key)
         self.certified: bool = False
         self._description = description

@@ -14,17 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from inspect import Parameter, signature
 from struct import Struct
 from types import FunctionType, MethodType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import attrs
 from twisted.python.reflect import namedAny
 
 from asynqueue.core.protocol.messages import Payload
 from asynqueue.core.protocol.payload import ChunkedPayload
+from asynqueue.core.records import Method
 from asynqueue.errors import ImplementationError
+
+if TYPE_CHECKING:
+    from asynqueue.wire.server import WireServer
 
 _FUNCTIONS = (FunctionType, type(lru_cache(len)))  # the second is the type of a cached method
 _HEAD = Struct("<BH")
@@ -49,24 +53,23 @@ class WireWorkerUniverse:
 
     All clients of a server share one object. Each client repeats its updates (see `TaskQueue.update`) on that object
     after each reconnection.
-    """
 
-
-@attrs.frozen
-class Method:
-    """The name of a method, for a client that does not have the class of the universe.
+    The attribute `ws` is the server, from before its start: ``self.ws.stop()`` ends it.
 
     Args:
-        name: The name of a public method.
-
-    >>> d = queue.call(Method("total"), [1, 2, 3])          # doctest: +SKIP
+        wireServer: The server, or None. A `WireServer` passes itself to a class of which it makes the object.
     """
 
-    name: str
+    ws: WireServer | None = None
 
-    def __call__(self, *args: Any, **kw: Any) -> NoReturn:
-        """Raise `asynqueue.errors.ImplementationError`: only a `WireWorker` can call the method."""
-        raise ImplementationError(f"the method {self.name!r} is one of a WireServer, and only a WireWorker calls it")
+    def __init__(self, wireServer: WireServer | None = None) -> None:
+        self.ws = wireServer
+
+    @classmethod
+    def check(cls, instance: object) -> None:
+        """Raise `asynqueue.errors.ImplementationError` if `instance` is not an object of this class."""
+        if not isinstance(instance, cls):
+            raise ImplementationError(f"a universe is an object of a subclass of {cls.__name__}, got {instance!r}")
 
 
 def methods(universe: type) -> Mapping[str, Any]:
@@ -108,8 +111,12 @@ def nameOf(f: object, universe: type | None) -> str:
     raise ImplementationError(f"a WireWorker calls public methods of {where}, and {f!r} is not one of them")
 
 
-def load(universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str) -> WireWorkerUniverse:
+def load(
+    universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str | None, server: WireServer | None = None
+) -> WireWorkerUniverse:
     """Return the universe that is given, or a new object of the class that is given, by its full name for example.
+
+    The object has SERVER as its `ws`. The class is called with it, if it has a parameter for it.
 
     Raises `ValueError` if there is no such class, and `asynqueue.errors.ImplementationError` if it is not a universe.
     """
@@ -124,10 +131,19 @@ def load(universeOrName: WireWorkerUniverse | type[WireWorkerUniverse] | str) ->
                 "Give the full name of a class, as package.module.Class, that can be imported"
             ) from error
     if isinstance(found, type) and issubclass(found, WireWorkerUniverse):
-        found = found()
+        found = found(server) if _takesServer(found) else found()
     if not isinstance(found, WireWorkerUniverse):
         raise ImplementationError(f"a universe is a subclass of WireWorkerUniverse, or an object of one; got {found!r}")
+    if found.ws is None:
+        found.ws = server
     return found
+
+
+def _takesServer(universe: type[WireWorkerUniverse]) -> bool:
+    """Return whether the first positional parameter of UNIVERSE can be for its server: it has no other default."""
+    positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
+    first = next(iter(signature(universe).parameters.values()), None)
+    return first is not None and first.kind in positional and first.default in (None, Parameter.empty)
 
 
 def pack(name: str, thread: bool, arguments: bytes | ChunkedPayload) -> bytes | ChunkedPayload:

@@ -53,7 +53,7 @@ class WireWorker:
 
         queue.call(Sums.total, [1, 2])          # of the class; self is the server's object
         queue.call(sums.total, [1, 2])          # of an object, which stays here
-        queue.call(Method("total"), [1, 2])     # by name
+        queue.call("total", [1, 2])             # by name
 
     *Connecting.* The server and the worker authenticate by the key, or by certificates with ``tls:``. Before that the
     worker is away: it is assigned nothing, and accepts nothing from the server. `TaskQueue.attachWorker` fires when the
@@ -71,12 +71,13 @@ class WireWorker:
 
     Args:
         universe: The `WireWorkerUniverse` subclass that is served, or an object of it. With None, every call is of a
-            `Method`.
+            name.
         description: The Twisted client endpoint of the server: ``tcp:host:7654``, ``tls:...`` or ``unix:/path``.
         series: The series for which the worker is qualified, beside ``wire`` and ``remote``.
         raw: With True, an iterator is a result like any other, and fails, because it cannot be sent.
         thread: With True, the methods run in threads on the server, and may block.
         N_concurrent: The calls that run at once on the server, 1 or more. The server may allow fewer.
+        wwu: The name of `universe` in 0.9.
         key: The key as bytes (16 or more), or the name of its file. None: from the environment, see
             `asynqueue.wire.keys.key`.
         reconnect: With True, a lost connection is made again, after 0.1 seconds at first and 30 at last. A function
@@ -93,23 +94,27 @@ class WireWorker:
     """
 
     cQualified: tuple[str, ...] = ("wire", "remote")
+    callsByName: bool = True
     _log = Logger(namespace="asynqueue")
 
     def __init__(
         self,
-        universe: WireWorkerUniverse | type[WireWorkerUniverse] | None,
-        description: str | IStreamClientEndpoint,
+        universe: WireWorkerUniverse | type[WireWorkerUniverse] | None = None,
+        description: str | IStreamClientEndpoint = "",
         series: Iterable[Hashable] = (),
         raw: bool = False,
         thread: bool = False,
         N_concurrent: int = 1,
         *,
+        wwu: WireWorkerUniverse | type[WireWorkerUniverse] | None = None,
         key: bytes | str | PathLike[str] | None = None,
         reconnect: bool | Callable[[int], float] = True,
         silence: float = SILENCE,
         messages: int = MESSAGES,
         reactor: Any = None,
     ) -> None:
+        if universe is None:
+            universe = wwu
         if type(messages) is not int or messages < 1:
             raise ValueError(f"messages must be an integer of 1 or more, got {messages!r}")
         if type(N_concurrent) is not int or N_concurrent < 1:
