@@ -27,7 +27,7 @@ from asynqueue.interfaces import DelayedCall, Departed, Report, Resignator, Resi
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
 from asynqueue.process.cpus import cores
 from asynqueue.queue.options import seriesOf
-from asynqueue.reactor.lookup import installedReactor
+from asynqueue.reactor.lookup import installedReactor, whenRunning
 
 __all__ = ["ProcessWorker"]
 
@@ -140,10 +140,13 @@ class ProcessWorker:
         return list(self._times or ())
 
     def setResignator(self, resign: Resignator) -> None:
-        """Start the process, and call RESIGN when it was replaced or cannot be. A worker that was stopped starts anew.
+        """Start the process when the reactor runs, and call RESIGN when it was replaced or cannot be.
 
-        Raises `ProcessError` if this program may not start a process. If the fork server is not there, the worker
-        tries again.
+        A process takes over what its program is at that moment: a program may become a daemon first, or another user. A
+        worker that was stopped starts anew.
+
+        Raises `ProcessError` if the reactor runs and this program may not start a process. If the fork server is not
+        there, the worker tries again.
         """
         if self._stopping:
             self._process = self._successor = None
@@ -151,10 +154,24 @@ class ProcessWorker:
             self._restarts = RestartPolicy()
             self._recycling = RecyclePolicy(self._limits)
         self._resign = resign
-        try:
-            self._await(self.process)
-        except _ForkServerLost as error:
-            self._retry(self._restarts.failed(outside=True), str(error))
+        inTime = True  # the queue that attaches this worker hears of an error
+
+        def begin() -> None:
+            if self._resign is not resign or self._stopping:
+                return
+            try:
+                self._await(self.process)
+            except _ForkServerLost as error:
+                self._retry(self._restarts.failed(outside=True), str(error))
+            except ProcessError as error:
+                if inTime:
+                    raise
+                self._resignFor(str(error))
+
+        whenRunning(self._reactor, begin)
+        inTime = False
+        if self._process is None:
+            self._suspend()
 
     def setResizer(self, resize: Resizer) -> None:
         """Call RESIZE when the process can start calls, and when there is none that can."""

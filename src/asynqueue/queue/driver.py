@@ -42,11 +42,11 @@ class Driver:
     def __init__(self, scheduler: Scheduler, maxQueued: int | None, reactor: Clock | None) -> None:
         self.scheduler = scheduler
         self.reactor = reactor
-        self.moment: float = 0.0  # the reactor's time of the event whose commands are carried out
         self._maxQueued = maxQueued
         self._handlers: dict[type, Handler] = {}
         self._todo: deque[Command] = deque()
         self._busy = False
+        self._moment: float | None = None
         self._waiting: deque[Deferred[None]] = deque()  # for room
         self._subscriptions: list[Subscription] = []
         self._over = False
@@ -73,7 +73,7 @@ class Driver:
 
     def _carryOut(self) -> None:
         self._busy = True
-        self.moment = self.now()
+        self._moment = None
         handlers = self._handlers
         try:
             while True:
@@ -141,6 +141,13 @@ class Driver:
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             subscription.end()
+
+    @property
+    def moment(self) -> float:
+        """The reactor's time of the event whose commands are carried out."""
+        if self._moment is None:
+            self._moment = self.now()
+        return self._moment
 
     def now(self) -> float:
         """Return the reactor's time, in seconds."""

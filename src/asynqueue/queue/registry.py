@@ -28,6 +28,7 @@ from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.options import ByName
+from asynqueue.reactor.lookup import whenInstalled
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
 
@@ -84,7 +85,7 @@ class WorkerRegistry:
         self.workers[workerID] = worker
         _attach(worker)
         attached = self._attaching[workerID] = Deferred[int]()
-        self._trigger.add(self._driver.clock())  # no worker outlives the reactor
+        whenInstalled(self._driver.reactor, self._trigger.add)  # no worker outlives the reactor
         self._dispatcher.attach(workerID, worker)
         self._driver.later(self._scheduler.attach(workerID, series, limits))
         try:
