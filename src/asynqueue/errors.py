@@ -37,7 +37,7 @@ class ImplementationError(AsynQueueError, TypeError):
     """An object does not satisfy a protocol. The message says what is missing."""
 
 
-class NotReadyError(AsynQueueError, RuntimeError):
+class NotReadyError(ImplementationError, RuntimeError):
     """The next item of an iteration was requested before the last one had arrived."""
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from zope.interface import Attribute, Interface
+
 from asynqueue.core.records import RunOutcome, Task
 from asynqueue.core.scheduling.states import Departed, Disconnected, Reconnected, Resignation, Restarted
 from asynqueue.core.scheduling.window import Window
@@ -26,6 +28,7 @@ __all__ = [
     "DelayedCall",
     "Departed",
     "Disconnected",
+    "IWorker",
     "ItemSink",
     "ItemSource",
     "Producer",
@@ -114,6 +117,30 @@ class Worker(Protocol):
         Args:
             resign: To be called when the worker resigns, restarts, disconnects or reconnects.
         """
+
+
+class IWorker(Interface):
+    """A worker, as 0.9 declares it: the workers of AsynQueue provide this interface, and satisfy `Worker`.
+
+    A class that was written for 0.9 may implement it instead of `Worker`. It has `cQualified` or `iQualified` and no
+    `qualifications`. Its `run` is given an `asynqueue.tasks.Task`, and ends by ``task.callback((status, result))``. A
+    queue gives such a worker one task at a time.
+    """
+
+    cQualified = Attribute("The series for which all workers of the class are qualified.")
+    iQualified = Attribute("The further series for which this worker is qualified.")
+
+    def setResignator(callableObject: Any) -> Any:
+        """Note that a queue has taken the worker, which calls `callableObject` when it must go."""
+
+    def run(task: Any) -> Any:
+        """Run `task`."""
+
+    def stop() -> Any:
+        """Finish what was given, then stop. Return a Deferred."""
+
+    def crash() -> Any:
+        """Leave at once. Return the tasks that were not finished."""
 
 
 @runtime_checkable

@@ -8,13 +8,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from typing_extensions import Unpack
+from zope.interface import implementer
 
 from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import Interrupted, Iterating, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
-from asynqueue.interfaces import Clock, DelayedCall, Resignator
+from asynqueue.interfaces import Clock, DelayedCall, IWorker, Resignator
 from asynqueue.iteration.sources import LocalSource
-from asynqueue.queue.options import QueueOptions, seriesOf
+from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.callercontext import CallerContext, Runner
 from asynqueue.reactor.calling import make
@@ -24,7 +25,8 @@ from asynqueue.reactor.waiters import Waiters
 __all__ = ["AsyncWorker", "NullQueue"]
 
 
-class AsyncWorker:
+@implementer(IWorker)
+class AsyncWorker(Qualified):
     """Runs calls in the main loop, one after another.
 
     A call may return a Deferred or a coroutine. The next call starts when that has fired. The worker is qualified
@@ -54,8 +56,8 @@ class AsyncWorker:
         self._run: _Run | None = None
         self._stopping = Waiters[None]()
 
-    def setResignator(self, resign: Resignator) -> None:
-        """Ignore `resign`: the main loop never goes away."""
+    def setResignator(self, callableObject: Resignator) -> None:
+        """Ignore `callableObject`: the main loop never goes away."""
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Make the call of `task` in the reactor's next turn."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from operator import itemgetter
 from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from asynqueue.bridges.threadpool import PoolUser, isLoopThread
 from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer, End, Items, Phase, Wait
 from asynqueue.core.flow.iterators import SLICE
-from asynqueue.errors import ThreadError
+from asynqueue.errors import ImplementationError, ThreadError
 from asynqueue.interfaces import ItemSink, ThreadCaller
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.lookup import installedReactor
@@ -55,6 +55,8 @@ class IterationGetter(PoolUser, Generic[T]):
     *In a thread* a bridge is an iterator that blocks until there is an item. ``for item in bridge`` holds a *reader*,
     which ``iter(bridge)`` makes. When the last reader is dropped before the end, by ``break`` or an error, the reading
     side has left. Keep a reader to continue with it later. Several threads may read, and each item goes to one of them.
+
+    A subclass may make the items in a thread: it overrides `loop`, and `start` runs that.
 
     *In the loop*, use ``async for item in bridge``, or `deferator`. Blocking there raises RuntimeError, because the
     loop would wait for itself.
@@ -159,6 +161,18 @@ class IterationGetter(PoolUser, Generic[T]):
         # The list prevents that a looper or a queue iterates over a result that is an iterator.
         return self._thread.deferToThread(lambda: [run()]).addCallbacks(itemgetter(0), self._threadEnded)
 
+    def loop(self) -> Iterable[T] | None:
+        """Return the items. A subclass overrides this, and `start` calls it in a thread, where it may block."""
+        raise ImplementationError(f"{type(self).__name__} has no loop(), which start() runs in a thread: override it")
+
+    def start(self) -> Deferred[None]:
+        """Run `loop` in a thread, and write its items. After the last one, or an error, the iteration ends.
+
+        Returns:
+            A Deferred that fires when that is done, or the reading side has left.
+        """
+        return self._callInPool(self.reactor, self._loop)
+
     def leave(self) -> None:
         """End the reading side: drop the waiting items and notify the writing side at once. For any thread."""
         self._hasLeft = True
@@ -196,6 +210,29 @@ class IterationGetter(PoolUser, Generic[T]):
         """End the reading side, because the thread failed or is not waited for."""
         self.leave()
         return reason
+
+    # The writing side of `start`.
+
+    def _loop(self) -> None:
+        error: BaseException | None = None
+        try:
+            for item in self.loop() or ():
+                if not self._writeWhenRoom(item):
+                    break
+        except BaseException as raised:  # SystemExit too: it is for the reading side
+            error = raised
+        self._end(error)
+
+    def _writeWhenRoom(self, item: T) -> bool:
+        """Write ITEM when there is room. Return False if the reading side has left. For a thread."""
+        with self._lock:
+            while not (self._hasLeft or self._flow.phase is Phase.OVER) and self._flow.awaitRoom():
+                self._room.wait()
+            if self._hasLeft or self._flow.phase is Phase.OVER:
+                return False
+            if self._flow.put(item):
+                self._notify()
+            return True
 
     # How the two sides notify each other.
 
@@ -279,8 +316,9 @@ class IterationGetter(PoolUser, Generic[T]):
         return True
 
     def _perform(self, action: Action) -> None:
-        """Make the producer do ACTION. In the loop's thread."""
-        raise NotImplementedError
+        """Make the producer do ACTION. In the loop's thread. (Without a producer, each means that waiting is over.)"""
+        with self._lock:
+            self._flow.detach()
 
     def _end(self, error: BaseException | None) -> None:
         """End the writing side."""

@@ -161,11 +161,15 @@ class OrderedItemProducer(PoolUser, Generic[T]):
             call.running.cancel()  # FP itself has ended the iteration
         return call.answer
 
-    def stop(self) -> Deferred[Any]:
+    def stop(self, failureObj: Failure | None = None) -> Deferred[Any]:
         """Request no more items, and wait for the end.
 
         Running calls finish, their items are delivered, and then the iterator ends. Without a blocking function,
         running calls are cancelled instead. May be called again.
+
+        Args:
+            failureObj: A Failure that ends everything: running calls are cancelled, and the iterator raises its error
+                after the items that it has.
 
         Returns:
             A Deferred of what the blocking function returns, or None without one. It fails with the error of a
@@ -177,6 +181,12 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         if self._unreported is not None:
             self._unreported.addErrback(lambda _: None)
         stopped = self._stopped.add(self._abort)
+        if failureObj is not None and not self._over and self._failure is None:
+            self._failure = failureObj
+            self._failed = -1
+            self._cancel(after=-1)
+            self._release()
+            self.i.fail(failureObj.value or ThreadError("the items have failed"))
         if self._started is None:
             self._end()
         self._proceed()

@@ -17,13 +17,14 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.dask.source import _DaskSource, _explained
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
-from asynqueue.interfaces import Resignator, Resizer, Restarted
-from asynqueue.queue.options import seriesOf
+from asynqueue.interfaces import IWorker, Resignator, Resizer, Restarted
+from asynqueue.queue.options import Qualified, seriesOf
 from asynqueue.reactor.failures import failureOf
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
@@ -56,7 +57,8 @@ class _Call:
     owner: object = None  # the object that becomes resident when this update has run
 
 
-class DaskWorker:
+@implementer(IWorker)
+class DaskWorker(Qualified):
     """Runs calls on a Dask cluster. AsynQueue has to be installed on the cluster too.
 
     It is qualified for the series ``dask`` and ``remote``. A cancelled call, or one whose time limit has passed, frees
@@ -127,7 +129,7 @@ class DaskWorker:
         """
         self._resize = resize
 
-    def setResignator(self, resign: Resignator) -> None:
+    def setResignator(self, callableObject: Resignator) -> None:
         """Set the function that is called when a lost cluster is back, or is lost for ever. Start the session.
 
         Args:
@@ -138,7 +140,7 @@ class DaskWorker:
         """
         if self._stopped:
             raise WorkerError(STOPPED)
-        self._resign = resign
+        self._resign = callableObject
         if not self._begun:
             self._begun = True
             self._session.begin()

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asynqueue.core.flow.iterators import isIterator as isIterator
     from asynqueue.iteration.deferator import Deferator as Deferator
     from asynqueue.iteration.deferator import Prefetcherator as Prefetcherator
     from asynqueue.iteration.delay import Delay as Delay
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from asynqueue.iteration.producers import iteratorToProducer as iteratorToProducer
 
 _HOME = {
+    "isIterator": "asynqueue.core.flow.iterators",
     "Deferator": "asynqueue.iteration.deferator",
     "Prefetcherator": "asynqueue.iteration.deferator",
     "Delay": "asynqueue.iteration.delay",

@@ -5,8 +5,9 @@ Worker processes import this module: it imports almost nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from asynqueue.errors import QueueRunError
 
@@ -22,6 +23,20 @@ __all__ = ["ProcessBase"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_data: dict[tuple[int, str, str], dict[str, Any]] = {}  # a forked process inherits that of its parent: hence the ID
+
+
+class _replaceable(Generic[T]):
+    """A property that an object may replace by an attribute of its own."""
+
+    def __init__(self, get: Callable[[Any], T]) -> None:
+        self._get = get
+        self.__doc__ = get.__doc__
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        return self if obj is None else self._get(obj)
 
 
 class _ParentOnly:
@@ -84,6 +99,16 @@ class ProcessBase:
         self._attached = _ParentOnly()
         self._attached.queue = queue
         return started.addCallback(lambda _: None)
+
+    @_replaceable
+    def pid(self) -> int:
+        """The ID of the process in which the object is used."""
+        return os.getpid()
+
+    @_replaceable
+    def data(self) -> dict[str, Any]:
+        """A dict of this class in this process. It stays from call to call, also without `attachQueue`."""
+        return _data.setdefault((os.getpid(), type(self).__module__, type(self).__qualname__), {})
 
     def startProcess(self) -> None:
         """Prepare a process before its first call: open files, connect, fill caches.

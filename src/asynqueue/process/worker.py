@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from asynqueue.core.records import Iterating, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.recycling import Condition, RecycleLimits, RecyclePolicy
@@ -23,10 +24,10 @@ from asynqueue.core.scheduling.restarts import RestartPolicy
 from asynqueue.core.scheduling.statistics import CallTimes, callLog
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import DelayedCall, Departed, Report, Resignator, Resizer, Restarted
+from asynqueue.interfaces import DelayedCall, Departed, IWorker, Report, Resignator, Resizer, Restarted
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
 from asynqueue.process.cpus import cores
-from asynqueue.queue.options import seriesOf
+from asynqueue.queue.options import Qualified, seriesOf
 from asynqueue.reactor.lookup import installedReactor, whenRunning
 
 __all__ = ["ProcessWorker"]
@@ -34,7 +35,8 @@ __all__ = ["ProcessWorker"]
 T = TypeVar("T")
 
 
-class ProcessWorker:
+@implementer(IWorker)
+class ProcessWorker(Qualified):
     """A worker that runs calls in one process of its own, one after another.
 
     It is qualified for the series ``process`` and ``local``. The process starts when a queue takes the worker. It
@@ -139,8 +141,8 @@ class ProcessWorker:
         """Return the times of the last calls, at most `CALLS_KEPT`. Without `callStats` there are none."""
         return list(self._times or ())
 
-    def setResignator(self, resign: Resignator) -> None:
-        """Start the process when the reactor runs, and call RESIGN when it was replaced or cannot be.
+    def setResignator(self, callableObject: Resignator) -> None:
+        """Start the process when the reactor runs, and call CALLABLEOBJECT when it was replaced or cannot be.
 
         A process takes over what its program is at that moment: a program may become a daemon first, or another user. A
         worker that was stopped starts anew.
@@ -153,11 +155,11 @@ class ProcessWorker:
             self._succeeded = self._stopping = False
             self._restarts = RestartPolicy()
             self._recycling = RecyclePolicy(self._limits)
-        self._resign = resign
+        self._resign = callableObject
         inTime = True  # the queue that attaches this worker hears of an error
 
         def begin() -> None:
-            if self._resign is not resign or self._stopping:
+            if self._resign is not callableObject or self._stopping:
                 return
             try:
                 self._await(self.process)

@@ -1,15 +1,24 @@
-"""Give a worker that has only `Worker.run` the methods by which a queue hands tasks over: those of a `Reporter`."""
+"""Give other workers the methods by which a queue hands tasks over: those of a `Reporter`.
+
+- A `RunAdapter` is for a worker that has only `Worker.run`.
+- A `Run09Adapter` is for a worker that was written for 0.9, and reports to its task.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Any, get_args
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from asynqueue.core.records import Interrupted, Raised, RunOutcome, Task
-from asynqueue.errors import ImplementationError, WorkerError
-from asynqueue.interfaces import Report, Reporter, Worker
+from asynqueue import tasks
+from asynqueue.core.flow.iterators import isIterator
+from asynqueue.core.records import Interrupted, Iterating, Raised, Returned, RunOutcome, Task
+from asynqueue.errors import ImplementationError, TimeoutError, WorkerError
+from asynqueue.interfaces import Clock, IWorker, Report, Reporter, Worker
+from asynqueue.iteration.sources import FetchSource, LocalSource, fetchNext
 
 
 class RunAdapter:
@@ -54,6 +63,62 @@ class RunAdapter:
             self._report([(ticket, outcome)])
 
 
-def reporterOf(worker: Worker) -> Reporter:
-    """Return WORKER itself if it is a `Reporter`, else an adapter for it."""
-    return worker if isinstance(worker, Reporter) else RunAdapter(worker)
+class Run09Adapter(RunAdapter):
+    """Runs each task by the `run` of a worker of 0.9, with an `asynqueue.tasks.Task` to which the worker reports."""
+
+    def __init__(self, worker: Worker, reactor: Clock | None) -> None:
+        super().__init__(worker)
+        self._reactor = reactor
+
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Run each task, in order."""
+        for ticket, task in runs:
+            outcome = self._outcomes[ticket] = Deferred[RunOutcome]()
+            outcome.addBoth(self._ended, ticket)
+            end = partial(_end, outcome)
+            given = tasks.Task.of(task)
+            given.d.addCallback(_outcomeOf, self._reactor).addBoth(end)
+            try:
+                worker: Any = self._worker  # it is one of 0.9
+                run = worker.run(given)
+            except BaseException as error:  # as above
+                end(Raised(error))
+            else:
+                if isinstance(run, Deferred):
+                    run.addCallbacks(lambda result, end=end: isinstance(result, _OUTCOMES) and end(result), end)
+
+
+_OUTCOMES = get_args(RunOutcome)
+
+
+def _end(outcome: Deferred[RunOutcome], result: Any) -> None:
+    """Fire OUTCOME with RESULT, an outcome or a Failure, if it has not been interrupted."""
+    if not outcome.called:
+        outcome.callback(result)
+
+
+def _outcomeOf(reported: Any, reactor: Clock | None) -> RunOutcome:
+    """Return the outcome for what a worker of 0.9 has reported: a pair of a status and a result, or a result alone."""
+    if not isinstance(reported, tuple) or len(reported) != 2 or reported[0] not in (*"reintc",):
+        return Returned(reported)
+    status, result = reported
+    if status == "e":
+        error = result.value if isinstance(result, Failure) else result
+        return Raised(error if isinstance(error, BaseException) else WorkerError(str(error)))
+    if status == "t":
+        return Raised(TimeoutError("the worker reports that the time limit has passed"))
+    if status == "n":
+        return Returned(None)
+    if status == "i" and isinstance(result, AsyncIterator):
+        return Iterating(FetchSource(partial(fetchNext, result), getattr(result, "stop", None), reactor))
+    if status == "i" and isIterator(result):
+        return Iterating(LocalSource(result, reactor))
+    return Returned(result)
+
+
+def reporterOf(worker: Worker, reactor: Clock | None) -> Reporter:
+    """Return WORKER itself if it is a `Reporter`, else an adapter for it, which uses REACTOR."""
+    if isinstance(worker, Reporter):
+        return worker
+    isOld = IWorker.providedBy(worker) and not hasattr(worker, "qualifications")
+    return Run09Adapter(worker, reactor) if isOld else RunAdapter(worker)

@@ -28,7 +28,7 @@ class Dispatcher:
 
     def attach(self, workerID: int, worker: Worker) -> None:
         """Take the reports of a worker from now on."""
-        reporter = self._reporters[workerID] = reporterOf(worker)
+        reporter = self._reporters[workerID] = reporterOf(worker, self._driver.reactor)
         reporter.setReport(self._reported)
 
     def detach(self, workerID: int) -> None:

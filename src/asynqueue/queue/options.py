@@ -120,6 +120,18 @@ def seriesOf(worker: Iterable[Hashable], series: Iterable[Hashable]) -> frozense
         raise TypeError(f"a worker's series must be a collection of what is hashable, got {series!r}") from error
 
 
+class Qualified:
+    """The series of a worker: those of its kind in `cQualified`, and all of them in `qualifications`."""
+
+    cQualified: tuple[str, ...] = ()
+    qualifications: frozenset[Hashable]
+
+    @property
+    def iQualified(self) -> list[Hashable]:
+        """The series of the worker beside those of its kind. (0.9 has them under this name.)"""
+        return [series for series in self.qualifications if series not in self.cQualified]
+
+
 def checkConsumer(consumer: Consumer) -> None:
     """Raise `TypeError` if CONSUMER lacks a method of `IConsumer`."""
     if isinstance(consumer, type) or not hasattr(consumer, "registerProducer"):

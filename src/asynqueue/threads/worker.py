@@ -15,13 +15,14 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from typing_extensions import Unpack
+from zope.interface import implementer
 
 from asynqueue.core.records import CallSpec, Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import QueueRunError
-from asynqueue.interfaces import Report, Resignator, Restarted
+from asynqueue.interfaces import IWorker, Report, Resignator, Restarted
 from asynqueue.iteration.deferator import Deferator
-from asynqueue.queue.options import QueueOptions, seriesOf
+from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.threads.jobs import DirectJob, TaskJob, TicketJob
 from asynqueue.threads.slot import ThreadSlot
@@ -97,7 +98,8 @@ class ThreadQueue(TaskQueue):
         return min(workers, key=lambda worker: worker.unfinished).deferToThread(f, *args, **kw)
 
 
-class ThreadWorker:
+@implementer(IWorker)
+class ThreadWorker(Qualified):
     """A worker that runs calls in one thread of its own, one after another.
 
     A Deferred that a call returns is waited for, and the thread goes on with other calls meanwhile.
@@ -127,9 +129,9 @@ class ThreadWorker:
         self._given: dict[int, TicketJob] = {}  # by ticket
         self._outcomes: list[tuple[int, RunOutcome]] = []  # those to be reported
 
-    def setResignator(self, resign: Resignator) -> None:
-        """Call RESIGN when the thread has been replaced by a fresh one."""
-        self._resign = resign
+    def setResignator(self, callableObject: Resignator) -> None:
+        """Call CALLABLEOBJECT when the thread has been replaced by a fresh one."""
+        self._resign = callableObject
 
     def run(self, task: Task) -> Deferred[RunOutcome]:
         """Run TASK in the thread. The first task starts it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from asynqueue.placeholders import gone
+
 if TYPE_CHECKING:
     from asynqueue.util.callbacks import callAfterDeferred as callAfterDeferred
     from asynqueue.util.killprocess import killProcess as killProcess
@@ -40,5 +42,5 @@ if not TYPE_CHECKING:  # a type checker would accept any name because of this fu
     def __getattr__(name: str) -> Any:
         home = _HOME.get(name)
         if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return gone(__name__, name)
         return getattr(import_module(home), name)

@@ -20,9 +20,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from asynqueue.placeholders import gone
+
 if TYPE_CHECKING:
     from asynqueue.core.protocol.admission import Limits as Limits
     from asynqueue.core.records import Method as Method
+    from asynqueue.util.pickling import o2p as o2p
+    from asynqueue.util.pickling import p2o as p2o
+    from asynqueue.wire.command import DEFAULT_SOCKET as DEFAULT_SOCKET
+    from asynqueue.wire.command import runServer as runServer
     from asynqueue.wire.manager import ServerManager as ServerManager
     from asynqueue.wire.server import WireServer as WireServer
     from asynqueue.wire.universe import WireWorkerUniverse as WireWorkerUniverse
@@ -32,10 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "Method", "ServerManager", "WireQueue", "WireServer", "WireWorker", "WireWorkerUniverse"]
 
 _HOME = {
+    "DEFAULT_SOCKET": "asynqueue.wire.command",
     "Limits": "asynqueue.core.protocol.admission",
     "Method": "asynqueue.core.records",
     "ServerManager": "asynqueue.wire.manager",
     "WireQueue": "asynqueue.wire.worker",
+    "o2p": "asynqueue.util.pickling",
+    "p2o": "asynqueue.util.pickling",
+    "runServer": "asynqueue.wire.command",
     "WireServer": "asynqueue.wire.server",
     "WireWorker": "asynqueue.wire.worker",
     "WireWorkerUniverse": "asynqueue.wire.universe",
@@ -48,7 +58,7 @@ if not TYPE_CHECKING:  # else a type checker would accept any name
         """Import NAME from its module, and keep it."""
         home = _HOME.get(name)
         if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return gone(__name__, name)
         value = getattr(import_module(home), name)
         globals()[name] = value
         return value

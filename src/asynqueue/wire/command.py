@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -29,6 +30,9 @@ from asynqueue.wire.protocol import SILENCE
 from asynqueue.wire.server import WireServer
 
 __all__ = ["Options", "main", "makeService"]
+
+DEFAULT_SOCKET = f"unix:{tempfile.gettempdir()}/asynqueue-{os.getuid()}.sock"
+"""The description of one UNIX socket of this user. (A name of 0.9; `ServerManager.newSocket` has new ones.)"""
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))
 
@@ -64,6 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (AsynQueueError, ValueError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     raise AssertionError("it has exited")
+
+
+def runServer(description: str, wwuFQN: str) -> NoReturn:
+    """Serve a universe until interrupted, with the key from the environment. (A function of 0.9.)
+
+    Args:
+        description: The Twisted server endpoint to listen at.
+        wwuFQN: The full name of the universe, ``package.module.Class``.
+    """
+    main([description, wwuFQN])
 
 
 def limit(text: str) -> tuple[str, float]:

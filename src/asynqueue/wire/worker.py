@@ -20,9 +20,9 @@ from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
-from asynqueue.interfaces import Departed, Disconnected, Reconnected, Report, Resignator, Resizer
+from asynqueue.interfaces import Departed, Disconnected, IWorker, Reconnected, Report, Resignator, Resizer
 from asynqueue.iteration.delay import deferToDelay
-from asynqueue.queue.options import QueueOptions, seriesOf
+from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
@@ -46,7 +46,8 @@ RECONNECT: Callable[[int], float] = backoffPolicy(initialDelay=0.1, maxDelay=30.
 _HINT = "does a wire server listen there, with or without TLS as in the description, and does it trust this client?"
 
 
-class WireWorker:
+@implementer(IWorker)
+class WireWorker(Qualified):
     """A worker that has the methods of a universe called on a `WireServer`.
 
     A task calls a method of the universe. Only the name of the method is sent::
@@ -143,15 +144,15 @@ class WireWorker:
         self._next: IDelayedCall | None = None
         self._connectPolicy = ConnectPolicy()
 
-    def setResignator(self, resign: Resignator) -> None:
-        """Connect. Call RESIGN when there is no connection, and when there is one again.
+    def setResignator(self, callableObject: Resignator) -> None:
+        """Connect. Call CALLABLEOBJECT when there is no connection, and when there is one again.
 
         Raises `asynqueue.errors.WorkerError` if the worker was stopped.
         """
         if self._stopping:
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
-        self._resign = resign
-        resign(Disconnected())
+        self._resign = callableObject
+        callableObject(Disconnected())
         attempts = _Attempts(
             self._endpoint, self._newLink, partial(self._inNextTurn, self._connected), self._unconnected
         )

@@ -16,11 +16,12 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorFromTh
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from asynqueue import ThreadLooper, ThreadQueue
-from asynqueue.bridges import Consumerator, Filerator, OrderedItemProducer, PoolUser
-from asynqueue.errors import ThreadError
+from asynqueue.bridges import Consumerator, Filerator, IterationGetter, OrderedItemProducer, PoolUser
+from asynqueue.errors import ImplementationError, ThreadError
 from tests.support.deferreds import errorOf, outcomes, resultOf
 
 
@@ -913,6 +914,83 @@ class TestOrderedItemProducer:
         reactor.stop()
         assert answer == [None]
         assert item.called
+
+
+class TestAGetterWithALoop:
+    """A subclass of `IterationGetter` that makes its items in a thread."""
+
+    class Squares(IterationGetter[int]):
+        made = 0
+
+        def loop(self) -> Iterator[int]:
+            for n in range(1000):
+                self.made = n
+                yield n * n
+                if n == 600:
+                    raise KeyError("there are no more")
+
+    @pytest_twisted.ensureDeferred
+    async def test_gives_the_items_and_the_error_of_its_loop(self) -> None:
+        squares = self.Squares(limit=10)
+        started = squares.start()
+        got: list[int] = []
+        with pytest.raises(KeyError, match="there are no more"):
+            await squares.runInThread(got.extend)
+        assert got == [n * n for n in range(601)]
+        await started
+
+    @pytest_twisted.ensureDeferred
+    async def test_may_be_read_in_the_loop(self) -> None:
+        squares = self.Squares(limit=10)
+        started = squares.start()
+        deferator = squares.deferator()
+        assert [await deferator.__anext__() for _ in range(3)] == [0, 1, 4]
+        deferator.stop()
+        await started
+
+    @pytest_twisted.ensureDeferred
+    async def test_stops_when_the_reading_side_leaves_and_waits_for_room(self) -> None:
+        squares = self.Squares(limit=10)
+        started = squares.start()
+
+        def read(items: Iterator[int]) -> int:
+            return next(items) + next(items)
+
+        assert await squares.runInThread(read) == 1
+        await started
+        assert squares.made < 100
+        assert not await squares.deferUntilDone()
+
+    @pytest_twisted.ensureDeferred
+    async def test_needs_one(self) -> None:
+        getter = IterationGetter[int]()
+        await getter.start()
+        with pytest.raises(ImplementationError, match=r"IterationGetter has no loop\(\)"):
+            await getter.runInThread(list)
+
+
+class TestStoppingByAFailure:
+    @pytest_twisted.ensureDeferred
+    async def test_ends_everything_and_is_the_error_of_the_reader(self) -> None:
+        producer, got = OrderedItemProducer[int](), list[int]()
+
+        def read(items: Iterator[int]) -> None:
+            for item in items:
+                got.append(item)
+
+        await producer.start(read)
+        await producer.produceItem(int, "5")
+        late: Deferred[int] = Deferred()
+        waiting = producer.produceItem(lambda: late)
+        with pytest.raises(KeyError, match="no more"):
+            await producer.stop(Failure(KeyError("no more")))
+        assert got == [5]
+        assert await waiting is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_without_a_reader(self) -> None:
+        with pytest.raises(KeyError):
+            await OrderedItemProducer[int]().stop(failureObj=Failure(KeyError()))
 
 
 class TestAThreadOfItsOwn:

@@ -68,13 +68,13 @@ async def test_a_replaced_process_has_a_fresh_copy_with_the_updates() -> None:
 @inLoop
 async def test_its_methods_run_in_processes_though_the_queue_has_other_workers() -> None:
     class Plain(ProcessBase):
-        def pid(self) -> int:
+        def processID(self) -> int:
             return os.getpid()
 
     plain = Plain()
     async with TaskQueue(ThreadWorker(), ProcessWorker()) as queue:
         await plain.attachQueue(queue)
-        assert os.getpid() not in await gatherResults([plain.callInProcess(plain.pid) for _ in range(20)])
+        assert os.getpid() not in await gatherResults([plain.callInProcess(plain.processID) for _ in range(20)])
 
 
 @inLoop
@@ -113,3 +113,28 @@ async def test_its_module_costs_a_process_nothing() -> None:
         await queue.call(ProcessBase.startProcess, ProcessBase())
         imported = {name.partition(".")[0] for name in await queue.call(kit.modules)}
     assert imported & {"twisted", "attr", "attrs", "zope"} == set()
+
+
+class Counter09(ProcessBase):
+    """Keeps its count in `data`, as programs for 0.9 do."""
+
+    def count(self) -> tuple[int, int]:
+        self.data["count"] = self.data.get("count", 0) + 1
+        return self.pid, self.data["count"]
+
+
+class Keeper(ProcessBase):
+    def __init__(self) -> None:
+        self.data = [5]
+        self.pid = 7
+
+
+@inLoop
+async def test_data_of_a_process_stays_without_an_attachment() -> None:
+    async with ProcessQueue(1) as queue:
+        (pid, first), (again, second) = [await queue.call(Counter09().count) for _ in range(2)]
+        assert (first, second) == (1, 2)
+        assert pid == again != os.getpid()
+    assert Counter09().data == {}
+    assert Counter09().pid == os.getpid()
+    assert (Keeper().data, Keeper().pid) == ([5], 7)
