@@ -34,7 +34,7 @@ class QueueRunError(AsynQueueError, RuntimeError):
 
 
 class ImplementationError(AsynQueueError, TypeError):
-    """An object does not satisfy a protocol. The message says what is missing."""
+    """An object does not satisfy a protocol. The message names what is missing."""
 
 
 class NotReadyError(ImplementationError, RuntimeError):
@@ -70,4 +70,4 @@ class AuthenticationError(AsynQueueError):
 
 
 class SerializationError(AsynQueueError, ValueError):
-    """An object cannot cross a link. The message says which argument, result, item or error, and why."""
+    """An object cannot cross a link. The message names the argument, result, item or error, and why."""

@@ -55,7 +55,7 @@ class Resignator(Protocol):
     """What a worker calls when it resigns, restarts, disconnects or reconnects."""
 
     def __call__(self, why: Resignation = Departed(), /) -> None:  # noqa: B008  # it is frozen
-        """Tell the queue that the worker resigns.
+        """Notify the queue that the worker resigns.
 
         Args:
             why: `Departed` (with the cause, if there is an error), `Restarted`, `Disconnected` or `Reconnected`.
@@ -155,7 +155,7 @@ class Resizer(Protocol):
     """What a worker calls when its window changes."""
 
     def __call__(self, limits: Window | None, /) -> None:
-        """Tell the queue the new window.
+        """Notify the queue of the new window.
 
         Args:
             limits: The window from now on. With None, the worker is given nothing until the next such call.
@@ -341,7 +341,7 @@ class DelayedCall(Protocol):
 
 
 class Clock(Protocol):
-    """What tells the time and makes calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
+    """What has the time and makes calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
 
     def seconds(self) -> float:
         """Return the time in seconds, from any origin."""

@@ -34,7 +34,7 @@ class AsyncWorker(Qualified):
 
     Args:
         series: Further series for which the worker is qualified.
-        raw: With True, an iterator is a result like any other, for calls that do not say.
+        raw: With True, an iterator is a result like any other, for calls without a `raw` of their own.
         reactor: The installed reactor by default; a `twisted.internet.task.Clock` in tests.
 
     >>> from twisted.internet.task import Clock

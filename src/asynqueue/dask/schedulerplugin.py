@@ -1,7 +1,7 @@
 """The plugin that AsynQueue runs in the scheduler of a Dask cluster.
 
-`SchedulerSide` keeps an `asynqueue.core.scheduling.placement.Placement`, so that no call starts twice by mistake. It
-reports deaths and arrivals of workers to each session, as answers to `watch`. An answer waits until there is news.
+`SchedulerSide` keeps an `asynqueue.core.scheduling.clusterpermits.Placement`, so that no call starts twice by mistake.
+It reports deaths and arrivals of workers to each session, as answers to `watch`. An answer waits until there is news.
 
 The cluster imports this module, which imports neither Twisted nor attrs.
 """
@@ -15,7 +15,7 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
-from asynqueue.core.scheduling.placement import Placement
+from asynqueue.core.scheduling.clusterpermits import Placement
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, install, op
 
 MISSED = 1.0

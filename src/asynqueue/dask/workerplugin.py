@@ -28,7 +28,7 @@ from distributed.threadpoolexecutor import thread_state, threads_lock
 
 from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.flow.iterators import isIterator
-from asynqueue.core.scheduling.placement import First, Refuse
+from asynqueue.core.scheduling.clusterpermits import First, Refuse
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.serialization import INLINE, Resident, Undelivered, dumpError

@@ -44,7 +44,7 @@ class Subscription:
                 self._last = self._number()
                 self._consumer.write(self._last)
         except BaseException:  # SystemExit too: the queue goes on
-            _log.failure("a consumer of the number of unfinished calls failed, and is told of it no more")
+            _log.failure("a consumer of the number of unfinished calls failed, and gets no more numbers")
             self._leave()
         finally:
             self._writing = False

@@ -122,11 +122,12 @@ class TaskQueue(Submission):
             worker: An object that satisfies `asynqueue.interfaces.Worker`.
 
         Returns:
-            A Deferred of the worker's ID, which fires when the worker has run the saved updates.
+            A Deferred of the worker's ID. It fires when the worker has run the saved updates. It fails with the worker's
+            error, or with `asynqueue.errors.WorkerLost`, if the worker is gone before that.
 
         Raises:
-            asynqueue.errors.ImplementationError: `worker` lacks a part of the protocol; the message says which.
-            ValueError: `worker` is attached already.
+            asynqueue.errors.ImplementationError: `worker` lacks a part of the protocol; the message names it.
+            ValueError: `worker` is attached already, to this queue or another.
             asynqueue.errors.QueueRunError: The queue is shut down.
         """
         if not self._scheduler.running:

@@ -24,8 +24,8 @@ from struct import Struct
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from asynqueue.core.protocol.chunkedpayload import whole
 from asynqueue.core.protocol.messages import Payload
-from asynqueue.core.protocol.payload import whole
 from asynqueue.transport.pickler import dumps
 from asynqueue.transport.serialization import INLINE, Codec, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, referenceLength

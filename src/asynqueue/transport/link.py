@@ -32,9 +32,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 from asynqueue.core.protocol.framing import Decoder, FrameError, encode
 from asynqueue.core.protocol.liveness import isStuckUnstarted
-from asynqueue.core.protocol.payload import ChunkedPayload
 from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost

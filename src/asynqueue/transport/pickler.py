@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-from asynqueue.core.protocol.payload import ChunkedPayload
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 
 PROTOCOL = 5
 

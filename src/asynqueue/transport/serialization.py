@@ -16,8 +16,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 from asynqueue.core.protocol.messages import Payload
-from asynqueue.core.protocol.payload import ChunkedPayload
 from asynqueue.errors import SerializationError
 from asynqueue.transport.pickler import PROTOCOL, dumps, dumpsInPieces
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, referenceLength

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.admission import ItemThrottle
-from asynqueue.core.protocol.payload import ChunkedPayload, joined
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload, joined
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, Task
 from asynqueue.errors import ImplementationError, SerializationError, WorkerError
 from asynqueue.interfaces import ItemSource

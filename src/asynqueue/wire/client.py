@@ -12,10 +12,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload, whole
+from asynqueue.core.protocol.clientquota import ClientQuota
 from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.protocol.handshake import NONCE, ClientHandshake
-from asynqueue.core.protocol.payload import ChunkedPayload, whole
-from asynqueue.core.protocol.quota import ClientQuota
 from asynqueue.core.protocol.startlog import StartLog
 from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Task
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost

@@ -22,8 +22,8 @@ from weakref import WeakKeyDictionary
 
 from twisted.python.reflect import namedAny
 
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 from asynqueue.core.protocol.messages import Payload
-from asynqueue.core.protocol.payload import ChunkedPayload
 from asynqueue.core.records import Method
 from asynqueue.errors import ImplementationError
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 from zope.interface import implementer
 
-from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
+from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.records import Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost

@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 
 from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.reconnection import ATTEMPTS
+from asynqueue.core.protocol.connectattempts import ATTEMPTS
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorkerUniverse, keys
 from asynqueue.wire.client import ClientConnection

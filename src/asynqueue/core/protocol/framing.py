@@ -29,7 +29,7 @@ from struct import Struct
 from typing import Any
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.payload import BLOCK, ChunkedPayload, anonymousCopy, whole
+from asynqueue.core.protocol.chunkedpayload import BLOCK, ChunkedPayload, anonymousCopy, whole
 from asynqueue.errors import SerializationError
 
 FRAME_LIMIT = 1 << 20

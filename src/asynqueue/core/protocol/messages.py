@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from asynqueue.core.protocol.payload import ChunkedPayload
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 
 Payload = bytes | bytearray | ChunkedPayload
 

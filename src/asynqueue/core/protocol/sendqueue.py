@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 from asynqueue.core.protocol.framing import FRAME_LIMIT, PART_COST, encode, frames
-from asynqueue.core.protocol.payload import ChunkedPayload
 
 _FIRST = (m.Started, m.Ping, m.Pong, m.Begin, m.Recall, m.Goodbye, m.Tidy, m.Ready, m.Terms)
 

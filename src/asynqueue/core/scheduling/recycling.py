@@ -1,4 +1,4 @@
-"""Decide when a worker process is recycled: replaced by a fresh one because of its age or size.
+"""Decide when a worker process is recycled: replaced by a fresh one because of its number of calls or its size.
 
 Code that leaks makes a process bigger with every call. So a process may be limited in its number of calls and in its
 memory. A process is *fit*, then *ageing*, then *worn*:

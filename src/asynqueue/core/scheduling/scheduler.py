@@ -7,7 +7,7 @@ come first and settlements last, so that a slow callback never idles a worker.
 A *task* is queued, then assigned to a worker, then settled (table `TASK`). `asynqueue.core.scheduling.assignments` says
 when an assigned task is queued again.
 
-A *worker* is joining, open, full, away, leaving or gone. `asynqueue.core.scheduling.lifecycle` moves it (table
+A *worker* is joining, open, full, away, leaving or gone. `asynqueue.core.scheduling.workerlifecycle` moves it (table
 `WORKER`).
 
 `asynqueue.core.scheduling.matching` knows which workers may run which tasks, and which task goes next.
@@ -38,12 +38,12 @@ from asynqueue.core.scheduling.commands import (
     Recall,
 )
 from asynqueue.core.scheduling.fairness import NEXT
-from asynqueue.core.scheduling.lifecycle import Lifecycle
 from asynqueue.core.scheduling.matching import Matcher, WorkerEntry
 from asynqueue.core.scheduling.states import TaskState, WorkerState
 from asynqueue.core.scheduling.stealing import Stealing
 from asynqueue.core.scheduling.updates import Updates
 from asynqueue.core.scheduling.window import Window
+from asynqueue.core.scheduling.workerlifecycle import Lifecycle
 
 
 class Scheduler:

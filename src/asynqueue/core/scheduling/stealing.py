@@ -7,9 +7,8 @@ four cases. What is recalled goes back to its place in the queue, and from there
   longer than its calls take. A stalled worker's window falls to what it runs at once. While another worker is idle, one
   `window.BUDGET` of silence is enough.
 - **The window has shrunk** below what the worker holds.
-- **A doNext call waits**, and the worker holds more than a budget of work. The call itself stays in the queue, where
-any
-  worker may take it.
+- **A doNext call waits**, and the worker holds more than a budget of work. The call itself stays in the
+  queue, where any worker may take it.
 - **Another worker is idle**, and the worker may not have started what it holds: it makes an item of an iterator that
   takes long, or it was halted. Then it is *asked*: at the next tick if it has an iterator, else at the next look. It is
   asked once for each task: a task that it keeps has started. A task that a worker gave back is not taken from another

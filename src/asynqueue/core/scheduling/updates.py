@@ -139,7 +139,7 @@ class Updates:
                 self.changed.append(worker)
 
     def answer(self, update: Task, workerID: int, outcome: Returned | Raised | Lost) -> None:
-        """Tell how an update has ended on a worker. A sequential one goes on to the next worker."""
+        """Report how an update has ended on a worker. A sequential one goes on to the next worker."""
         self._out.deeds.append(Updated(update.id, workerID, outcome))
         sequence = self._sequences.get(update.id)
         if sequence is not None and sequence.current == workerID:

@@ -8,11 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.admission import CallAdmission, ItemThrottle, LimitExceeded, Limits
+from asynqueue.core.protocol.clientquota import ClientQuota
+from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.framing import PART_COST, WIRE_FRAME_LIMIT, Decoder, encode
 from asynqueue.core.protocol.handshake import NONCE, Authenticated, ClientHandshake, Refuse, Send, ServerHandshake
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
-from asynqueue.core.protocol.quota import ClientQuota
-from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.sendqueue import SendQueue
 from asynqueue.core.protocol.startlog import StartLog
 

@@ -9,8 +9,8 @@ import pytest
 
 from asynqueue.core.protocol import framing
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol.chunkedpayload import BLOCK, ChunkedPayload
 from asynqueue.core.protocol.framing import FRAME_LIMIT, PART, PART_COST, Decoder, FrameError, encode, frames
-from asynqueue.core.protocol.payload import BLOCK, ChunkedPayload
 
 EVERY: list[m.Message] = [
     m.Call(1, True, b"call"),

@@ -12,10 +12,10 @@ from asynqueue.core.protocol.admission import (
     Limits,
     evictionCandidate,
 )
+from asynqueue.core.protocol.clientquota import ClientQuota
+from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.framing import PART_COST, Decoder, encode
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
-from asynqueue.core.protocol.quota import ClientQuota
-from asynqueue.core.protocol.reconnection import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.sendqueue import SendQueue
 from asynqueue.core.protocol.startlog import StartLog
 

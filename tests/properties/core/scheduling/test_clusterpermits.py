@@ -1,4 +1,4 @@
-"""What a cluster may start, and when: `asynqueue.core.scheduling.placement` against a ledger of what its workers
+"""What a cluster may start, and when: `asynqueue.core.scheduling.clusterpermits` against a ledger of what its workers
 really did."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asynqueue.core.scheduling.placement import DEATHS, First, Placement, Refuse, Start
+from asynqueue.core.scheduling.clusterpermits import DEATHS, First, Placement, Refuse, Start
 
 SESSION, OTHER = "session", "other"
 WORKERS = st.sampled_from(["w1", "w2", "w3"])

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol.chunkedpayload import BLOCK, ChunkedPayload, joined, whole
 from asynqueue.core.protocol.framing import PART_COST, Decoder, FrameError, encode, frames
-from asynqueue.core.protocol.payload import BLOCK, ChunkedPayload, joined, whole
 from asynqueue.transport.pickler import LARGE, dumpsInPieces
 from asynqueue.transport.serialization import loadItems, loads
 

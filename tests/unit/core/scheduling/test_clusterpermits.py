@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asynqueue.core.scheduling.placement import DEATHS, First, Placement, Refuse, Start
+from asynqueue.core.scheduling.clusterpermits import DEATHS, First, Placement, Refuse, Start
 
 
 @pytest.fixture
