@@ -122,11 +122,11 @@ class TaskQueue(Submission):
             worker: An object that satisfies `asynqueue.interfaces.Worker`.
 
         Returns:
-            A Deferred of the worker's ID. It fires when the worker has run the saved updates. It fails with the worker's
-            error, or with `asynqueue.errors.WorkerLost`, if the worker is gone before that.
+            A Deferred of the worker's ID. It fires when the worker has run the saved updates. It fails with the error
+            of the worker, or with `asynqueue.errors.WorkerLost`, if the worker is gone before that.
 
         Raises:
-            asynqueue.errors.ImplementationError: `worker` lacks a part of the protocol; the message names it.
+            asynqueue.errors.ImplementationError: `worker` lacks a part of the protocol, which the message names.
             ValueError: `worker` is attached already, to this queue or another.
             asynqueue.errors.QueueRunError: The queue is shut down.
         """

@@ -58,6 +58,7 @@ NAMES: dict[str, set[str]] = {
         "DelayedCall",
         "Departed",
         "Disconnected",
+        "IWorker",
         "ItemSink",
         "ItemSource",
         "Producer",

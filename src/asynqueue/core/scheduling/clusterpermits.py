@@ -1,8 +1,7 @@
 """Decide which worker of a Dask cluster may start which call. It runs in the cluster's own scheduler.
 
-A cluster decides by itself which of its workers runs a call. When a worker dies, the cluster gives the worker's
-calls to
-another. So a worker that is about to start a call asks for a permit first (`starting`). There are three answers:
+A cluster decides by itself which of its workers runs a call. When a worker dies, the cluster gives the worker's calls
+to another. So a worker that is about to start a call asks for a permit first (`starting`). There are three answers:
 
 - `Start`: the call may start.
 - `First`: the worker has missed an update. It runs that, then asks again.
