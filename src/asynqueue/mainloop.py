@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 from zope.interface import implementer
 
-from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import Interrupted, Iterating, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.window import Window
 from asynqueue.interfaces import Clock, DelayedCall, IWorker, Resignator
 from asynqueue.iteration.sources import LocalSource
@@ -155,7 +155,7 @@ class _Run:
         seconds = self._reactor.seconds() - self._started
         if not self._wanted:
             return
-        if not self._raw and isIterator(value):
+        if not self._raw and kindOf(value) is Kind.ITERATOR:
             self._end(Iterating(LocalSource(value, self._reactor, self._context), seconds))
         else:
             self._end(Returned(value, seconds))

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python import threadable
 from twisted.python.threadpool import ThreadPool
 
+from asynqueue.core.results import isDeferred
 from asynqueue.reactor.checks import checkCallable
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
@@ -54,7 +55,7 @@ class _Pool:
         result.addBoth(self._ended, result, answer)
 
         def report(success: bool, value: Any) -> None:  # Any: the result of F, or a Failure
-            if isinstance(value, Deferred):
+            if isDeferred(value):
                 self.reactor.callFromThread(value.chainDeferred, result)
             else:
                 self.reactor.callFromThread(result.callback if success else result.errback, value)

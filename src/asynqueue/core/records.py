@@ -9,15 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from itertools import islice
-from reprlib import Repr
-from types import MappingProxyType
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import attrs
 from typing_extensions import ParamSpec
 
 from asynqueue.core.frozen import record
+from asynqueue.core.text import NO_KEYWORDS as NO_KEYWORDS
+from asynqueue.core.text import describe
 from asynqueue.errors import ImplementationError
 
 P = ParamSpec("P")
@@ -26,8 +25,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 NICENESS_MIN, NICENESS_MAX = -20, 20
 """The most favoured and the least favoured niceness of a call."""
-
-NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 
 
 @attrs.frozen(eq=False)
@@ -195,31 +192,3 @@ Settlement: TypeAlias = Returned | Raised | Iterating | Lost | TimedOut | Cancel
 """How a task ended finally."""
 
 Outcome: TypeAlias = RunOutcome | Settlement
-
-
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-_SHORT.maxlong = 40
-
-
-def describe(f: object, args: tuple[object, ...] = (), kw: Mapping[str, object] = NO_KEYWORDS) -> str:
-    """Return the call ``f(*args, **kw)`` as text of bounded length."""
-    parts = [_short(x) for x in args[:8]] + [f"{k[:60]}={_short(v)}" for k, v in islice(kw.items(), 8)]
-    if len(args) > 8 or len(kw) > 8:
-        parts.append("...")
-    return f"{_name(f)}({', '.join(parts)})"
-
-
-def _name(f: object) -> str:
-    try:
-        name = getattr(f, "__qualname__", None) or getattr(f, "__name__", None)
-    except Exception:  # a user's __getattr__ may raise anything
-        name = None
-    return name[:200] if isinstance(name, str) else _short(f)
-
-
-def _short(x: object) -> str:
-    try:
-        return _SHORT.repr(x)
-    except Exception as error:  # a user's __repr__ may raise anything
-        return f"<{type(x).__name__}: its repr raised {type(error).__name__}>"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import ItemSink
-from asynqueue.transport.serialization import loadError, loadItems
+from asynqueue.transport.errorcodec import loadError
+from asynqueue.transport.serialization import loadItems
 
 if TYPE_CHECKING:
     from asynqueue.dask.session import Session

@@ -28,8 +28,9 @@ from asynqueue.queue.options import Qualified, seriesOf
 from asynqueue.reactor.failures import failureOf
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
+from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.residents import Residents
-from asynqueue.transport.serialization import loadError, loads
+from asynqueue.transport.serialization import loads
 
 if TYPE_CHECKING:
     from distributed import Client

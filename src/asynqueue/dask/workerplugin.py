@@ -13,7 +13,6 @@ The cluster imports this module, which imports neither Twisted nor attrs.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,11 +26,12 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.threadpoolexecutor import thread_state, threads_lock
 
 from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import isIterator
+from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.clusterpermits import First, Refuse
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.transport.callcodec import CallDecoder
-from asynqueue.transport.serialization import INLINE, Resident, Undelivered, dumpError
+from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.serialization import INLINE, Resident, Undelivered
 
 PROTOCOL = "asynqueue_1"
 """The name of AsynQueue's part in a cluster. Incompatible versions have different names."""
@@ -288,9 +288,10 @@ class _Job:
             seconds = perf_counter() - started
             what, it = "Raised", dumpError(error)
         else:
-            if inspect.iscoroutine(it):
+            kind = kindOf(it)
+            if kind is Kind.COROUTINE:
                 what = "Awaiting"
-            elif not self._raw and isIterator(it):
+            elif not self._raw and kind is Kind.ITERATOR:
                 what = "Iterating"
             else:
                 what, it = _resultOf(it)

@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.python.reflect import namedAny
 
-from asynqueue.info.text import attribute, isA, qualname
+from asynqueue.core.results import isA
+from asynqueue.info.text import attribute, qualname
 from asynqueue.transport.pickler import dumps
 from asynqueue.transport.serialization import loads
 

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec
-from asynqueue.info.text import callText, currentThread, errorText, isA, isMethodOf, shown
+from asynqueue.core.results import isA
+from asynqueue.info.text import callText, currentThread, errorText, isMethodOf, shown
 
 __all__ = ["showResult", "whichThread"]
 

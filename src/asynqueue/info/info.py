@@ -22,9 +22,10 @@ from twisted.python.failure import Failure
 from typing_extensions import Self
 
 from asynqueue.core.records import CallSpec
+from asynqueue.core.results import isA
 from asynqueue.info.conversion import Converter, hashIt
 from asynqueue.info.decorators import showResult, whichThread
-from asynqueue.info.text import callText, currentThread, isA, report
+from asynqueue.info.text import callText, currentThread, report
 
 __all__ = ["Converter", "Info", "InfoHolder", "hashIt", "showResult", "whichThread"]
 

@@ -10,7 +10,9 @@ from pathlib import PurePath
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-from asynqueue.core.records import CallSpec, describe
+from asynqueue.core.records import CallSpec
+from asynqueue.core.results import isA
+from asynqueue.core.text import cut, describe, valueText
 
 CALL_LENGTH, MESSAGE_LENGTH, TRACEBACK_LENGTH = 2_000, 1_000, 20_000
 """The maximum length of a call, of an error's message in a heading, and of a traceback, in characters.
@@ -27,7 +29,7 @@ def callText(spec: CallSpec[Any], instance: object = None, thread: str | None = 
         if not isA(f, partial):
             break
         f, args, kw = f.func, (*f.args, *args), {**f.keywords, **kw}
-    text = _cut(describe(_subject(f, instance), args, kw), CALL_LENGTH)
+    text = cut(describe(_subject(f, instance), args, kw), CALL_LENGTH)
     return text if thread is None else f"{text} <Thread: {thread}>"
 
 
@@ -36,14 +38,9 @@ def currentThread() -> str:
     return threading.current_thread().name
 
 
-def isA(x: object, *kinds: type) -> bool:
-    """Return whether X is an instance of KINDS, without using X's own ``__class__``, which may raise anything."""
-    return issubclass(type(x), kinds)
-
-
 def shown(x: object) -> str:
     """Return X as text, as an argument is shown."""
-    return _cut(describe(_named("x"), (x,))[len("x(") : -len(")")], CALL_LENGTH)
+    return valueText(x)
 
 
 def attribute(x: object, name: str) -> str | None:
@@ -76,7 +73,7 @@ def report(what: str, error: BaseException | None, where: Any, call: str | None)
     except Exception as refusal:  # a user's exception may raise anything when it is formatted
         lines = f"(no traceback: formatting it raised {type(refusal).__name__})"
     divider = "-" * min(len(heading), 79)
-    return "\n".join((heading, divider, _cut(lines.rstrip(), TRACEBACK_LENGTH, "\n")))
+    return "\n".join((heading, divider, cut(lines.rstrip(), TRACEBACK_LENGTH, "\n")))
 
 
 def errorText(error: BaseException | None) -> str:
@@ -86,7 +83,7 @@ def errorText(error: BaseException | None) -> str:
     except Exception as refusal:  # a user's __str__ may raise anything
         message = f"(its str raised {type(refusal).__name__})"
     name = type(error).__qualname__
-    return _cut(f"{name}: {message}" if message else name, MESSAGE_LENGTH)
+    return cut(f"{name}: {message}" if message else name, MESSAGE_LENGTH)
 
 
 def _subject(f: object, instance: object) -> object:
@@ -112,14 +109,3 @@ def _subject(f: object, instance: object) -> object:
 
 def _named(name: str) -> object:
     return SimpleNamespace(__qualname__=name or '""')
-
-
-def _cut(text: str, length: int, gap: str = " ") -> str:
-    """Return TEXT. If it is longer than LENGTH, return its two ends.
-
-    The ends of a traceback have the origin and the error.
-    """
-    if len(text) <= length:
-        return text
-    half = length // 2
-    return f"{text[:half]}{gap}... {len(text) - 2 * half} characters ...{gap}{text[-half:]}"

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asynqueue.core.flow.iterators import isIterator as isIterator
+    from asynqueue.core.results import isIterator as isIterator
     from asynqueue.iteration.deferator import Deferator as Deferator
     from asynqueue.iteration.deferator import Prefetcherator as Prefetcherator
     from asynqueue.iteration.delay import Delay as Delay

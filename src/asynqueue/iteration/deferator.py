@@ -21,11 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.flow import iteration as core
-from asynqueue.core.flow.iterators import isIterator
+from asynqueue.core.results import isA, isDeferred, isIterator
 from asynqueue.errors import NotReadyError
 from asynqueue.interfaces import Clock, ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPlain, fetchTriple
-from asynqueue.reactor.failures import ERROR, failureOf
+from asynqueue.reactor.failures import ERROR, failureOf, undeliverable
 from asynqueue.reactor.lookup import installedReactor
 
 T = TypeVar("T")
@@ -361,6 +361,10 @@ class _Intake:
         self._do(self.flow.arrived(items, more))
 
     def over(self, error: BaseException | None) -> None:
+        if error is not None and isA(error, StopAsyncIteration):  # else a loop would take it for the end
+            refusal = RuntimeError("an iteration raised StopAsyncIteration")
+            refusal.__cause__ = error
+            error = refusal
         self._do(self.flow.over(error))
         if self._onEnded is not None:
             onEnded, self._onEnded = self._onEnded, None
@@ -393,10 +397,12 @@ class _Intake:
 
     def _answer(self, result: Any) -> None:
         waiting, self._waiting = self._waiting, None
-        if isinstance(result, Deferred) and waiting is not None:
+        if waiting is None:
+            return
+        if isDeferred(result):
             result.chainDeferred(waiting)
-        elif waiting is not None:
-            waiting.callback(result)
+        else:
+            waiting.callback(undeliverable(result) or result)
 
 
 def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], kw: Mapping[str, Any], reactor: Clock | None) -> ItemSource:

@@ -17,11 +17,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer
-from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.flow.reorder import Reorder
+from asynqueue.core.results import isIterator
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.sources import Fetched, FetchSource
+from asynqueue.reactor.failures import failureOf
 from asynqueue.reactor.waiters import Waiters
 
 C = TypeVar("C", bound=Consumer)
@@ -153,9 +154,9 @@ class IterationProducer(Generic[C]):
             inLoop, self._writing = self._writing, True  # the consumer may call `resumeProducing` in `write`
             try:
                 self._consumer.write(item)
-            except BaseException:  # SystemExit too: the iteration ends, and not the caller
+            except BaseException as error:  # SystemExit too: the iteration ends, and not the caller
                 self._deferator.stop()
-                self._finish(Failure())
+                self._finish(failureOf(error))
             finally:
                 self._writing = inLoop
         self._proceed()
@@ -172,8 +173,8 @@ class IterationProducer(Generic[C]):
         self._outcome = reason or self._consumer
         try:
             self._consumer.unregisterProducer()
-        except BaseException:  # as above
-            self._outcome = reason or Failure()
+        except BaseException as error:  # as above
+            self._outcome = reason or failureOf(error)
         self._done.fire(self._outcome)
 
 

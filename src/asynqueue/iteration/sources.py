@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.flow.iterators import SLICE, closeIterator, takeSlice
-from asynqueue.core.records import describe
+from asynqueue.core.text import describe, errorText, valueText
 from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink
 from asynqueue.reactor.callercontext import Runner
@@ -216,7 +216,7 @@ async def fetchTriple(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[
         item, valid, more = answer
     except (TypeError, ValueError) as error:
         raise ImplementationError(
-            f"{describe(f, args, kw)} has to return (item, isValid, moreLeft), not {answer!r}"
+            f"{describe(f, args, kw)} has to return (item, isValid, moreLeft), not {valueText(answer)}"
         ) from error
     return Fetched(item, bool(valid), bool(more))
 
@@ -232,7 +232,7 @@ async def fetchPlain(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[s
             return reason
         if not reason.check(StopIteration, StopAsyncIteration, IndexError):
             call = describe(f, args, kw)
-            _log.warn("the iteration of {call} has ended by {error!r}", call=call, error=reason.value)
+            _log.warn("the iteration of {call} has ended by {error}", call=call, error=errorText(reason.value))
         return Fetched(None, False, False)
 
     return await make(f, args, kw).addCallbacks(got, ended)

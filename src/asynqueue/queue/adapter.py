@@ -14,8 +14,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue import tasks
-from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import Interrupted, Iterating, Raised, Returned, RunOutcome, Task
+from asynqueue.core.results import isIterator
 from asynqueue.errors import ImplementationError, TimeoutError, WorkerError
 from asynqueue.interfaces import Clock, IWorker, Report, Reporter, Worker
 from asynqueue.iteration.sources import FetchSource, LocalSource, fetchNext

@@ -8,7 +8,6 @@ item, the end or an error of the iterator is known. A Deferred that a call retur
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import CoroutineType
 from typing import Any
 from weakref import WeakSet
 
@@ -17,15 +16,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Returned, Settlement, Task
+from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.commands import Settle
 from asynqueue.core.scheduling.statistics import StatsCollector
+from asynqueue.core.text import errorText, valueText
 from asynqueue.errors import WorkerError
 from asynqueue.interfaces import Consumer, ItemSource
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.producers import IterationProducer
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.options import plainSeries
-from asynqueue.reactor.failures import ERROR, awaitableError, errorOf, failureOf
+from asynqueue.reactor.failures import ERROR, awaitableError, errorOf, failureOf, undeliverable
 
 
 class Pending(Deferred[Any]):  # calls of every type are pending in one queue
@@ -132,13 +133,16 @@ class Calls:
             self._fail(pending, errorOf(settlement, pending.task.call))
 
     def _returned(self, pending: Pending, value: Any) -> None:
-        if isinstance(value, Deferred):
+        kind = kindOf(value)
+        if kind is Kind.DEFERRED:
             self.awaited[pending.task.id] = value
             value.addBoth(self._fired, pending, pending.task.id)
             if pending.called:  # it was cancelled
                 value.cancel()
-        elif isinstance(value, CoroutineType):
+        elif kind is Kind.COROUTINE:
             self._fail(pending, awaitableError(value, pending.task.call))
+        elif (refusal := undeliverable(value)) is not None:
+            self._fail(pending, refusal)
         else:
             self._succeed(pending, value)
 
@@ -197,7 +201,7 @@ class Calls:
     def _succeed(self, pending: Pending, result: Any) -> None:
         if not pending.called:  # it has not been cancelled since
             if self._spew:
-                self._log.info("{call} -> {result!r}", call=pending.task.call, result=result)
+                self._log.info("{call} -> {result}", call=pending.task.call, result=valueText(result))
             pending.callback(result)
         pending.forget()
 
@@ -214,5 +218,5 @@ class Calls:
             else:
                 self._log.failure("a call failed", reason, ERROR)
         if self._spew:
-            self._log.info("{call} failed: {error!r}", call=pending.task.call, error=error)
+            self._log.info("{call} failed: {error}", call=pending.task.call, error=errorText(error))
         pending.callback(reason if pending.returnFailure else None)

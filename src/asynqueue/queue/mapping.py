@@ -17,8 +17,10 @@ from twisted.python.failure import Failure
 from typing_extensions import TypeIs
 
 from asynqueue.core.flow.reorder import Reorder
+from asynqueue.core.results import isA
 from asynqueue.interfaces import Clock, ItemSink
 from asynqueue.iteration.sources import Fetched, FetchSource, closeNext
+from asynqueue.reactor.failures import failureOf
 
 
 class MapSource:
@@ -104,7 +106,7 @@ class MapSource:
     def _fail(self, error: BaseException) -> None:
         self._exhausted = True
         self._begun += 1
-        self._returned(Failure(error), self._begun - 1)
+        self._returned(failureOf(error), self._begun - 1)
 
     def _returned(self, result: Any, number: int) -> None:
         self._calls.pop(number, None)
@@ -116,7 +118,7 @@ class MapSource:
         self._sending = True  # the sink may grant more, and the results may be here at once
         while self._ready and not self._ended:
             item = self._ready.popleft()
-            if isinstance(item, Failure):
+            if isA(item, Failure):
                 self._end(item.value)
             else:
                 self._sink.arrived([item])

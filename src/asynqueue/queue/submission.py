@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from typing_extensions import Unpack
 
-from asynqueue.core.records import NO_KEYWORDS, CallSpec, Method, Task
+from asynqueue.core.records import CallSpec, Method, Task
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.statistics import StatsCollector
+from asynqueue.core.text import NO_KEYWORDS
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator

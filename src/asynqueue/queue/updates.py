@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.logger import Logger
 
 from asynqueue.core.records import Lost, Raised, Returned, Task
+from asynqueue.core.results import isDeferred
 from asynqueue.core.scheduling.commands import UpdateAbandoned, Updated
 from asynqueue.errors import WorkerError
 from asynqueue.queue.driver import Driver
@@ -73,7 +74,7 @@ class Updates:
                 update.deferred.errback(failureOf(errorOf(outcome, update.task.call)))
                 return
             results.append(outcome.value)
-        if any(isinstance(result, Deferred) for result in results):  # as a call in a thread may return
+        if any(isDeferred(result) for result in results):  # as a call in a thread may return
             Deferred.fromCoroutine(_awaited(results)).chainDeferred(update.deferred)
         else:
             update.deferred.callback(results)
@@ -82,7 +83,7 @@ class Updates:
 async def _awaited(results: list[Any]) -> list[Any]:
     """Return RESULTS, and wait for the Deferreds among them. The first that fails is the error of all."""
     try:
-        ready = [result if isinstance(result, Deferred) else succeed(result) for result in results]
+        ready = [result if isDeferred(result) else succeed(result) for result in results]
         return await gatherResults(ready, consumeErrors=True)
     except FirstError as error:
         raise (error.subFailure.value or WorkerError("the update failed")) from None

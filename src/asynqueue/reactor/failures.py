@@ -11,15 +11,38 @@ from twisted.python.failure import Failure
 from typing_extensions import assert_never
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Lost, Raised, Refused, Returned, Settlement, TimedOut
+from asynqueue.core.text import errorText, fullClassName
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
 
 ERROR: Any = LogLevel.error  # Any, because some type checkers do not see a LogLevel in it
 """The level at which errors are logged."""
 
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]  # it works where an error has a property of that name
+
 
 def failureOf(error: BaseException) -> Failure:
-    """Return ERROR as a Failure, with its traceback."""
-    return Failure(error, type(error), error.__traceback__)
+    """Return ERROR as a Failure, with its traceback. It never raises."""
+    where = _TRACEBACK.__get__(error)
+    try:
+        return Failure(error, type(error), where)
+    except BaseException:  # Twisted asks the error for its class, and an error of a user may raise anything.
+        failure = Failure(Exception())
+        failure.value, failure.type, failure.tb = error, type(error), where
+        return failure
+
+
+def undeliverable(value: object) -> TypeError | None:
+    """Return the error that a Deferred fails with if it cannot fire with VALUE, else None.
+
+    Twisted asks each result whether it is a Failure. An object of a user may raise anything then: a dead
+    `weakref.proxy` does.
+    """
+    try:
+        isinstance(value, Failure)
+    except BaseException as error:
+        name = fullClassName(value)
+        return TypeError(f"an object of the type {name} cannot be a result: isinstance of it raised {errorText(error)}")
+    return None
 
 
 def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
@@ -44,7 +67,7 @@ def awaitableError(value: Deferred[Any] | CoroutineType[Any, Any, Any], call: Ca
 
     A coroutine is closed, so that Python does not warn that it was never awaited.
     """
-    if isinstance(value, Deferred):
+    if not isinstance(value, CoroutineType):
         return TypeError(f"{call} returned a Deferred, which its worker does not wait for")
     value.close()
     return TypeError(f"{call} returned a coroutine, which its worker does not wait for")

@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.results import isIterator
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import Clock, DelayedCall, Departed, ItemSink, Resignator, Restarted

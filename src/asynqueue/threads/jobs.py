@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.results import Kind, kindOf
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.checks import checkCallable
-from asynqueue.reactor.failures import awaitableError, errorOf, failureOf
+from asynqueue.reactor.failures import awaitableError, errorOf, failureOf, undeliverable
 from asynqueue.threads.slot import ThreadSlot
 from asynqueue.threads.thread import CallJob, WorkerThread
 
@@ -85,11 +85,13 @@ class DirectJob(CallJob):
             self._opening.whenKnown().addCallback(self._opened)
         elif not isinstance(outcome, Returned):
             self._deferred.errback(failureOf(errorOf(outcome, self.call)))
-        elif isinstance(outcome.value, Deferred):
+        elif kindOf(outcome.value) is Kind.DEFERRED:
             self._awaited = outcome.value
             outcome.value.addBoth(self._fired)
-        elif isinstance(outcome.value, CoroutineType):
+        elif kindOf(outcome.value) is Kind.COROUTINE:
             self._deferred.errback(awaitableError(outcome.value, self.call))
+        elif (refusal := undeliverable(outcome.value)) is not None:
+            self._deferred.errback(refusal)
         else:
             self._deferred.callback(outcome.value)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
@@ -24,8 +25,9 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from asynqueue.core.flow.iterators import isIterator
-from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, describe
+from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome
+from asynqueue.core.results import Kind, kindOf
+from asynqueue.core.text import callableName
 from asynqueue.errors import WorkerLost
 from asynqueue.reactor.callercontext import CallerContext
 from asynqueue.reactor.failures import ERROR, failureOf
@@ -99,7 +101,10 @@ class WorkerThread:
         outer, self.collecting = self.collecting, True
         try:
             while self._posted and not self.abandoned:
-                self._posted.popleft()()
+                try:
+                    self._posted.popleft()()
+                except BaseException as error:  # One callback must not hold up those after it.
+                    _log.failure("a thread's outcome could not be delivered", failureOf(error), ERROR)
         finally:
             self.collecting = outer
             if self._onCollected is not None:
@@ -124,7 +129,7 @@ class WorkerThread:
         """Ignore the thread from now on. It exits when JOB, which is running, ends."""
         self.abandoned = True
         self.closings.end()
-        self._thread.name += " (abandoned)" if job is None else f" (abandoned in {describe(job.call.f)})"
+        self._thread.name += " (abandoned)" if job is None else f" (abandoned in {callableName(job.call.f)}())"
         self._due.put(None)
         for source in list(self.sources):
             source.over(WorkerLost("the iteration ended early: its thread was abandoned"))
@@ -138,9 +143,10 @@ class WorkerThread:
             self._collectionDue = True
             self._reactor.callFromThread(self.collect)
 
-    def logError(self, error: BaseException) -> None:
+    def logError(
+        self, error: BaseException, text: str = "an iterator raised an error while it was closed, for another reason"
+    ) -> None:
         """Log ERROR, which no caller can receive."""
-        text = "an iterator raised an error while it was closed, for another reason"
         self._reactor.callFromThread(_log.failure, text, failureOf(error), ERROR)
 
     def _work(self) -> None:
@@ -148,7 +154,13 @@ class WorkerThread:
             job = self._next()
             if job is None:
                 break
-            job(self)
+            try:
+                job(self)
+            except BaseException as error:  # No job ends the thread.
+                if isinstance(job, CallJob):
+                    self.post(partial(job.end, Raised(error)))
+                else:
+                    self.logError(error, "a job of a thread raised an error")
             del job  # else the arguments of the job would live until the next one comes
         for source in list(self.iterating):
             source.end(WorkerLost("the iteration ended early: its thread has ended"))
@@ -200,7 +212,7 @@ class CallJob:
             outcome = Raised(error, perf_counter() - started)
         else:
             seconds = perf_counter() - started
-            if not self._raw and isIterator(result):
+            if not self._raw and kindOf(result) is Kind.ITERATOR:
                 outcome = Iterating(ThreadItemSource(thread, result, context), seconds)
             else:
                 outcome = Returned(result, seconds)

@@ -112,15 +112,20 @@ class CallDecoder:
 
 def _pickledName(f: object) -> bytes | None:
     """Return the pickle of F, by which any process can import it; None if F goes by value, or with an object."""
-    if isinstance(f, BuiltinFunctionType):
-        if not isinstance(f.__self__, ModuleType | None):
+    kind = type(f)
+    if kind is BuiltinFunctionType:
+        if type(f.__self__) is not ModuleType and f.__self__ is not None:  # type: ignore[attr-defined]  # it has one
             return None
-    elif type(f) is not FunctionType and type(f) is not type:
+    elif kind is not FunctionType and kind is not type:
         return None
-    if getattr(f, "__module__", None) == "__main__":
+    name: Any = f.__module__
+    if type(name) is not str or name == "__main__":
         return None
-    module = sys.modules.get(f.__module__ or "")
-    if getattr(module, f.__qualname__, None) is not f:
+    module = sys.modules.get(name)
+    try:
+        if getattr(module, f.__qualname__, None) is not f:  # type: ignore[attr-defined]  # as above
+            return None
+    except BaseException:  # a module may have a `__getattr__`
         return None
-    name = dumps(f)
-    return name if len(name) < _KEYWORDS else None
+    pickled = dumps(f)
+    return pickled if len(pickled) < _KEYWORDS else None

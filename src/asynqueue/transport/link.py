@@ -37,15 +37,23 @@ from asynqueue.core.protocol.framing import Decoder, FrameError, encode
 from asynqueue.core.protocol.liveness import isStuckUnstarted
 from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.text import errorText
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.reactor.watchdog import CloseWatchdog
+from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.items import LinkSource
 from asynqueue.transport.permits import Permits
 from asynqueue.transport.residents import Residents
-from asynqueue.transport.serialization import loadError, loadItems, loads
+from asynqueue.transport.serialization import loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
+
+
+def _notSent(task: Task, error: BaseException) -> SerializationError:
+    refusal = SerializationError(f"{task.call} cannot be sent: {errorText(error)}")
+    refusal.__cause__ = error
+    return refusal
 
 
 class _Pending:
@@ -321,6 +329,9 @@ class Link(Protocol):
             payload, pending.owner = self.payloadOf(task)
         except AsynQueueError as error:
             self.answer(number, Raised(error))
+            return
+        except BaseException as error:  # A callable may raise anything when it is looked at. Its neighbours are sent.
+            self.answer(number, Raised(_notSent(task, error)))
             return
         self._lastNumber = number
         self._permitted.append(number)

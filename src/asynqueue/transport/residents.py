@@ -7,9 +7,10 @@ place.
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
 
 from asynqueue.core.records import Raised, Returned, RunOutcome, Task
+from asynqueue.core.results import isA
 from asynqueue.transport.callcodec import CallEncoder
 from asynqueue.transport.serialization import Resident, Undelivered
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
@@ -31,7 +32,7 @@ class Residents:
         f: object = call.f
         owner = _ownerOf(f) if task.update else None
         if self._known or owner is not None:
-            known = self._known.get(id(getattr(f, "__self__", f)))
+            known = self._known.get(id(_selfOf(f)))
             if known is not None:
                 f = Resident(known[0], _nameIn(f))
             elif owner is not None:
@@ -48,11 +49,15 @@ class Residents:
 
 def _ownerOf(f: object) -> object:
     """Return the object that becomes resident by an update that calls F, or None."""
-    if isinstance(f, MethodType):
+    if type(f) is MethodType:
         owner: object = f.__self__
         return None if isinstance(owner, type) or getattr(owner, f.__name__, None) != f else owner
-    return None if isinstance(f, (type, FunctionType, BuiltinFunctionType)) else f
+    return None if isA(f, type, FunctionType, BuiltinFunctionType) else f
+
+
+def _selfOf(f: object) -> object:
+    return f.__self__ if isA(f, MethodType, BuiltinFunctionType, MethodWrapperType) else f  # type: ignore[attr-defined]  # these have it
 
 
 def _nameIn(f: object) -> str | None:
-    return f.__name__ if isinstance(f, MethodType) else None
+    return f.__name__ if type(f) is MethodType else None

@@ -1,4 +1,4 @@
-"""Turn calls, results, items and errors into payloads and back.
+"""Turn calls, results and items into payloads and back.
 
 A `Codec` encodes for one medium: the bytes of the message itself (`INLINE`), pieces that are not copied (`PIECES`), or
 shared memory (``Codec(channel.dumps)``). Each rule is the same for all of them. An object that cannot be pickled raises
@@ -9,22 +9,19 @@ Worker processes import this module: it imports neither attrs nor Twisted.
 
 from __future__ import annotations
 
-import copyreg
 import io
 import pickle
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 from asynqueue.core.protocol.messages import Payload
+from asynqueue.core.text import className, errorText
 from asynqueue.errors import SerializationError
-from asynqueue.transport.pickler import PROTOCOL, dumps, dumpsInPieces
+from asynqueue.transport.pickler import dumps, dumpsInPieces
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, referenceLength
 
 P = TypeVar("P")
-
-_CAUSE: Any = BaseException.__dict__["__cause__"]  # type checkers see an attribute there, and no descriptor
 
 
 class Resident(NamedTuple):
@@ -36,13 +33,6 @@ class Resident(NamedTuple):
 
 class Undelivered(SerializationError):
     """A call that could not be unpickled by its worker. No part of it has arrived."""
-
-
-class RemoteTraceback(Exception):
-    """The traceback, as text, of an error that was raised elsewhere. It is the cause of the error as it arrives."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 class Codec(Generic[P]):
@@ -97,7 +87,7 @@ def loads(payload: Payload | memoryview, what: str, channel: SharedMemoryChannel
             return channel.open(payload)
         return pickle.loads(payload)
     except BaseException as error:
-        raise SerializationError(f"{what} cannot be unpickled: {_reason(error)}") from error
+        raise SerializationError(f"{what} cannot be unpickled: {errorText(error)}") from error
 
 
 def loadItems(
@@ -115,55 +105,8 @@ def loadItems(
                     continue
             items.append(pickle.load(stream))  # One unpickler for each: items do not share objects.
         except BaseException as error:
-            return items, SerializationError(f"an item cannot be unpickled: {_reason(error)}")
+            return items, SerializationError(f"an item cannot be unpickled: {errorText(error)}")
     return items, None
-
-
-def dumpError(error: BaseException) -> bytes:
-    """Return ERROR and its traceback as a payload. One that cannot be unpickled is replaced by a
-    `SerializationError`."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    for way in (dumps, _dumpsErrorsPlainly):
-        try:
-            payload = way((error, text))
-            pickle.loads(payload)
-            return payload
-        except BaseException as problem:
-            refusal = problem
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    message = f"the exception {name}, {_safeText(error)}, cannot be pickled: {_reason(refusal)}"
-    return pickle.dumps((SerializationError(message), text), PROTOCOL)
-
-
-def _dumpsErrorsPlainly(obj: Any) -> bytes:
-    """Return OBJ as bytes, with the errors in it pickled as Python does.
-
-    A library may register another way, which sets attributes that an error does not let be set. tblib does so when
-    Dask has been imported.
-    """
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, PROTOCOL)
-    others = {cls: reduce for cls, reduce in copyreg.dispatch_table.items() if not issubclass(cls, BaseException)}
-    pickler.dispatch_table = others
-    pickler.dump(obj)
-    return file.getvalue()
-
-
-def loadError(payload: Payload) -> BaseException:
-    """Return the error in PAYLOAD, caused by its traceback as text, or the `SerializationError` of unpickling it."""
-    try:
-        match loads(payload, "the exception"):
-            case (error, str(text)):
-                pass
-            case error:
-                text = ""
-    except SerializationError as failure:
-        return failure
-    if not isinstance(error, BaseException):
-        return SerializationError(f"an exception came out as {type(error).__name__}")
-    # The descriptor works where the error is frozen, or has a `__cause__` of its own that cannot be set.
-    _CAUSE.__set__(error, RemoteTraceback(text))
-    return BaseException.with_traceback(error, None)  # Some libraries pickle errors with a copy of their traceback.
 
 
 def _refusedCall(
@@ -177,20 +120,9 @@ def _refusedCall(
         try:
             dumps(part)
         except BaseException as culprit:  # as above
-            return SerializationError(f"{what} of {describe()} cannot be pickled: {_reason(culprit)}")
-    return SerializationError(f"{describe()} cannot be pickled: {_reason(error)}")
+            return SerializationError(f"{what} of {describe()} cannot be pickled: {errorText(culprit)}")
+    return SerializationError(f"{describe()} cannot be pickled: {errorText(error)}")
 
 
 def _refused(what: str, obj: object, error: BaseException) -> SerializationError:
-    return SerializationError(f"{what}, of type {type(obj).__name__}, cannot be pickled: {_reason(error)}")
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_safeText(error)}"
-
-
-def _safeText(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:  # A user's `__str__` may raise anything.
-        return "(which does not say what it is)"
+    return SerializationError(f"{what}, of type {className(obj)}, cannot be pickled: {errorText(error)}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from inspect import iscoroutine
 from time import perf_counter
 from typing import Any
 from typing import Protocol as Typed
@@ -13,17 +12,21 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue.core.flow.iterators import isIterator
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.admission import ItemThrottle
 from asynqueue.core.protocol.chunkedpayload import ChunkedPayload, joined
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, Task
+from asynqueue.core.results import Kind, isA, kindOf
 from asynqueue.errors import ImplementationError, SerializationError, WorkerError
 from asynqueue.interfaces import ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext
 from asynqueue.threads.worker import ThreadWorker
-from asynqueue.transport.serialization import PIECES, dumpError, loads
+from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.serialization import PIECES, loads
 from asynqueue.wire.universe import WireWorkerUniverse, unpack
+
+_AWAITED = (Kind.COROUTINE, Kind.DEFERRED, Kind.ASYNC_ITERATOR)
+"""What a method may return in a thread, and the main loop waits for."""
 
 
 class CallRunner:
@@ -109,22 +112,23 @@ class CallRunner:
             return  # it was cancelled
         del self._busyThreads[call.id]
         self._idleThreads.append(thread)
-        if isinstance(outcome, Returned) and isinstance(outcome.value, (Deferred, Coroutine, AsyncIterator)):
+        if isinstance(outcome, Returned) and kindOf(outcome.value) in _AWAITED:
             self._returned(call, outcome.value, perf_counter() - outcome.seconds)
         else:
             self._onEnded(call.id, outcome)
 
     def _returned(self, call: m.Call, result: Any, started: float) -> None:
         """The method has returned RESULT, of any type. Wait for it, iterate it, or end CALL with it."""
-        if iscoroutine(result):
+        kind = kindOf(result)
+        if kind is Kind.COROUTINE:
             result = Deferred.fromCoroutine(_awaited(result))
-        if isinstance(result, Deferred):
+        if kind in (Kind.COROUTINE, Kind.DEFERRED):
             self._running[call.id] = result
             result.addBoth(self._fired, call, started)
-        elif not call.raw and isinstance(result, AsyncIterator):
+        elif not call.raw and kind is Kind.ASYNC_ITERATOR:
             fetch, close = partial(fetchNext, result), partial(closeNext, result)
             self._onEnded(call.id, Iterating(FetchSource(fetch, close, self._reactor), perf_counter() - started))
-        elif not call.raw and isIterator(result):
+        elif not call.raw and kind is Kind.ITERATOR:
             self._onEnded(call.id, Iterating(LocalSource(result, self._reactor), perf_counter() - started))
         else:
             self._onEnded(call.id, Returned(result, perf_counter() - started))
@@ -132,7 +136,7 @@ class CallRunner:
     def _fired(self, result: Any, call: m.Call, started: float) -> None:
         if self._running.pop(call.id, None) is None:
             return  # it was cancelled
-        if isinstance(result, Failure):
+        if isA(result, Failure):
             error = result.value or WorkerError("the method failed")
             self._onEnded(call.id, Raised(error, perf_counter() - started))
         else:

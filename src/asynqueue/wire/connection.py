@@ -23,7 +23,8 @@ from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT, Decoder, FrameErro
 from asynqueue.core.protocol.handshake import NONCE, ServerHandshake
 from asynqueue.core.records import Iterating, Raised, Returned, RunOutcome
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
-from asynqueue.transport.serialization import PIECES, dumpError
+from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.serialization import PIECES
 from asynqueue.wire.calls import CallRunner, ServedIteration
 from asynqueue.wire.endpoints import trustFailure
 from asynqueue.wire.protocol import WireProtocol

@@ -28,7 +28,7 @@ from asynqueue.core.scheduling.window import Window
 from asynqueue.dask import session as dasksession
 from asynqueue.dask.workerplugin import PROTOCOL, op
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
-from asynqueue.transport.serialization import RemoteTraceback
+from asynqueue.transport.errorcodec import RemoteTraceback
 from tests.support import calls as kit
 from tests.support.calls import Collector, drained, failureOf, inLoop, mark, marks, until
 from tests.support.daskcluster import DaskCluster

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from typing_extensions import assert_type
 
 from asynqueue.info import Converter, Info, hashIt, showResult, whichThread
-from asynqueue.transport.serialization import dumpError, loadError
+from asynqueue.transport.errorcodec import dumpError, loadError
 
 
 class Reader:
@@ -385,7 +385,7 @@ class TestTheTextOfAnError:
         error = loadError(dumpError(raised(ValueError("mine"))))
         text = Info().aboutFailure(Failure(raised(error)))
         assert text.count("Traceback (most recent call last)") == 2
-        assert text.count("raise error") == 2
+        assert text.count("raise error") == 3
         assert "RemoteTraceback" in text
 
     def test_is_an_errbacks_result(self) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from asynqueue import errors
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.process import ProcessQueue, ProcessWorker
-from asynqueue.transport.serialization import RemoteTraceback
+from asynqueue.transport.errorcodec import RemoteTraceback
 from tests.support import calls as kit
 from tests.support import reactorcalls as over
 from tests.support.calls import failureOf, inLoop, isAbsent, marks, until

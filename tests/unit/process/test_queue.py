@@ -17,7 +17,7 @@ from asynqueue.errors import ProcessError, QueueRunError, SerializationError, Wo
 from asynqueue.process import childprocess as workerprocess
 from asynqueue.process import cores
 from asynqueue.process import queue as processpool
-from asynqueue.transport.serialization import RemoteTraceback
+from asynqueue.transport.errorcodec import RemoteTraceback
 from tests.support import calls as kit
 from tests.support.calls import failureOf, inLoop, isAbsent, marks, until
 

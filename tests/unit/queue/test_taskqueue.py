@@ -1337,7 +1337,7 @@ class TestLogging:
             queue.call(size, -5)
             clock.advance(0)
         assert levels(events) == [(LogLevel.info, "size(-5) -> 5")]
-        failed = (LogLevel.info, "fail('so') failed: ValueError('so')")
+        failed = (LogLevel.info, "fail('so') failed: ValueError: so")
         assert failing(spew=True)[0] == [failed]
         assert failing(spew=True, warn=True)[0] == [(LogLevel.error, "a call failed"), failed]
 

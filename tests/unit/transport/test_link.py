@@ -26,10 +26,11 @@ from asynqueue.reactor import watchdog as closings
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.transport import link
 from asynqueue.transport.callcodec import CallDecoder
+from asynqueue.transport.errorcodec import dumpError
 from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitHolder, PermitIssuer
 from asynqueue.transport.pickler import dumps
-from asynqueue.transport.serialization import INLINE, Resident, Undelivered, dumpError
+from asynqueue.transport.serialization import INLINE, Resident, Undelivered
 from tests.support.deferreds import logged, resultOf
 
 

@@ -1,4 +1,4 @@
-"""What an iterator is, and one slice of it: the items that it produces before other work has its turn.
+"""One slice of an iterator: the items that it produces before other work has its turn.
 
 An iterator runs in a thread that has other work as well (the main loop, a worker's thread, a child process). So it
 runs for one *slice* at a time. A slice ends when one of these is true:
@@ -44,6 +44,10 @@ def takeSlice(produce: Callable[[], Any], flow: Outflow, clock: Callable[[], flo
             items.append(produce())
         except StopIteration:
             return Slice(items, True, None)
+        except StopAsyncIteration as error:  # An iterator around an asynchronous one may let it out. It is no end here.
+            refusal = RuntimeError("an iterator raised StopAsyncIteration")
+            refusal.__cause__ = error
+            return Slice(items, True, refusal)
         except BaseException as error:  # SystemExit too: the iteration ends, and not the thread or the process
             return Slice(items, True, error)
         if clock() > deadline:
@@ -56,8 +60,3 @@ def closeIterator(iterator: Iterator[Any]) -> None:
     close = getattr(iterator, "close", None)
     if callable(close):
         close()
-
-
-def isIterator(x: object) -> bool:
-    """Return True for an object whose class has ``__iter__`` and ``__next__``."""
-    return hasattr(type(x), "__next__") and hasattr(type(x), "__iter__")

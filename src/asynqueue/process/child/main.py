@@ -21,25 +21,26 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from types import CoroutineType
 from typing import Any
 
 from asynqueue.core.flow.iteration import Outflow
-from asynqueue.core.flow.iterators import closeIterator, isIterator, takeSlice
+from asynqueue.core.flow.iterators import closeIterator, takeSlice
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.framing import Decoder, encode
 from asynqueue.core.protocol.spinning import SpinPolicy
+from asynqueue.core.results import Kind, kindOf
+from asynqueue.core.text import className
 from asynqueue.errors import SerializationError
 from asynqueue.process.child.stdio import finish, installLineWriters
 from asynqueue.reactor.spinner import yieldProcessor
 from asynqueue.transport.callcodec import CallDecoder
+from asynqueue.transport.errorcodec import dumpError, tracebackText
 from asynqueue.transport.lifeline import dieWithPipe
 from asynqueue.transport.permits import PermitHolder
-from asynqueue.transport.serialization import INLINE, Codec, Resident, Undelivered, dumpError
+from asynqueue.transport.serialization import INLINE, Codec, Resident, Undelivered
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
 _READ_SIZE = 1 << 18
@@ -89,8 +90,8 @@ class ProcessUniverse:
             for iteration in self._iterations.values():
                 try:
                     iteration.close()
-                except BaseException:  # User code may raise anything. The parent does not receive it.
-                    traceback.print_exc()
+                except BaseException as error:  # User code may raise anything. The parent does not receive it.
+                    print(tracebackText(error), end="", file=sys.stderr)
 
     def _loop(self) -> None:
         while self._calls or not self._leaving:
@@ -160,12 +161,15 @@ class ProcessUniverse:
     def _returned(self, call: m.Call, result: Any, seconds: float) -> None:
         """Send the RESULT of CALL, which took so many SECONDS."""
         try:
-            if isAwaitable(result):
-                kind = "coroutine" if isinstance(result, CoroutineType) else type(result).__name__
+            kind = kindOf(result)
+            if kind is Kind.COROUTINE or kind is Kind.DEFERRED:
+                if kind is Kind.COROUTINE:
+                    result.close()  # else Python warns that it was never awaited
                 raise TypeError(
-                    f"the call returned a {kind}, which its process does not wait for: one with useReactor=True does"
+                    f"the call returned a {className(result)}, which its process does not wait for: "
+                    "one with useReactor=True does"
                 )
-            if not call.raw and isIterator(result):
+            if kind is Kind.ITERATOR and not call.raw:
                 self._iterations[call.id] = Iteration(result, self._codec)
                 outcome: m.ToLocal = m.Opened(call.id, seconds)
             else:
@@ -203,15 +207,6 @@ class ProcessUniverse:
         except BaseException as error:
             end = end or m.Failed(number, dumpError(error))
         self._send(end or m.Exhausted(number))
-
-
-def isAwaitable(x: object) -> bool:
-    """Return whether X is a Deferred or a coroutine. A coroutine is closed, so that Python does not warn about it."""
-    if isinstance(x, CoroutineType):
-        x.close()
-        return True
-    defer = sys.modules.get("twisted.internet.defer")  # If it was not imported, X is no Deferred.
-    return defer is not None and isinstance(x, defer.Deferred)
 
 
 def main(
@@ -252,8 +247,8 @@ def _runExitFunctions() -> None:
     """Call what calls have registered with `atexit`. An error is printed, as at the exit of any interpreter."""
     try:
         atexit._run_exitfuncs()
-    except BaseException:  # SystemExit too: the process ends in any case.
-        traceback.print_exc()
+    except BaseException as error:  # SystemExit too: the process ends in any case.
+        print(tracebackText(error), end="", file=sys.stderr)
 
 
 def _useBatchScheduling() -> None:

@@ -15,7 +15,6 @@ import sys
 from time import perf_counter
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
@@ -24,7 +23,8 @@ from zope.interface import implementer
 from asynqueue.core.protocol import messages as m
 from asynqueue.process.child import main as child
 from asynqueue.process.child.main import ProcessUniverse
-from asynqueue.transport.serialization import dumpError
+from asynqueue.reactor.calling import make
+from asynqueue.transport.errorcodec import dumpError
 
 
 def main(
@@ -111,7 +111,7 @@ class ReactorUniverse(ProcessUniverse):
             return
         self._running = True
         started = perf_counter()
-        maybeDeferred(self._make, call).addCallbacks(
+        make(self._make, (call,), {}).addCallbacks(
             lambda result: self._returned(call, result, perf_counter() - started),
             lambda reason: self._raised(call, reason, perf_counter() - started),
         ).addBoth(self._ended)
@@ -122,8 +122,9 @@ class ReactorUniverse(ProcessUniverse):
 
     def _raised(self, call: m.Call, reason: Failure, seconds: float) -> None:
         error = reason.value or Exception("no error")
-        where: Any = reason.getTracebackObject()  # or the stand-in of a Failure that came from another process
-        self._send(m.Raised(call.id, seconds, dumpError(error.with_traceback(where))))
+        if reason.tb is not None:
+            error = BaseException.with_traceback(error, reason.tb)
+        self._send(m.Raised(call.id, seconds, dumpError(error)))
 
     def _ended(self, result: Failure | None) -> None:
         """Continue after a call: its outcome was sent, or the link is closed and RESULT is the Failure of that."""
