@@ -35,6 +35,7 @@ from asynqueue.core.protocol import messages as m
 from asynqueue.core.records import RunOutcome
 from asynqueue.process.child import main as child
 from asynqueue.process.child import reactor as reactorchild
+from asynqueue.process.child.surroundings import present
 from asynqueue.process.forkserver import preloadChild
 from asynqueue.reactor import watchdog
 from asynqueue.reactor.spinner import Spinner
@@ -139,7 +140,14 @@ class WorkerProcess:
             preloadChild()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
             target=reactorchild.main if self._useReactor else child.main,
-            args=(theirs, self._permits.taking, tuple(inherited), self._childChannel, method != "spawn"),
+            args=(
+                theirs,
+                self._permits.taking,
+                tuple(inherited),
+                self._childChannel,
+                method != "spawn",
+                None if method == "fork" else present(),
+            ),
             name=f"asynqueue-process-{next(_numbers)}",
         )
         with _withoutMain(), _signalBlocked(signal.SIGINT, context):

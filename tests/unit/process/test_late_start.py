@@ -84,6 +84,53 @@ if __name__ == "__main__":
     assert run(program, tmp_path, str(tmp_path / "elsewhere")) == "7\nTrue\nTrue"
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
+def test_a_later_process_has_the_environment_of_its_moment(tmp_path: Path, method: str) -> None:
+    program = """
+from twisted.internet.task import react
+from asynqueue import ProcessQueue
+def seen():
+    mask = os.umask(0)
+    os.umask(mask)
+    return os.environ.get("SET_LATER"), os.environ.get("A_SECRET"), oct(mask), os.path.basename(os.getcwd())
+async def main(reactor):
+    os.environ["A_SECRET"] = "removed later"
+    async with ProcessQueue(1, context=sys.argv[1]) as queue:
+        print(await queue.call(seen) == seen())
+    os.environ["SET_LATER"] = "yes"
+    del os.environ["A_SECRET"]
+    os.umask(0o027)
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    async with ProcessQueue(1, context=sys.argv[1]) as queue:
+        print(*await queue.call(seen))
+if __name__ == "__main__":
+    react(main)
+"""
+    assert run(program, tmp_path, method) == "True\nyes None 0o27 elsewhere"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_later_process_is_of_the_user_that_its_program_has_become(tmp_path: Path) -> None:
+    program = """
+from twisted.internet.task import react
+from asynqueue import ProcessQueue
+def seen():
+    return os.getresuid(), os.getresgid(), os.getgroups()
+async def main(reactor):
+    async with ProcessQueue(1) as queue:  # the fork server is root's
+        await queue.call(int, "1")
+        os.setgroups([65534])
+        os.setegid(65534)
+        os.seteuid(os.getuid())
+        await queue.call(os._exit, 1, retries=0).addErrback(lambda _: None)
+        print(await queue.call(seen) == seen())
+if __name__ == "__main__":
+    react(main)
+"""
+    assert run(program, tmp_path) == "True"
+
+
 def test_a_queue_of_an_imported_module_starts_nothing_in_its_own_processes(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(
         "import sys\nfrom asynqueue import ProcessQueue\nqueue = ProcessQueue(2)\n"

@@ -35,6 +35,7 @@ from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.text import className
 from asynqueue.errors import SerializationError
 from asynqueue.process.child.stdio import finish, installLineWriters
+from asynqueue.process.child.surroundings import Surroundings, adopt
 from asynqueue.reactor.spinner import yieldProcessor
 from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.errorcodec import dumpError, tracebackText
@@ -215,13 +216,16 @@ def main(
     inherited: tuple[int, ...] = (),
     channel: socket.socket | None = None,
     forked: bool = False,
+    surroundings: Surroundings | None = None,
     universe: type[ProcessUniverse] = ProcessUniverse,
 ) -> None:
     """Run calls in this process, with a UNIVERSE, until the link ends.
 
     INHERITED are descriptors of other links, which are closed. A process that is FORKED, from a fork server or from the
-    program, exits without its `atexit` functions: so they are called here.
+    program, exits without its `atexit` functions: so they are called here. SURROUNDINGS are those of the program.
     """
+    if surroundings is not None:
+        adopt(surroundings)
     if forked:
         atexit._clear()  # Those that are there now are for the other process.
     for descriptor in inherited:

@@ -23,8 +23,10 @@ from zope.interface import implementer
 from asynqueue.core.protocol import messages as m
 from asynqueue.process.child import main as child
 from asynqueue.process.child.main import ProcessUniverse
+from asynqueue.process.child.surroundings import Surroundings
 from asynqueue.reactor.calling import make
 from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.serialization import dumpError
 
 
 def main(
@@ -33,11 +35,12 @@ def main(
     inherited: tuple[int, ...] = (),
     channel: socket.socket | None = None,
     forked: bool = False,
+    surroundings: Surroundings | None = None,
 ) -> None:
     """Run calls in this process, with a reactor, until the link ends. The parameters are those of `child.main`."""
     if "twisted.internet.reactor" in sys.modules:
         sys.exit("the fork server has imported a reactor, which its processes would share: do not preload one")
-    child.main(stream, permits, inherited, channel, forked, ReactorUniverse)
+    child.main(stream, permits, inherited, channel, forked, surroundings, ReactorUniverse)
 
 
 @implementer(IReadDescriptor)
