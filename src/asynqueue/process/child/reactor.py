@@ -26,7 +26,6 @@ from asynqueue.process.child.main import ProcessUniverse
 from asynqueue.process.child.surroundings import Surroundings
 from asynqueue.reactor.calling import make
 from asynqueue.transport.errorcodec import dumpError
-from asynqueue.transport.serialization import dumpError
 
 
 def main(
