@@ -46,6 +46,9 @@ from asynqueue.transport.sharedmemory import SharedMemoryChannel, pair
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
+_EXIT_GRACE = 0.5
+"""Seconds that a process has to exit after it has closed its end of the link. Its exit is reported a little later."""
+
 _NOT_REPORTED = 255  # the exit status that `multiprocessing` makes up when the fork server has died
 
 _numbers = count(1)
@@ -90,6 +93,7 @@ class WorkerProcess:
         self._isForked = context.get_start_method() == "forkserver"
         self._exitcode: int | None = None
         self._exited = False
+        self._killed = False  # by this program
         self._disconnected = False
         self._stopping = False
         self._grace: Any = None
@@ -186,6 +190,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill the process."""
         if not self._exited:
+            self._killed = True
             self._process.kill()
 
     def filenos(self) -> list[int]:
@@ -203,9 +208,6 @@ class WorkerProcess:
         """Notify the owner: the process has closed its end of the link, or has exited and we have closed ours."""
         self._disconnected = True
         self._owner.lost(self)
-        self.link.conclude(f"process {self.pid} died")
-        if self._channel is not None:
-            self._channel.close()
         if self._tidying is not None:
             self._tidying.cancel()
             self._tidying = None
@@ -232,7 +234,7 @@ class WorkerProcess:
 
     def _startGrace(self) -> None:
         if self._grace is None and not self._exited:
-            self._grace = self._reactor.callLater(watchdog.STOP_GRACE if self._stopping else 0, self.kill)
+            self._grace = self._reactor.callLater(watchdog.STOP_GRACE if self._stopping else _EXIT_GRACE, self.kill)
 
     def _hasExited(self) -> None:
         if self._exited:
@@ -253,10 +255,28 @@ class WorkerProcess:
     def _endIfOver(self) -> None:
         """Fire `gone` if the process has exited and the link has ended."""
         if self._exited and self._disconnected:
+            self.link.conclude(f"process {self.pid} {self._ended()}")  # not before: the exit status is the reason
+            if self._channel is not None:
+                self._channel.close()
             if self._grace is not None and self._grace.active():
                 self._grace.cancel()
             _living.discard(self)
             self.gone.callback(None)
+
+    def _ended(self) -> str:
+        """Return how the process has ended, as text that follows its name."""
+        code = self._exitcode
+        if code is None or self.lostForkServer:
+            return "died, and its exit status is not known"
+        if code >= 0:
+            return f"exited with status {code}"
+        if self._killed:
+            return "was killed, because it had closed its connection or its call was ended"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
 
 
 def contextFor(context: str | BaseContext | None) -> BaseContext:

@@ -9,6 +9,9 @@ from typing import Any, TypedDict
 import attrs
 
 from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
+from asynqueue.core.results import isA
+from asynqueue.core.serieskey import seriesKey
+from asynqueue.core.text import valueText
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.reactor.checks import checkCallable
 
@@ -67,7 +70,9 @@ def checkCall(
     if not callable(spec.f):
         checkCallable(spec.f)
     if type(niceness) is not int or not NICENESS_MIN <= niceness <= NICENESS_MAX:
-        raise ValueError(f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {niceness!r}")
+        raise ValueError(
+            f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {valueText(niceness)}"
+        )
     if series is not None:
         checkSeries(series)
     if doNext or doLast:
@@ -75,7 +80,7 @@ def checkCall(
     if timeout is not None:
         checkTimeout(timeout)
     if retries is not None and (type(retries) is not int or retries < 0):
-        raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
+        raise ValueError(f"retries must be an integer of 0 or more, got {valueText(retries)}")
     if consumer is not None:
         checkConsumer(consumer)
     if raw is not None:
@@ -93,10 +98,7 @@ def checkOptions(
 
 def checkSeries(series: object) -> None:
     """Raise `TypeError` if SERIES is not hashable."""
-    try:
-        hash(series)
-    except TypeError:
-        raise TypeError(f"series must be hashable, got {series!r}") from None
+    seriesKey(series)
 
 
 def checkRaw(raw: bool, consumer: Consumer | None) -> None:
@@ -134,16 +136,24 @@ class Qualified:
 
 def checkConsumer(consumer: Consumer) -> None:
     """Raise `TypeError` if CONSUMER lacks a method of `IConsumer`."""
-    if isinstance(consumer, type) or not hasattr(consumer, "registerProducer"):
-        raise TypeError(f"consumer must provide IConsumer, got {consumer!r}")
+    try:
+        fits = not isA(consumer, type) and hasattr(consumer, "registerProducer")
+    except BaseException:  # a user's `__getattr__` may raise anything
+        fits = False
+    if not fits:
+        raise TypeError(f"consumer must provide IConsumer, got {valueText(consumer)}")
 
 
 def checkTimeout(timeout: float | None) -> None:
     """Raise `ValueError` if TIMEOUT is not a number of seconds above 0."""
     if timeout is None:
         return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not isfinite(timeout) or timeout <= 0:
-        raise ValueError(f"timeout must be a number of seconds above 0, or None; got {timeout!r}")
+    try:
+        fits = isA(timeout, int, float) and not isA(timeout, bool) and isfinite(timeout) and timeout > 0
+    except BaseException:  # An integer may be too large for a float, and a number of a user may raise anything.
+        fits = False
+    if not fits:
+        raise ValueError(f"timeout must be a number of seconds above 0, or None; got {valueText(timeout)}")
 
 
 def _checkPlace(doNext: bool, doLast: bool) -> None:

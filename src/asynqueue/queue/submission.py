@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 from asynqueue.core.records import CallSpec, Method, Task
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.statistics import StatsCollector
+from asynqueue.core.serieskey import seriesKey
 from asynqueue.core.text import NO_KEYWORDS
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer
@@ -256,6 +257,8 @@ class Submission:
             returnFailure = self._returnFailure
         elif type(returnFailure) is not bool:
             raise TypeError(f"returnFailure must be True, False, or None for the queue's own; got {returnFailure!r}")
+        if series is not None and type(series) is not str:
+            series = seriesKey(series)
         self._lastTask += 1
         task = Task(
             self._lastTask,
@@ -287,7 +290,7 @@ class Submission:
                 "this queue has none"
             )
         checkSeries(series)
-        return CallSpec(Method(name), spec.args, spec.kw), ByName(series)
+        return CallSpec(Method(name), spec.args, spec.kw), ByName(seriesKey(series))
 
     def _takesNames(self) -> bool:
         """Return whether a worker of this queue, or one that may come, takes calls by name."""
@@ -442,8 +445,8 @@ class Submission:
             TypeError: `series` is not hashable.
         """
         checkSeries(series)
-        self._driver.later(self._scheduler.cancelSeries(ByName(series)))
-        self._driver.happened(self._scheduler.cancelSeries(series))
+        self._driver.later(self._scheduler.cancelSeries(ByName(seriesKey(series))))
+        self._driver.happened(self._scheduler.cancelSeries(seriesKey(series)))
 
     def cancelAll(self) -> None:
         """Cancel all queued calls: they never run, and fail with CancelledError. Running calls go on."""
