@@ -1,7 +1,6 @@
 """The names of AsynQueue 0.9.9 by module, those of callables with their parameters."""
 
 NAMES = [
-    "",
     "base.Priority.__init__()",
     "base.Priority.shutdown()",
     "base.Priority.get()",
@@ -271,5 +270,4 @@ NAMES = [
     "workers.AsyncWorker.run(task)",
     "workers.AsyncWorker.stop()",
     "workers.AsyncWorker.crash()",
-    "",
-][1:-1]
+]

@@ -65,6 +65,10 @@ class WireWorkerUniverse:
     def __init__(self, wireServer: WireServer | None = None) -> None:
         self.ws = wireServer
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled of the object: all but its server."""
+        return {name: value for name, value in self.__dict__.items() if name != "ws"}
+
     @classmethod
     def check(cls, instance: object) -> None:
         """Raise `asynqueue.errors.ImplementationError` if `instance` is not an object of this class."""

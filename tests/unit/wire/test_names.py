@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ class TestTheServerOfAUniverse:
             server = WireServer("unix:/nowhere", wwu=universe, key=KEY)
             assert server.universe.ws is server
         assert WireWorkerUniverse("the server").ws == "the server"  # type: ignore[arg-type,comparison-overlap]  # 0.9's
-        assert isinstance(WireServer("unix:/nowhere", Plain, key=KEY).universe, Plain)
+        made = WireServer("unix:/nowhere", Plain, key=KEY).universe
+        assert isinstance(made, Plain)
+        copy = pickle.loads(pickle.dumps(made))
+        assert (copy.numbers, copy.ws) == ((1, 2), None)
         assert Plain().numbers == (1, 2)
 
     def test_check_refuses_what_is_no_universe(self) -> None:
