@@ -120,9 +120,8 @@ class CallRunner:
         finally:
             if self.callStats:
                 self.callTimes.append(perf_counter() - begun)
-        if isinstance(result, Iterator) and not self.raw:
-            return "i", result
-        return "r", result
+        iterates = isinstance(result, Iterator)
+        return ("i", result) if iterates and not self.raw else ("r", result)
 
 
 def _named(obj: object) -> str:
