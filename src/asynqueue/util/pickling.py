@@ -120,8 +120,9 @@ class CallRunner:
         finally:
             if self.callStats:
                 self.callTimes.append(perf_counter() - begun)
-        iterates = isinstance(result, Iterator)
-        return ("i", result) if iterates and not self.raw else ("r", result)
+        if issubclass(type(result), Iterator) and not self.raw:
+            return "i", result
+        return "r", result
 
 
 def _named(obj: object) -> str:
