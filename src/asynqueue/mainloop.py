@@ -19,6 +19,7 @@ from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.callercontext import CallerContext, Runner
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.failures import errorIn
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
 
@@ -162,7 +163,7 @@ class _Run:
 
     def _raised(self, reason: Failure) -> None:
         if self._wanted:
-            self._end(Raised(reason.value or Exception("no error"), self._reactor.seconds() - self._started))
+            self._end(Raised(errorIn(reason), self._reactor.seconds() - self._started))
 
     def _interrupted(self, _: Deferred[RunOutcome]) -> None:
         self._end(Interrupted() if self.started else Recalled())

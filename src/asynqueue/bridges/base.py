@@ -251,7 +251,7 @@ class IterationGetter(PoolUser, Generic[T]):
                 if self._notify():
                     self._wakeLoop()
                 if isinstance(answer, End):
-                    raise answer.error or StopIteration
+                    raise StopIteration if answer.error is None else answer.error
 
     def _notify(self) -> bool:
         """Wake the threads that should be woken, and the loop. The lock must be held.

@@ -21,9 +21,9 @@ from asynqueue.bridges.base import LIMIT
 from asynqueue.bridges.consumerator import Consumerator
 from asynqueue.bridges.threadpool import PoolUser
 from asynqueue.core.flow.reorder import Reorder
-from asynqueue.errors import ThreadError
 from asynqueue.interfaces import ThreadCaller
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.failures import errorIn
 from asynqueue.reactor.waiters import Waiters
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
             self._failed = -1
             self._cancel(after=-1)
             self._release()
-            self.i.fail(failureObj.value or ThreadError("the items have failed"))
+            self.i.fail(errorIn(failureObj))
         if self._started is None:
             self._end()
         self._proceed()
@@ -238,7 +238,7 @@ class OrderedItemProducer(PoolUser, Generic[T]):
         if isinstance(call.outcome, Failure):
             self._failure = call.outcome
             self._release()
-            self.i.fail(call.outcome.value or ThreadError("an item could not be made"))
+            self.i.fail(errorIn(call.outcome))
             call.notify(None)
             return
         self.i.write(call.outcome)

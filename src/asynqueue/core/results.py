@@ -21,7 +21,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from asynqueue.core.text import mroOf, namespaceOf
 
 _FILES: type = _IOBase
-_PLAIN = frozenset(map(id, (type(None), bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset)))
+PLAIN = frozenset(map(id, (type(None), bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset)))
 
 
 class Kind(enum.Enum):
@@ -37,7 +37,7 @@ class Kind(enum.Enum):
 def kindOf(x: object) -> Kind:
     """Return what the result X is. It never raises."""
     cls = type(x)
-    if id(cls) in _PLAIN:
+    if id(cls) in PLAIN:
         return Kind.VALUE
     if cls is GeneratorType:
         return Kind.ITERATOR

@@ -57,11 +57,15 @@ def className(x: object) -> str:
 
 def fullClassName(x: object) -> str:
     """Return the name of the class of X, with its module."""
+    return fullName(type(x))
+
+
+def fullName(cls: type) -> str:
+    """Return the name of CLS, with its module."""
     try:
-        module = _MODULE.__get__(type(x))
-        return f"{_plain(module)[:200]}.{className(x)}" if issubclass(type(module), str) else className(x)
-    except BaseException:
-        return className(x)
+        return f"{_plain(_MODULE.__get__(cls))[:200]}.{_plain(_NAME.__get__(cls))[:200]}"
+    except BaseException:  # its module may be anything
+        return "a class without a name"
 
 
 def errorMessage(error: BaseException) -> str:

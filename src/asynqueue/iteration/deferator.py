@@ -25,7 +25,7 @@ from asynqueue.core.results import isA, isDeferred, isIterator
 from asynqueue.errors import NotReadyError
 from asynqueue.interfaces import Clock, ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPlain, fetchTriple
-from asynqueue.reactor.failures import ERROR, failureOf, undeliverable
+from asynqueue.reactor.failures import ERROR, errorIn, failureOf, undeliverable
 from asynqueue.reactor.lookup import installedReactor
 
 T = TypeVar("T")
@@ -304,7 +304,8 @@ class Prefetcherator(Generic[T]):
             return item, True, deferator.moreLeft
 
         def none(reason: Failure) -> Triple[T]:
-            reason.trap(StopAsyncIteration)
+            if not isA(errorIn(reason), StopAsyncIteration):
+                reason.raiseException()
             return None, False, False
 
         try:

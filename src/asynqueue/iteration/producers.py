@@ -18,11 +18,11 @@ from zope.interface import implementer
 
 from asynqueue.core.flow.boundedbuffer import Action, BoundedBuffer
 from asynqueue.core.flow.reorder import Reorder
-from asynqueue.core.results import isIterator
+from asynqueue.core.results import isA, isIterator
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.sources import Fetched, FetchSource
-from asynqueue.reactor.failures import failureOf
+from asynqueue.reactor.failures import errorIn, failureOf
 from asynqueue.reactor.waiters import Waiters
 
 C = TypeVar("C", bound=Consumer)
@@ -165,7 +165,7 @@ class IterationProducer(Generic[C]):
         if self._waiting is None:
             return  # `pauseProducing` has cancelled it
         self._waiting = None
-        self._finish(None if reason.check(StopAsyncIteration) else reason)
+        self._finish(None if isA(errorIn(reason), StopAsyncIteration) else reason)
 
     def _finish(self, reason: Failure | None) -> None:
         if self._outcome is not None or self._consumer is None:

@@ -18,11 +18,13 @@ from twisted.python.failure import Failure
 
 from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.flow.iterators import SLICE, closeIterator, takeSlice
+from asynqueue.core.results import isA
 from asynqueue.core.text import describe, errorText, valueText
 from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink
 from asynqueue.reactor.callercontext import Runner
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.failures import errorIn
 from asynqueue.reactor.lookup import installedReactor
 
 _log = Logger(namespace="asynqueue")
@@ -92,7 +94,7 @@ class LocalSource:
         try:
             closeIterator(self._iterator) if self._context is None else self._context(closeIterator, self._iterator)
         except BaseException as raised:  # SystemExit too: the iteration ends, and not the reactor
-            error = error or raised
+            error = raised if error is None else error
         if self._sink is not None:
             self._sink.over(error)
 
@@ -193,7 +195,7 @@ class FetchSource:
         return None
 
     def _unwanted(self, reason: Failure) -> None:
-        self._end(None if reason.check(CancelledError) else reason.value)
+        self._end(None if isA(errorIn(reason), CancelledError) else reason.value)
 
     def _end(self, error: BaseException | None) -> None:
         self._flow.end()
@@ -202,7 +204,9 @@ class FetchSource:
             self._scheduled = None
         close, self._close = self._close, None
         closed: Deferred[object] = maybeDeferred(close) if close is not None else succeed(None)
-        closed.addCallbacks(lambda _: error, lambda reason: error or reason.value).addCallback(self._over)
+        closed.addCallbacks(lambda _: error, lambda reason: errorIn(reason) if error is None else error).addCallback(
+            self._over
+        )
 
     def _over(self, error: BaseException | None) -> None:
         if self._sink is not None:
@@ -228,9 +232,9 @@ async def fetchPlain(f: Callable[..., Any], args: tuple[Any, ...], kw: Mapping[s
         return Fetched(item, True, None)
 
     def ended(reason: Failure) -> Fetched | Failure:
-        if reason.check(CancelledError):
+        if isA(errorIn(reason), CancelledError):
             return reason
-        if not reason.check(StopIteration, StopAsyncIteration, IndexError):
+        if not isA(errorIn(reason), StopIteration, StopAsyncIteration, IndexError):
             call = describe(f, args, kw)
             _log.warn("the iteration of {call} has ended by {error}", call=call, error=errorText(reason.value))
         return Fetched(None, False, False)

@@ -19,6 +19,7 @@ from asynqueue.core.results import isIterator
 from asynqueue.errors import ImplementationError, TimeoutError, WorkerError
 from asynqueue.interfaces import Clock, IWorker, Report, Reporter, Worker
 from asynqueue.iteration.sources import FetchSource, LocalSource, fetchNext
+from asynqueue.reactor.failures import errorIn
 
 
 class RunAdapter:
@@ -58,7 +59,7 @@ class RunAdapter:
             if outcome.check(CancelledError):
                 outcome = Interrupted()
             else:
-                outcome = Raised(outcome.value or WorkerError("the worker failed"))
+                outcome = Raised(errorIn(outcome))
         if self._report is not None:
             self._report([(ticket, outcome)])
 

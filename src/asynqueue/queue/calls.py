@@ -20,13 +20,12 @@ from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.commands import Settle
 from asynqueue.core.scheduling.statistics import StatsCollector
 from asynqueue.core.text import errorText, valueText
-from asynqueue.errors import WorkerError
 from asynqueue.interfaces import Consumer, ItemSource
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.producers import IterationProducer
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.options import plainSeries
-from asynqueue.reactor.failures import ERROR, awaitableError, errorOf, failureOf, undeliverable
+from asynqueue.reactor.failures import ERROR, awaitableError, errorIn, errorOf, failureOf, undeliverable
 
 
 class Pending(Deferred[Any]):  # calls of every type are pending in one queue
@@ -150,7 +149,7 @@ class Calls:
         """End a call by the RESULT of the Deferred that it returned. Its worker was free meanwhile."""
         self.awaited.pop(taskID, None)
         if isinstance(result, Failure):
-            self._fail(pending, result.value or WorkerError("the call failed"))
+            self._fail(pending, errorIn(result))
         else:
             self._succeed(pending, result)
         if not self.awaited:
@@ -181,7 +180,7 @@ class Calls:
         def fed(result: Consumer | Failure) -> None:
             del self._opening[taskID]
             if isinstance(result, Failure):
-                self._fail(pending, result.value or WorkerError("the iteration failed"))
+                self._fail(pending, errorIn(result))
             else:
                 self._succeed(pending, result)
 

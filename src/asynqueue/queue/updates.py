@@ -11,9 +11,8 @@ from twisted.logger import Logger
 from asynqueue.core.records import Lost, Raised, Returned, Task
 from asynqueue.core.results import isDeferred
 from asynqueue.core.scheduling.commands import UpdateAbandoned, Updated
-from asynqueue.errors import WorkerError
 from asynqueue.queue.driver import Driver
-from asynqueue.reactor.failures import errorOf, failureOf
+from asynqueue.reactor.failures import errorIn, errorOf, failureOf
 
 
 @attrs.define(eq=False)
@@ -86,4 +85,4 @@ async def _awaited(results: list[Any]) -> list[Any]:
         ready = [result if isDeferred(result) else succeed(result) for result in results]
         return await gatherResults(ready, consumeErrors=True)
     except FirstError as error:
-        raise (error.subFailure.value or WorkerError("the update failed")) from None
+        raise errorIn(error.subFailure) from None

@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from typing_extensions import assert_never
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Lost, Raised, Refused, Returned, Settlement, TimedOut
-from asynqueue.core.text import errorText, fullClassName
+from asynqueue.core.results import PLAIN
+from asynqueue.core.text import errorText, fullClassName, fullName, mroOf
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
 
 ERROR: Any = LogLevel.error  # Any, because some type checkers do not see a LogLevel in it
@@ -24,11 +25,20 @@ def failureOf(error: BaseException) -> Failure:
     """Return ERROR as a Failure, with its traceback. It never raises."""
     where = _TRACEBACK.__get__(error)
     try:
-        return Failure(error, type(error), where)
-    except BaseException:  # Twisted asks the error for its class, and an error of a user may raise anything.
+        failure = Failure(error, type(error), where)
+        if type(type(error)) is not type:  # Its metaclass may raise anything when Twisted asks for its base classes.
+            failure.check(CancelledError)
+        return failure
+    except BaseException:
         failure = Failure(Exception())
         failure.value, failure.type, failure.tb = error, type(error), where
+        failure.parents = [fullName(cls) for cls in mroOf(error)]  # by name, as Twisted has them
         return failure
+
+
+def errorIn(failure: Failure) -> BaseException:
+    """Return the error in FAILURE. It is not asked whether it is true, because an error of a user may raise then."""
+    return Exception("a Failure without an error") if failure.value is None else failure.value
 
 
 def undeliverable(value: object) -> TypeError | None:
@@ -37,8 +47,13 @@ def undeliverable(value: object) -> TypeError | None:
     Twisted asks each result whether it is a Failure. An object of a user may raise anything then: a dead
     `weakref.proxy` does.
     """
+    if id(type(value)) in PLAIN:
+        return None
     try:
         isinstance(value, Failure)
+        if type(type(value)) is not type:  # Twisted compares the class with others, too.
+            isinstance(value, Deferred)
+            type(value) in (Deferred, Failure)  # noqa: B015  # it is only asked
     except BaseException as error:
         name = fullClassName(value)
         return TypeError(f"an object of the type {name} cannot be a result: isinstance of it raised {errorText(error)}")

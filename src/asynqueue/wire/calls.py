@@ -17,9 +17,10 @@ from asynqueue.core.protocol.admission import ItemThrottle
 from asynqueue.core.protocol.chunkedpayload import ChunkedPayload, joined
 from asynqueue.core.records import CallSpec, Iterating, Raised, Returned, RunOutcome, Task
 from asynqueue.core.results import Kind, isA, kindOf
-from asynqueue.errors import ImplementationError, SerializationError, WorkerError
+from asynqueue.errors import ImplementationError, SerializationError
 from asynqueue.interfaces import ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext
+from asynqueue.reactor.failures import errorIn
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.transport.errorcodec import dumpError
 from asynqueue.transport.serialization import PIECES, loads
@@ -137,7 +138,7 @@ class CallRunner:
         if self._running.pop(call.id, None) is None:
             return  # it was cancelled
         if isA(result, Failure):
-            error = result.value or WorkerError("the method failed")
+            error = errorIn(result)
             self._onEnded(call.id, Raised(error, perf_counter() - started))
         else:
             self._returned(call, result, started)

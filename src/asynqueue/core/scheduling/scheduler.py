@@ -44,6 +44,7 @@ from asynqueue.core.scheduling.stealing import Stealing
 from asynqueue.core.scheduling.updates import Updates
 from asynqueue.core.scheduling.window import Window
 from asynqueue.core.scheduling.workerlifecycle import Lifecycle
+from asynqueue.core.text import valueText
 
 
 class Scheduler:
@@ -362,7 +363,9 @@ class Scheduler:
     def _close(self) -> None:
         for task in self._matcher.stranded():
             self._matcher.remove(task)
-            self._assignments.settle(task.id, Refused(f"the queue shut down with no worker for series {task.series!r}"))
+            self._assignments.settle(
+                task.id, Refused(f"the queue shut down with no worker for series {valueText(task.series)}")
+            )
         emptied, self._lifecycle.draining = (
             self._lifecycle.draining,
             not self.unfinished and not self._updates.sequential,

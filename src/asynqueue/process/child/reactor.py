@@ -25,6 +25,7 @@ from asynqueue.process.child import main as child
 from asynqueue.process.child.main import ProcessUniverse
 from asynqueue.process.child.surroundings import Surroundings
 from asynqueue.reactor.calling import make
+from asynqueue.reactor.failures import errorIn
 from asynqueue.transport.errorcodec import dumpError
 
 
@@ -123,7 +124,7 @@ class ReactorUniverse(ProcessUniverse):
         return f(*args, **kw)
 
     def _raised(self, call: m.Call, reason: Failure, seconds: float) -> None:
-        error = reason.value or Exception("no error")
+        error = errorIn(reason)
         if reason.tb is not None:
             error = BaseException.with_traceback(error, reason.tb)
         self._send(m.Raised(call.id, seconds, dumpError(error)))
