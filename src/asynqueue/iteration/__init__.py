@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asynqueue.iteration.producers import iteratorToProducer as iteratorToProducer
 
 _HOME = {
-    "isIterator": "asynqueue.core.flow.iterators",
+    "isIterator": "asynqueue.core.results",
     "Deferator": "asynqueue.iteration.deferator",
     "Prefetcherator": "asynqueue.iteration.deferator",
     "Delay": "asynqueue.iteration.delay",

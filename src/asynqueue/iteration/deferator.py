@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -204,7 +203,7 @@ class Deferator(Generic[T_co]):
     def __next__(self) -> Deferred[T_co]:
         """Return the Deferred of the next item. Raise `NotReadyError` while the last one has not fired."""
         if not self.moreLeft and not self._intake.flow.asked:
-            self._intake.carryOut()
+            self._intake.notifyEnd()
             raise StopIteration
         return self._ask(lookahead=True)
 
@@ -214,7 +213,7 @@ class Deferator(Generic[T_co]):
     def __anext__(self) -> Deferred[T_co]:
         """Return the Deferred of the next item. It fails with StopAsyncIteration if there is none."""
         if not self.moreLeft and not self._intake.flow.asked:
-            self._intake.carryOut()
+            self._intake.notifyEnd()
             return fail(Failure(StopAsyncIteration()))
         return self._ask(lookahead=False)
 
@@ -343,7 +342,7 @@ class _Intake:
         self._source = source
         self._onEnded = onEnded
         self._waiting: Deferred[Any] | None = None  # items are of the type that the user's iterator yields
-        self._todo: deque[core.Command] = deque()
+        self._due: core.Ended | None = None
         source.begin(self)
         self._do(self.flow.begin())
 
@@ -371,28 +370,29 @@ class _Intake:
             onEnded, self._onEnded = self._onEnded, None
             onEnded()
 
-    def _do(self, commands: list[core.Command]) -> None:
-        self._todo.extend(commands)
-        self.carryOut()
+    def notifyEnd(self) -> None:
+        """Fire `ended`, if the iteration has ended and that is still to be done."""
+        due, self._due = self._due, None
+        if due is not None:
+            self.ended.callback(due.complete)
 
-    def carryOut(self) -> None:
-        """Carry out what is to be done. A callback may call this again, and then has the rest done first."""
-        while self._todo:
-            command = self._todo.popleft()
-            if isinstance(command, core.Finish) and self._todo and isinstance(self._todo[0], core.Ended):
-                command, self._todo[0] = self._todo[0], command  # a loop that ends finds that the end was notified
+    def _do(self, commands: list[core.Command]) -> None:
+        if commands and isinstance(end := commands[-1], core.Ended):
+            self._due = end  # a callback that ends its loop has it notified before its turn
+        for command in commands:
             if isinstance(command, core.Grant):
                 self._source.grant(command.items)
             elif isinstance(command, core.Deliver):
                 self._answer(command.item)
             elif isinstance(command, core.Finish):
+                self.notifyEnd()
                 self._answer(failureOf(command.error) if command.error is not None else Failure(StopAsyncIteration()))
             elif isinstance(command, core.FirstKnown):
                 self.known.callback(None)
             elif isinstance(command, core.Close):
                 self._source.close()
             elif isinstance(command, core.Ended):
-                self.ended.callback(command.complete)
+                self.notifyEnd()
             else:
                 _log.failure("an iterator raised an error after it was stopped", failureOf(command.error), ERROR)
 
