@@ -257,7 +257,7 @@ class Submission:
             returnFailure = self._returnFailure
         elif type(returnFailure) is not bool:
             raise TypeError(f"returnFailure must be True, False, or None for the queue's own; got {returnFailure!r}")
-        if series is not None and type(series) is not str:
+        if series is not None and type(series) is not str and type(series) is not ByName:
             series = seriesKey(series)
         self._lastTask += 1
         task = Task(
