@@ -32,8 +32,8 @@ class TestLoading:
         explorer = opening(BUSY)
         explorer.waitForReading("unfinished", "> 10")
         explorer.waitForReading("rate", "> 0")
-        expect(explorer.page.get_by_role("status")).to_have_count(2)
-        explorer.page.wait_for_function("() => document.querySelector('[role=status]').ariaValueNow > 50")
+        expect(explorer.page.get_by_role("meter")).to_have_count(2)
+        explorer.page.wait_for_function("() => document.querySelector('[role=meter]').ariaValueNow > 50")
         explorer.open("#re=2.9&im=2.9&radius=0.001&limit=10&palette=ember")
         explorer.waitForReading("unfinished", "=== 0")
         explorer.waitForReading("drawn", "> 0")
@@ -150,7 +150,7 @@ class TestMoving:
         ).to_be_visible()
         for name in ("Palette", "Iterations", "Width of the image"):
             expect(explorer.page.get_by_label(name)).to_be_visible()
-        expect(explorer.page.get_by_role("status", name="worker 1")).to_be_visible()
+        expect(explorer.page.get_by_role("meter", name="worker 1")).to_be_visible()
         explorer.page.keyboard.press("p")
         expect(explorer.page.get_by_role("status")).to_have_text("palette ocean")
 
@@ -269,7 +269,7 @@ class TestAPhone:
             assert box["y"] + box["height"] <= 844
             assert box["height"] >= 40
         explorer.page.locator("#panel summary").click()
-        expect(explorer.page.get_by_role("status")).to_have_count(2)
+        expect(explorer.page.get_by_role("meter")).to_have_count(2)
 
     @pytest.mark.parametrize(("width", "height"), [(844, 390), (667, 375), (568, 320)])
     def test_on_its_side_it_has_one_row_of_controls_and_little_covers_the_set(
@@ -356,7 +356,7 @@ class TestTrouble:
             expect(workers).to_have_count(2)
             lost.kill()
             expect(workers.first).to_have_text("disconnected")
-            expect(explorer.page.get_by_role("status", name="machine 1")).to_have_attribute(
+            expect(explorer.page.get_by_role("meter", name="machine 1")).to_have_attribute(
                 "aria-valuetext", "disconnected"
             )
             explorer.settle()
