@@ -127,6 +127,7 @@ class _Short(Repr):
 
     def __init__(self) -> None:
         super().__init__()
+        self.fillvalue = "..."  # Python 3.10 has no such attribute
         self.maxlevel = 4
         self.maxstring = self.maxother = 60
 
