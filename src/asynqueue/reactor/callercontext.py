@@ -36,7 +36,7 @@ class CallerContext:
         """Return a function that calls another in a fresh copy of the variables, and in Twisted's context."""
         variables, twisted = self._variables.copy(), self._twisted
 
-        def run(f: Callable[..., T], *args: Any, **kw: Any) -> T:
+        def run(f: Callable[..., T], /, *args: Any, **kw: Any) -> T:
             def inTwisted() -> T:  # any keyword is allowed: `twistedContext.call` has parameters of its own
                 return f(*args, **kw)
 

@@ -118,7 +118,7 @@ async def test_keywords_named_as_those_of_a_context_reach_the_call() -> None:
 
     user.set("eve")
     async with ThreadQueue() as queue:
-        given = {"ctx": 1, "func": 2, "self": 3, "callable": 4}
+        given = {"f": 0, "ctx": 1, "func": 2, "self": 3, "callable": 4}
         assert await queue.deferToThread(f, **given) == given
 
 
