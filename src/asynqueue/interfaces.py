@@ -127,8 +127,8 @@ class IWorker(Interface):
     queue gives such a worker one task at a time.
     """
 
-    cQualified = Attribute("The series for which all workers of the class are qualified.")
-    iQualified = Attribute("The further series for which this worker is qualified.")
+    cQualified: Any = Attribute("The series for which all workers of the class are qualified.")
+    iQualified: Any = Attribute("The further series for which this worker is qualified.")
 
     def setResignator(callableObject: Any) -> Any:
         """Note that a queue has taken the worker, which calls `callableObject` when it must go."""

@@ -20,7 +20,7 @@ class SeriesKey:
     __slots__ = ("_number", "series")
 
     def __init__(self, series: Hashable, number: int) -> None:
-        self.series = series
+        self.series: Hashable = series
         self._number = number
 
     def __hash__(self) -> int:
