@@ -52,7 +52,7 @@ D = TypeVar("D", bound="Deferred[Any]")  # any Deferred: a tracker returns it as
 
 
 class Resignator(Protocol):
-    """What a worker calls when it resigns, restarts, disconnects or reconnects."""
+    """The function that a worker calls when it resigns, restarts, disconnects or reconnects."""
 
     def __call__(self, why: Resignation = Departed(), /) -> None:  # noqa: B008  # it is frozen
         """Notify the queue that the worker resigns.
@@ -152,7 +152,7 @@ class Recaller(Protocol):
 
 
 class Resizer(Protocol):
-    """What a worker calls when its window changes."""
+    """The function that a worker calls when its window changes."""
 
     def __call__(self, limits: Window | None, /) -> None:
         """Notify the queue of the new window.
@@ -175,7 +175,7 @@ class Resizable(Protocol):
 
 
 class Report(Protocol):
-    """What a `Reporter` calls when tasks have ended."""
+    """The function that a `Reporter` calls when tasks have ended."""
 
     def __call__(self, outcomes: Sequence[tuple[int, RunOutcome]], /) -> None:
         """Report outcomes to the queue.
@@ -218,7 +218,7 @@ class Reporter(Protocol):
 
 
 class Consumer(Protocol):
-    """What takes items as they come: the methods of `twisted.internet.interfaces.IConsumer`."""
+    """Takes items as they come: the methods of `twisted.internet.interfaces.IConsumer`."""
 
     def registerProducer(self, producer: Any, streaming: bool, /) -> object:
         """Note that a producer is about to `write`.
@@ -240,7 +240,7 @@ class Consumer(Protocol):
 
 
 class Producer(Protocol):
-    """What writes items as they come: the methods of `twisted.internet.interfaces.IPushProducer`."""
+    """Writes items as they come: the methods of `twisted.internet.interfaces.IPushProducer`."""
 
     def pauseProducing(self) -> object:
         """Write nothing until `resumeProducing`."""
@@ -286,7 +286,7 @@ class ItemSource(Protocol):
 
 
 class ThreadCaller(Protocol):
-    """What makes calls in a thread: an `asynqueue.threads.ThreadLooper` or an `asynqueue.threads.ThreadQueue`, for
+    """Makes calls in a thread: an `asynqueue.threads.ThreadLooper` or an `asynqueue.threads.ThreadQueue`, for
     example.
     """
 
@@ -341,7 +341,7 @@ class DelayedCall(Protocol):
 
 
 class Clock(Protocol):
-    """What has the time and makes calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
+    """Tells the time and makes calls later: a reactor, or `twisted.internet.task.Clock` in tests."""
 
     def seconds(self) -> float:
         """Return the time in seconds, from any origin."""

@@ -23,7 +23,7 @@ from mcmandelbrot.errors import Interrupted
 
 
 class Shuttable(Protocol):
-    """What a session needs of a `TaskQueue`."""
+    """The part of a `TaskQueue` that a session uses."""
 
     def shutdown(self) -> Deferred[None]: ...
 

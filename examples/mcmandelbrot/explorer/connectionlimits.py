@@ -37,7 +37,7 @@ class LimitReached(Exception):
 
 
 class Activity(Enum):
-    """What a connection is doing."""
+    """The state of a connection."""
 
     WAITING = "waiting"
     ANSWERED = "answered"

@@ -1,1 +1,1 @@
-"""What is drawn, and how: pictures, the kernel, colours, PNG. This package knows neither a terminal nor HTTP."""
+"""Pictures, the kernel, colours and PNG. This package knows neither a terminal nor HTTP."""

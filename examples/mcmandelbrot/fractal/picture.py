@@ -1,4 +1,4 @@
-"""What to draw: a rectangle of the complex plane, cut into pixels, and its colours.
+"""The description of a picture: a rectangle of the complex plane, cut into pixels, and its colours.
 
 A picture is drawn in *bands* of whole rows, one call each. A band has enough rows to be worth a call, and few enough to
 be drawn in a short time, whatever is in them.

@@ -21,7 +21,7 @@ from mcmandelbrot.fractal.worker import Rows, drawRows
 
 
 class BandQueue(Protocol):
-    """What a drawing needs of a `TaskQueue`."""
+    """The part of a `TaskQueue` that a drawing uses."""
 
     def call(self, f: Callable[[Band], Rows], band: Band, /) -> Deferred[Rows]: ...
 

@@ -1,4 +1,4 @@
-"""What the result of a call is, without asking the result.
+"""The kind of a result, found without running the result's own code.
 
 An ``isinstance`` asks an object for its ``__class__``, and an abstract class asks the metaclass of the object. Either
 may raise anything: a `weakref.proxy` of an object that is gone does so, and so does a proxy of `werkzeug` outside its
@@ -25,7 +25,7 @@ PLAIN = frozenset(map(id, (type(None), bool, int, float, str, bytes, bytearray, 
 
 
 class Kind(enum.Enum):
-    """What is done with a result."""
+    """How a worker passes a result on."""
 
     VALUE = "value"
     ITERATOR = "iterator"

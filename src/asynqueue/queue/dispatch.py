@@ -16,7 +16,7 @@ from asynqueue.queue.options import plainSeries
 
 
 class Dispatcher:
-    """What the workers of the queue that DRIVER drives have been given, on behalf of CALLS, and until when."""
+    """The tasks, and their deadlines, that the workers of DRIVER's queue hold on behalf of CALLS."""
 
     def __init__(self, driver: Driver, statistics: StatsCollector, calls: Calls) -> None:
         self._driver = driver

@@ -320,4 +320,4 @@ _UNKNOWN = pickle.dumps(
     ),
     PROTOCOL,
 )
-"""What crosses when nothing else can. It is made beforehand, because the memory may be used up."""
+"""The error to send when no other can be made. It is made beforehand, because the memory may be used up."""

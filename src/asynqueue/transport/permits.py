@@ -23,14 +23,13 @@ _PERMIT = Struct("<Q")
 
 
 class Permits(Protocol):
-    """What decides which of the calls on a link may start."""
+    """Decides which of the calls on a link may start."""
 
     def give(self, numbers: Sequence[int]) -> None:
         """Permit the calls of NUMBERS to start. Numbers only rise."""
 
     def revoke(self) -> list[int]:
         """Return the numbers of the calls that, from now on, never start."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Permit no more calls."""

@@ -27,7 +27,7 @@ from asynqueue.transport.serialization import PIECES, loads
 from asynqueue.wire.universe import WireWorkerUniverse, unpack
 
 _AWAITED = (Kind.COROUTINE, Kind.DEFERRED, Kind.ASYNC_ITERATOR)
-"""What a method may return in a thread, and the main loop waits for."""
+"""The results of a method in a thread for which the main loop waits."""
 
 
 class CallRunner:
@@ -149,7 +149,6 @@ class IterationOwner(Typed):
 
     def backlog(self) -> int:
         """Return how many bytes wait to be sent."""
-        raise NotImplementedError
 
     def sendOfIteration(self, message: m.ToLocal) -> None:
         """Send MESSAGE, which is of an iteration."""

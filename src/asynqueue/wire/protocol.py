@@ -1,4 +1,4 @@
-"""What both sides of a wire connection have in common: the handshake, its timeout, the heartbeat and the writer.
+"""The common part of both sides of a wire connection: the handshake, its timeout, the heartbeat and the writer.
 
 A connection goes through three phases:
 

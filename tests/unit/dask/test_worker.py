@@ -388,7 +388,7 @@ class TestLettingGo:
         async with await queueFor(client) as queue:
             call = queue.call(Closable)
             while not client.futures:
-                time.sleep(0.001)  # in the reactor's thread, which is not to hear that the call has returned
+                time.sleep(0.001)  # block the reactor's thread, so that it does not learn that the call has returned
             while client.futures:
                 time.sleep(0.001)
             call.cancel()

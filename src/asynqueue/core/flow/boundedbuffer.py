@@ -48,7 +48,7 @@ class Phase(Enum):
 
 
 class Action(Enum):
-    """What the loop has to do."""
+    """The next action of the loop."""
 
     PAUSE = auto()
     RESUME = auto()
@@ -214,7 +214,7 @@ class BoundedBuffer(Generic[T]):
 
     @property
     def pending(self) -> Action | None:
-        """What the loop has to do now, or None."""
+        """The action that the loop must take now, or None."""
         if self._streaming is not None:
             if self._phase is not Phase.OPEN:
                 return Action.STOP

@@ -1,7 +1,7 @@
 """Count what is outstanding, and decide which waits end when the count falls.
 
 A *thing* is outstanding from its first `put` until it has been `passed` as often as it was put. Putting it again
-postpones its end but does not count twice. What has no identity is counted by `add` and `remove`. The *count* is the
+postpones its end but does not count twice. `add` and `remove` count events without an identity. The *count* is the
 number of both. When one ends, the count *falls*.
 
 A *wait* is for a count below a limit of 1 or more, or for any fall. It ends in one of these ways:

@@ -50,7 +50,7 @@ class CloseTracker:
         return bool(self._closing)
 
     def closeSent(self, iterator: Hashable, received: int) -> None:
-        """Record that ITERATOR was told to close. RECEIVED counts the messages received from the worker so far."""
+        """Record a request to close ITERATOR. RECEIVED counts the messages received from the worker so far."""
         self._closing.add(iterator)
         self._received = received
 

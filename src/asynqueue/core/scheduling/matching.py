@@ -50,7 +50,7 @@ class Assignment:
 
 
 class WorkerEntry:
-    """What has to be known of a worker to decide what it does."""
+    """The state of a worker that decides which tasks it gets."""
 
     __slots__ = (
         "announced",

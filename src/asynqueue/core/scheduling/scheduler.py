@@ -71,7 +71,7 @@ class Scheduler:
         self._closing = False
         self._closed = False
 
-    # What is known.
+    # State.
 
     @property
     def unfinished(self) -> int:
@@ -336,7 +336,7 @@ class Scheduler:
         self._assignments.settleQueued(self._matcher, Refused(reason))
         return self._dispatch()
 
-    # What follows.
+    # Consequences of events.
 
     def _dispatch(self) -> list[Command]:
         """Assign to every worker with room what it may run. Close if it is time. Return the commands so far."""

@@ -6,7 +6,7 @@ sums. Two bounds keep a queue that runs for years small:
 - Counts by series are kept for the latest `SERIES_KEPT` series.
 - Counts by worker are kept for all attached workers and the latest `DEPARTED_KEPT` others.
 
-What is forgotten by series or worker still counts in the whole.
+A series or worker that is forgotten still counts in the totals.
 
 Cost: O(1) an event, O(workers + series) a record.
 """
@@ -67,7 +67,7 @@ class Counts:
 
 @attrs.frozen
 class QueueStats:
-    """What a queue has done and is doing.
+    """A queue's counts of finished and unfinished calls.
 
     Attributes:
         queued: Calls that are queued now.
@@ -238,7 +238,7 @@ class CallTimes(NamedTuple):
 
 @attrs.frozen
 class ProcessStats(QueueStats):
-    """What a process queue has done and is doing: `QueueStats`, and the durations of its calls.
+    """The counts of a process queue: `QueueStats`, and the durations of its calls.
 
     Attributes:
         queued, running, done, failed, lost, cancelled, retried, wait, run, byWorker, bySeries: As in `QueueStats`.

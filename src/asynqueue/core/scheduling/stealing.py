@@ -1,7 +1,7 @@
 """Which workers hold tasks that another could start sooner, and when these are recalled.
 
 A worker holds tasks *ahead*: more than it runs at once, so that it never waits for the next one. They are recalled in
-four cases. What is recalled goes back to its place in the queue, and from there to another worker.
+four cases. A recalled task goes back to its place in the queue, and from there to another worker.
 
 - **The worker stalls.** While anything is ahead, a tick is ordered for the time when the worker has been silent for
   longer than its calls take. A stalled worker's window falls to what it runs at once. While another worker is idle, one
@@ -27,7 +27,7 @@ from asynqueue.core.scheduling.matching import Matcher, WorkerEntry
 
 
 class Stealing:
-    """What workers hold ahead. Ticks are ordered by commands in `out`."""
+    """The tasks that workers hold ahead. Ticks are ordered by commands in `out`."""
 
     def __init__(self, matcher: Matcher, out: CommandBuffer) -> None:
         self._matcher = matcher

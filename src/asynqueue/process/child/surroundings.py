@@ -1,4 +1,4 @@
-"""What a worker process takes over from its program: directory, environment, umask, user and groups.
+"""The state that a worker process takes over from its program: directory, environment, umask, user and groups.
 
 A process is started by a fork server that may have been there long before. Since then the program may have become a
 daemon of another user, or may have removed a secret from its environment. So the program sends what it is now, and the

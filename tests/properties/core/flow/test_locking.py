@@ -1,4 +1,4 @@
-"""What `core.locking` guarantees, against a model that is one sorted list."""
+"""The guarantees of `core.flow.locking`, against a model that is one sorted list."""
 
 from __future__ import annotations
 

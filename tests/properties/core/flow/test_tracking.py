@@ -1,4 +1,4 @@
-"""What `core.tracking` guarantees, against a model that counts in the plainest way."""
+"""The guarantees of `core.flow.tracking`, against a model that counts in the plainest way."""
 
 from __future__ import annotations
 
