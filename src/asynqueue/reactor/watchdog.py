@@ -20,10 +20,12 @@ class Closer(Protocol):
     @property
     def received(self) -> int:
         """How many times data was received from it."""
+        raise NotImplementedError
 
     @property
     def iterations(self) -> int:
         """The number of its iterators."""
+        raise NotImplementedError
 
     def closeTimedOut(self) -> None:
         """Replace the worker, which is stuck, unless a call has started there."""

@@ -37,6 +37,7 @@ class Turner(Protocol):
 
     def until(self, condition: Callable[[], bool]) -> bool:
         """Run until CONDITION holds. Return False if it never will."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Stop running, for now."""

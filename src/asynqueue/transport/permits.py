@@ -30,6 +30,7 @@ class Permits(Protocol):
 
     def revoke(self) -> list[int]:
         """Return the numbers of the calls that, from now on, never start."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Permit no more calls."""

@@ -149,6 +149,7 @@ class IterationOwner(Typed):
 
     def backlog(self) -> int:
         """Return how many bytes wait to be sent."""
+        raise NotImplementedError
 
     def sendOfIteration(self, message: m.ToLocal) -> None:
         """Send MESSAGE, which is of an iteration."""
