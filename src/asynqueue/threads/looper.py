@@ -12,6 +12,7 @@ from asynqueue.errors import ThreadError
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
+from asynqueue.threads.directcaller import DirectCaller
 from asynqueue.threads.jobs import DirectJob
 from asynqueue.threads.slot import ThreadSlot
 
@@ -19,7 +20,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class ThreadLooper:
+class ThreadLooper(DirectCaller):
     """A thread that makes one call after another, without a queue's order, retries or timeouts.
 
     The thread starts with the first call. It ends with `stop`, or with the reactor. All methods are for the reactor's
@@ -78,34 +79,7 @@ class ThreadLooper:
         Raises:
             ThreadError: The looper is stopped.
         """
-        return self._start(CallSpec(f, args, kw), self._raw if raw is None else raw, doNext)
-
-    @overload
-    def deferToThread(
-        self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
-    ) -> Deferred[Deferator[T]]: ...
-    @overload
-    def deferToThread(self, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
-    @overload
-    def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
-    @overload
-    def deferToThread(
-        self, f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
-    ) -> Deferred[Any]: ...
-    @overload
-    def deferToThread(
-        self, f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any
-    ) -> Deferred[Any]: ...
-    def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """Call ``f(*args, **kw)`` like `call`, with its options. Without options, type checkers check the arguments.
-
-        Returns:
-            A Deferred of the result, as for `call`.
-
-        Raises:
-            ThreadError: The looper is stopped.
-        """
-        return self.call(f, *args, **kw)
+        return self._callDirectly(CallSpec(f, args, kw), raw, doNext)
 
     def stop(self) -> Deferred[None]:
         """Accept no more calls, and end the thread after the calls before. May be called again.
@@ -123,12 +97,12 @@ class ThreadLooper:
         """True when no more calls are accepted."""
         return self._stopped
 
-    def _start(self, spec: CallSpec[Any], raw: bool, urgent: bool) -> Deferred[Any]:
+    def _callDirectly(self, call: CallSpec[Any], raw: bool | None, doNext: bool) -> Deferred[Any]:
         if self._stopped:
-            raise ThreadError(f"the ThreadLooper is stopped: {spec} was not run")
+            raise ThreadError(f"the ThreadLooper is stopped: {call} was not run")
         reactor = installedReactor(self._reactor)
         self._trigger.add(reactor)
-        return DirectJob(spec, raw, self._slot, reactor).start(urgent)
+        return DirectJob(call, self._raw if raw is None else raw, self._slot, reactor).start(doNext)
 
     def _forgetReactor(self, _: None) -> None:
         self._trigger.remove()

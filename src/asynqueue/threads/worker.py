@@ -10,8 +10,8 @@ once. `asynqueue.threads.thread` is about the threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from typing_extensions import Unpack
@@ -21,19 +21,16 @@ from asynqueue.core.records import CallSpec, Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import IWorker, Report, Resignator, Restarted
-from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.threads.directcaller import DirectCaller
 from asynqueue.threads.jobs import DirectJob, TaskJob, TicketJob
 from asynqueue.threads.slot import ThreadSlot
 
 __all__ = ["ThreadQueue", "ThreadWorker"]
 
-T = TypeVar("T")
-P = ParamSpec("P")
 
-
-class ThreadQueue(TaskQueue):
+class ThreadQueue(DirectCaller, TaskQueue):
     """A `asynqueue.base.TaskQueue` with threads of its own.
 
     Args:
@@ -52,54 +49,17 @@ class ThreadQueue(TaskQueue):
         for _ in range(workers):
             self.attachOwn(ThreadWorker(raw=raw, reactor=kw.get("reactor")))
 
-    @overload
-    def deferToThread(
-        self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
-    ) -> Deferred[Deferator[T]]: ...
-    @overload
-    def deferToThread(self, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
-    @overload
-    def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
-    @overload
-    def deferToThread(
-        self, f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
-    ) -> Deferred[Any]: ...
-    @overload
-    def deferToThread(
-        self, f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any
-    ) -> Deferred[Any]: ...
-    def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """Call ``f(*args, **kw)`` in a thread of the queue, past the queue: next after the calls that the thread has.
-
-        The thread with the fewest unfinished calls makes the call. Shutting down waits for the call, and not for its
-        iterator.
-
-        Args:
-            f: What is called.
-            args: Its arguments.
-            raw: With True, an iterator is a result like any other. None is as the queue has it.
-            doNext: With True, this call comes before those that the thread has and has not started.
-            kw: The keywords of `f`.
-
-        Returns:
-            A Deferred of the result. An iterator comes as a `Deferator`. A Deferred that `f` returns is waited for.
-            Cancel it like a call of the queue.
-
-        Raises:
-            QueueRunError: The queue is shut down, or has no thread.
-
-        >>> d = queue.deferToThread(connection.interrupt)                   # doctest: +SKIP
-        """
+    def _callDirectly(self, call: CallSpec[Any], raw: bool | None, doNext: bool) -> Deferred[Any]:
         if not self.isRunning():
-            raise QueueRunError(f"the queue is not running: {CallSpec(f, args, kw)} was not run")
+            raise QueueRunError(f"the queue is not running: {call} was not run")
         workers = [worker for worker in self.workers() if isinstance(worker, ThreadWorker)]
         if not workers:
-            raise QueueRunError(f"the queue has no thread: {CallSpec(f, args, kw)} was not run")
-        return min(workers, key=lambda worker: worker.unfinished).deferToThread(f, *args, **kw)
+            raise QueueRunError(f"the queue has no thread: {call} was not run")
+        return min(workers, key=lambda worker: worker.unfinished)._callDirectly(call, raw, doNext)
 
 
 @implementer(IWorker)
-class ThreadWorker(Qualified):
+class ThreadWorker(DirectCaller, Qualified):
     """A worker that runs calls in one thread of its own, one after another.
 
     A Deferred that a call returns is waited for, and the thread goes on with other calls meanwhile.
@@ -156,30 +116,7 @@ class ThreadWorker(Qualified):
         if ticket in self._given:
             self._slot.interrupt(self._given[ticket])
 
-    @overload
-    def deferToThread(
-        self, f: Callable[P, Iterator[T]], /, *args: P.args, **kw: P.kwargs
-    ) -> Deferred[Deferator[T]]: ...
-    @overload
-    def deferToThread(self, f: Callable[P, Deferred[T]], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
-    @overload
-    def deferToThread(self, f: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Deferred[T]: ...
-    @overload
-    def deferToThread(
-        self, f: Callable[..., Any], /, *args: Any, raw: bool, doNext: bool = False, **kw: Any
-    ) -> Deferred[Any]: ...
-    @overload
-    def deferToThread(
-        self, f: Callable[..., Any], /, *args: Any, doNext: bool, raw: None = None, **kw: Any
-    ) -> Deferred[Any]: ...
-    def deferToThread(self, f: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """Call ``f(*args, **kw)`` in the thread, after the calls that it has, or with DONEXT before those that wait.
-
-        Returns:
-            A Deferred of the result. An iterator comes as a `Deferator`, with RAW None unless the worker is raw.
-        """
-        raw, doNext = kw.pop("raw", None), kw.pop("doNext", False)
-        call = CallSpec(f, args, kw)
+    def _callDirectly(self, call: CallSpec[Any], raw: bool | None, doNext: bool) -> Deferred[Any]:
         return DirectJob(call, self._raw if raw is None else raw, self._slot, self._reactor).start(doNext)
 
     def recall(self) -> None:
