@@ -208,7 +208,7 @@ class Scheduler:
     def qualify(self, workerID: int, series: Hashable) -> list[Command]:
         """Let a worker run tasks of a series from now on."""
         worker = self._workers.get(workerID)
-        if worker is None or worker.state is WorkerState.LEAVING:
+        if worker is None or worker.state is WorkerState.LEAVING or series in worker.qualifications:
             return self._dispatch()
         if worker.cls is None:
             worker.qualifications |= {series}

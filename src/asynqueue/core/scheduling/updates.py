@@ -16,8 +16,7 @@ Cost: O(saved updates) for each worker that joins, else O(1).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable, Mapping
-from operator import attrgetter
+from collections.abc import Collection, Hashable, Iterable, Mapping
 
 import attrs
 
@@ -94,15 +93,13 @@ class Updates:
         """Have a worker run the saved updates of a series for which it has just been qualified."""
         due = [update for update in self.dueOn(worker) if update.series == series]
         if series is not None and due:
-            worker.updates.extend(due)
+            self.queue(worker, due)
             self.changed.append(worker)
 
     def restart(self, worker: WorkerEntry) -> None:
         """Have a fresh worker run the saved updates, but for one that comes back with the report of the old worker."""
-        due = {update.id: update for update in (*self.dueOn(worker), *worker.updates)}
-        for assignment in worker.held.values():
-            due.pop(assignment.task.id, None)
-        worker.updates = deque(due[updateID] for updateID in sorted(due))
+        held = {assignment.task.id for assignment in worker.held.values()}
+        self.queue(worker, [update for update in self.dueOn(worker) if update.id not in held])
 
     def ended(self, worker: WorkerEntry, assignment: Assignment, outcome: RunOutcome) -> None:
         """Note how an update has ended on a worker."""
@@ -119,7 +116,7 @@ class Updates:
         elif worker.cls is None or self._isAbandoned(update):
             self.answer(update, worker.id, Lost("the worker died or left"))
         else:
-            worker.updates = deque(sorted((update, *worker.updates), key=attrgetter("id")))
+            self.queue(worker, [update])
 
     def charge(self, assignment: Assignment) -> None:
         """Count the death of a worker under an update. An abandoned update runs on no other worker."""
@@ -161,8 +158,13 @@ class Updates:
         elif worker is None or worker.cls is None:
             self.answer(update, workerID, Lost("the worker left"))
         else:
-            worker.updates.append(update)
+            self.queue(worker, [update])
             self.changed.append(worker)
+
+    def queue(self, worker: WorkerEntry, updates: Iterable[Task]) -> None:
+        """Have a worker run updates too. It runs each once, in the order in which they were made."""
+        due = {update.id: update for update in (*worker.updates, *updates)}
+        worker.updates = deque(due[updateID] for updateID in sorted(due))
 
     def _isAbandoned(self, update: Task) -> bool:
         deaths = self._deaths.get(update.id)

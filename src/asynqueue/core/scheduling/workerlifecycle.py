@@ -51,7 +51,7 @@ class Lifecycle:
 
     def join(self, worker: WorkerEntry) -> None:
         """Have a worker run the saved updates, then take tasks."""
-        worker.updates.extend(self._updates.dueOn(worker))
+        self._updates.queue(worker, self._updates.dueOn(worker))
         self._matcher.join(worker)
         self.review(worker)
 

@@ -214,7 +214,7 @@ class Model:
 
     def qualify(self, workerID: int, series: Hashable) -> None:
         worker = self.workers.get(workerID)
-        if worker is not None and not worker.leaving:
+        if worker is not None and not worker.leaving and series not in worker.qualifications:
             worker.qualifications |= {series}
             due = {n for n in self.due(worker) if self.saved[n].series == series}
             if not worker.away and due:
@@ -580,8 +580,10 @@ class Model:
                 assert worker.leaving or worker.shut or worker.away, "an update begins as soon as it can"
 
     def checkClocks(self) -> None:
-        """The time of what a worker can have started is running."""
+        """The time of what a worker can have started is running. One that is away starts nothing: it only reports."""
         for worker in self.workers.values():
+            if worker.away:
+                continue
             for ticket in list(worker.given)[: worker.window.running]:
                 if ticket in self.tickets and worker.given[ticket].timeout is not None:
                     assert ticket in self.armed

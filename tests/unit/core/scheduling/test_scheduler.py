@@ -381,6 +381,18 @@ def test_an_update_waits_for_its_turn_on_a_worker_that_restarts(s: Scheduler) ->
     assert s.finished(7, DONE) == [Updated(1, 2, DONE), Assign(2, 8, u)]
 
 
+def test_a_sequential_update_whose_turn_comes_goes_before_later_ones(s: Scheduler) -> None:
+    first, before, later = update(1), update(2), update(3)
+    s.attach(1, (), ONE)
+    s.attach(2, (), ONE)
+    s.update(first, [1, 2], save=False, sequential=True)
+    assert s.update(before, [2], save=False) == [Assign(2, 2, before)]
+    s.update(later, [2], save=False)
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE)]
+    assert s.finished(2, DONE) == [Updated(2, 2, DONE), Assign(2, 3, first)]
+    assert s.finished(3, DONE) == [Updated(1, 2, DONE), Assign(2, 4, later)]
+
+
 def test_a_sequential_update_that_killed_two_workers_runs_on_no_third(s: Scheduler) -> None:
     u = update(1)
     for worker in (1, 2, 3):
@@ -1113,6 +1125,15 @@ def test_a_saved_update_of_a_series_runs_on_workers_qualified_for_it(s: Schedule
     assert s.finished(1, DONE) == [Updated(2, 2, DONE)]
     s.disconnected(2)
     assert s.workersFor(other) == [3]
+
+
+def test_a_worker_that_is_qualified_twice_runs_an_update_of_the_series_once(s: Scheduler) -> None:
+    u = update(1, series="a")
+    s.update(u, [], save=True)
+    assert s.attach(1, ("a",), ONE) == [Assign(1, 1, u)]
+    assert s.qualify(1, "a") == []
+    assert s.finished(1, DONE) == [Updated(1, 1, DONE), WorkerReady(1)]
+    assert s.qualify(1, "a") == []
 
 
 def test_what_a_worker_held_when_it_disconnected_says_why_it_is_lost(s: Scheduler) -> None:
