@@ -2,11 +2,15 @@
 What every test shares: its reactor, how hard Hypothesis tries, and that a test leaves nothing behind.
 
 The environment variable `TEST_REACTOR` chooses the reactor: `default`, `select` or `asyncio`. `HYPOTHESIS_PROFILE`
-chooses the profile. `default` draws the same examples each time, so that a run answers for the code and not for its
-luck; `deep` draws many times more and new ones each time, though fewer where real workers are at it
-(`tests.support.stories`), and is what `tox -e properties` runs. `mutation` draws few and makes nothing shorter: it is
-for `tox -e mutation`, where each test runs thousands of times. None measures time: a busy machine is no falsifying
-example.
+chooses the profile:
+
+- `default` draws the same examples each time, so that a run answers for the code and not for its luck. It shortens one
+  failing example, not each that it finds: a run with a defect takes minutes more, not hours.
+- `deep` draws many times more and new ones each time, though fewer where real workers are at it
+  (`tests.support.stories`). `tox -e properties` runs it.
+- `mutation` draws few and shortens nothing: it is for `tox -e mutation`, where each test runs thousands of times.
+
+None measures time: a busy machine is no falsifying example.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     max_examples=100,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
