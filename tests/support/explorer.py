@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from io import BytesIO
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from twisted.internet import reactor
@@ -81,6 +84,27 @@ class Site:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", self.port))
         return client
+
+
+@contextmanager
+def callsMeanwhile(queue: TileQueue) -> Iterator[Callable[[], int]]:
+    """Give the number of all calls that end between the first call of the block being queued and its last ending.
+
+    The time that the request and the answer take on their way does not count.
+    """
+    counts: list[int] = []
+    make = queue.call
+
+    def watched(*args: Any, **kw: Any) -> Deferred[Any]:
+        counts.append(queue.stats().done)
+        return make(*args, **kw).addBoth(ended)
+
+    def ended(result: Any) -> Any:
+        counts.append(queue.stats().done)
+        return result
+
+    with patch.object(queue, "call", watched):
+        yield lambda: counts[-1] - counts[0]
 
 
 class Line(Protocol):

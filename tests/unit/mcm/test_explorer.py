@@ -41,7 +41,7 @@ from mcmandelbrot.fractal.palette import colourMap, paint
 from mcmandelbrot.fractal.picture import PALETTES, Picture, View
 from mcmandelbrot.fractal.worker import prepare
 from tests.support.calls import inLoop, until
-from tests.support.explorer import CHEAP, DEEP, PICTURE, THERE, Line, Site, levelsOf, readings
+from tests.support.explorer import CHEAP, DEEP, PICTURE, THERE, Line, Site, callsMeanwhile, levelsOf, readings
 
 
 @pytest.fixture(scope="module")
@@ -207,13 +207,14 @@ class TestATile:
         flooding = [await site.visitor() for _ in range(PER_ADDRESS)]
         flood = [await site.begin(DEEP, visitor) for visitor in flooding for _ in range(6)]
         await until(lambda: site.tiles == len(flood))
-        before = site.queue.stats().done
-        assert (await site.get(CHEAP, source=THERE)).status == 200  # one call
-        assert site.queue.stats().done - before < 20
-        answer = await site.get("/tile/9/-381/-68?limit=4000", source=THERE)
+        with callsMeanwhile(site.queue) as done:
+            assert (await site.get(CHEAP, source=THERE)).status == 200  # one call
+        assert done() < 20
+        with callsMeanwhile(site.queue) as done:
+            answer = await site.get("/tile/9/-381/-68?limit=4000", source=THERE)
         bands = len(Tile(9, -381, -68, 4000).bands())
         assert answer.status == 200
-        assert site.queue.stats().done - before < 3 * bands + 10  # half of the workers, though it is 16 visitors to one
+        assert done() < 3 * bands + 10  # half of the workers, though it is 16 visitors to one
         assert all(line.isOpen for line in flood)
 
     @inLoop
