@@ -168,29 +168,14 @@ class Tally:
         return self.number
 
 
-def markAndFail(path: Path, value: int) -> NoReturn:
-    """Mark VALUE and raise it."""
-    mark(path, value)
-    raise ZeroDivisionError(value)
+def giveLater(place: str, number: int) -> int:
+    """What `asynqueue.testing.workload.give` does, some time later."""
+    from asynqueue.testing import workload
 
-
-def markAndDawdle(path: Path, value: int) -> int:
-    """Mark VALUE and return it, some time later."""
-    mark(path, value)
+    workload.mark(place, "start", number)
     time.sleep(0.003)
-    return value
-
-
-def markBeforeIterating(path: Path, value: int, number: int, raises: bool) -> Iterator[int]:
-    """Mark VALUE at once; 0, 1 ... below NUMBER, then VALUE as an error if it RAISES."""
-
-    def each() -> Iterator[int]:
-        yield from range(number)
-        if raises:
-            raise ZeroDivisionError(value)
-
-    mark(path, value)
-    return each()
+    workload.mark(place, "end", number)
+    return number
 
 
 def markAndHang(path: Path, what: object = "started") -> None:

@@ -13,6 +13,14 @@ from twisted.python.failure import Failure
 from asynqueue.testing.model import UNQUALIFIED, Call
 
 
+def takerOf(call: Call) -> Taker | None:
+    """Return what takes the items of CALL, or None if it gives no items."""
+    request = call.request
+    if request.do != "iterate" or request.raw:
+        return None
+    return Feeder(call) if request.fed else Taker(call)
+
+
 @attrs.define(eq=False)
 class Taker:
     """Takes the items of CALL's iterator, as many as were asked for."""

@@ -28,7 +28,7 @@ from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.testing import leaks as leftovers
 from asynqueue.testing import workload
-from asynqueue.testing.consumers import Feeder, Taker
+from asynqueue.testing.consumers import Feeder, Taker, takerOf
 from asynqueue.testing.guarantees import Guarantee, GuaranteeBroken
 from asynqueue.testing.model import QUALIFIED, UNQUALIFIED, Broken, Call, CallRequest, Model
 from asynqueue.testing.pump import ClockTurner, ReactorTurner, Turner
@@ -193,33 +193,19 @@ class Harness(RuleBasedStateMachine):
 
     def _make(self, request: CallRequest, timeout: float | None = None) -> Call:
         call = self.model.make(request)
-        args: tuple[Any, ...] = (self._place, call.number)
-        if request.do == "iterate":
-            args += (request.items, request.breaks) if request.raw is None else (request.items, False, True)
-        elif request.do == "hold":
+        if request.do == "hold":
             self._holding.append(call)
         f = self._holdInLoop if request.do == "hold" and not self.blocking else self.callable(request.do)
-        self._submit(call, CallSpec(f, args, {request.keyword: workload.MORE} if request.keyword else {}), timeout)
+        self._submit(call, call.spec(f, self._place), timeout)
         return call
 
     def _submit(self, call: Call, spec: CallSpec[Any], timeout: float | None = None) -> None:
-        request = call.request
-        self._record(f"call {call.number} is made: {request!r}")
-        options: dict[str, Any] = {request.where: True} if request.where else {}
-        if request.do == "iterate" and not request.raw:
-            taker = self._takers[call.number] = Feeder(call) if request.fed else Taker(call)
-            if isinstance(taker, Feeder):
-                options["consumer"] = taker
-        d = self.queue.submit(
-            spec,
-            series=request.series,
-            niceness=request.niceness,
-            retries=request.retries,
-            timeout=timeout,
-            raw=request.raw,
-            **options,
-        )
-        self._await(call, d)
+        self._record(f"call {call.number} is made: {call.request!r}")
+        taker = takerOf(call)
+        if taker is not None:
+            self._takers[call.number] = taker
+        consumer = taker if isinstance(taker, Feeder) else None
+        self._await(call, self.queue.submit(spec, consumer=consumer, timeout=timeout, **call.options()))
 
     def _await(self, call: Call, d: Deferred[Any]) -> None:
         self._deferreds[call.number] = d

@@ -15,12 +15,13 @@ Four events decide how a call ends:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import attrs
 from twisted.internet.defer import CancelledError
 
+from asynqueue.core.records import CallSpec
 from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.testing.guarantees import Guarantee
@@ -100,6 +101,25 @@ class Call:
     got: list[int] = attrs.field(factory=list)  # its items
     over: bool = False  # the iteration has ended
     error: BaseException | None = None  # the error of the iteration
+
+    def spec(self, f: Callable[..., Any], place: str) -> CallSpec[Any]:
+        """Return the call itself.
+
+        Args:
+            f: The function of `asynqueue.testing.workload` that does what the request says, or one like it.
+            place: The directory of the journal.
+        """
+        request = self.request
+        args: tuple[Any, ...] = (place, self.number)
+        if request.do == "iterate":
+            args += (request.items, request.breaks) if request.raw is None else (request.items, False, True)
+        return CallSpec(f, args, {request.keyword: MORE} if request.keyword else {})
+
+    def options(self) -> dict[str, Any]:
+        """Return the options with which it is submitted."""
+        request = self.request
+        options: dict[str, Any] = {name: getattr(request, name) for name in ("series", "niceness", "retries", "raw")}
+        return {**options, request.where: True} if request.where else options
 
     @property
     def ended(self) -> bool:
