@@ -16,6 +16,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
 from asynqueue.core.scheduling.clusterpermits import Placement
+from asynqueue.dask import internals
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, install, op
 
 MISSED = 1.0
@@ -29,15 +30,16 @@ class SchedulerSide(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Serve SCHEDULER, unless another instance does."""
-        if op("open") in scheduler.handlers:
+        internals.requireScheduler(scheduler)
+        if internals.serves(scheduler, op("open")):
             return
         self._scheduler = scheduler
         self._placement = Placement()
         self._notices: dict[str, _Notices] = {}
         self._joined = asyncio.Event()
         self._leaving = asyncio.Event()
-        for handler in (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave):
-            scheduler.handlers[op(handler.__name__)] = handler
+        handlers = (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave)
+        internals.serve(scheduler, **{op(handler.__name__): handler for handler in handlers})
 
     # Called by sessions.
 
@@ -103,9 +105,8 @@ class SchedulerSide(SchedulerPlugin):
         """Answer whether WORKER may start CALL. DID is the number of the update that WORKER has just run."""
         if did is not None:
             self._placement.updated(session, did, worker)
-        task = None if call is None else self._scheduler.tasks.get(call)
-        place = None if task is None else task.processing_on
-        answer = self._placement.starting(session, call, worker, place is not None and place.address == worker)
+        here = call is not None and internals.workerOf(self._scheduler, call) == worker
+        answer = self._placement.starting(session, call, worker, here)
         return type(answer).__name__, *answer
 
     # Called by Dask.

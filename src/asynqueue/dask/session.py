@@ -23,6 +23,7 @@ from distributed.client import FutureCancelledError
 from distributed.core import Comm, send_recv
 from distributed.protocol.pickle import dumps
 
+from asynqueue.dask import internals
 from asynqueue.dask.schedulerplugin import SchedulerSide
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, op, run
 
@@ -89,6 +90,7 @@ class Session:
                 f"the client must be running, but is {client.status}: pass one that is connected "
                 "(with asynchronous=True, await it first)"
             )
+        internals.requireClient(client)
         self._client = client
         self._scheduler = client.scheduler
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
@@ -202,7 +204,7 @@ class Session:
         A request through the client would first look for another connection, for half a minute if the scheduler is
         gone.
         """
-        self._connection = await self._within(self._client.rpc.connect(self._scheduler.address))
+        self._connection = await self._within(internals.connect(self._client, self._scheduler.address))
         plugin = dumps(SchedulerSide())
         await self._request("register_scheduler_plugin", plugin=plugin, name=PROTOCOL, idempotent=True)
         if self._id:
@@ -213,9 +215,7 @@ class Session:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            self._connection.abort()
-            # Return the aborted connection to the pool, which drops it.
-            self._client.rpc.reuse(self._scheduler.address, self._connection)
+            internals.drop(self._client, self._scheduler.address, self._connection)
             self._connection = None
 
     async def _watch(self) -> None:

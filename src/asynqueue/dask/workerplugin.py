@@ -18,16 +18,16 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from queue import SimpleQueue
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any
 
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
-from distributed.threadpoolexecutor import thread_state, threads_lock
 
 from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.clusterpermits import First, Refuse
+from asynqueue.dask import internals
 from asynqueue.errors import SerializationError, WorkerLost
 from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.errorcodec import dumpError
@@ -84,12 +84,10 @@ class WorkerSide(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Serve in WORKER."""
+        internals.requireWorker(worker)
         self._worker = worker
-        worker.handlers[op("catchUp")] = self.catchUp
-        worker.handlers[op("items")] = self.items
-        worker.handlers[op("end")] = self.end
-        worker.stream_handlers[op("abandon")] = self.abandon
-        worker.stream_handlers[op("forget")] = self.forget
+        internals.serve(worker, **{op(f.__name__): f for f in (self.catchUp, self.items, self.end)})
+        internals.listen(worker, **{op(f.__name__): f for f in (self.abandon, self.forget)})
 
     def teardown(self, worker: Worker) -> None:
         """Close the iterators, because WORKER closes."""
@@ -247,12 +245,8 @@ class _Job:
             self._abandoned = True
             thread = self._thread
             if thread is not None:
-                executor = self._worker.executor
                 thread.name += " (abandoned)"
-                self._threadState["proceed"] = False  # the thread ends with the call
-                with threads_lock:
-                    executor._threads.discard(thread)
-                    executor._adjust_thread_count()
+                internals.replaceThread(self._worker.executor, thread, self._threadState)
         self._end("Abandoned", 0.0, None)
 
     async def _await(self, coroutine: Any) -> tuple[str, float, Any]:
@@ -274,9 +268,7 @@ class _Job:
             if self._abandoned:
                 return
             self._thread = threading.current_thread()
-            self._threadState = vars(thread_state)
-        thread_state.start_time = time()  # `distributed.secede`, and so `worker_client`, use these
-        thread_state.key = self._key
+            self._threadState = internals.enterCall(self._key)
         started = perf_counter()
         it: Any  # Any: what the user's callable returned, or its bytes
         try:

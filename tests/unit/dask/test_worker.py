@@ -25,6 +25,7 @@ from twisted.internet.task import deferLater
 
 from asynqueue import AsyncWorker, DaskWorker, Deferator, TaskQueue, errors
 from asynqueue.core.scheduling.window import Window
+from asynqueue.dask import internals
 from asynqueue.dask import session as dasksession
 from asynqueue.dask.workerplugin import PROTOCOL, op
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
@@ -849,6 +850,16 @@ class TestWhatItTakes:
         with pytest.raises(ValueError, match="the client must be running, but is closed"):
             DaskWorker(client)
 
+    def test_a_client_that_lacks_a_part_of_dask_is_refused_at_once(
+        self, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(internals, "CLIENT", (*internals.CLIENT, "rpc.telepathy"))
+        with (
+            Client(cluster.scheduler.address) as client,
+            pytest.raises(RuntimeError, match=r"its client has no rpc\.telepathy"),
+        ):
+            DaskWorker(client)
+
     @inLoop
     async def test_a_cluster_without_asynqueue_fails_with_the_reason(self, tmp_path: Path) -> None:
         program = """
@@ -926,6 +937,27 @@ class TestWhatItTakes:
         assert done.returncode == 0, done.stderr
         assert "the client must be running, but is newly-created: pass one that is connected" in done.stdout
         assert "1024 ['a', 'b', 'c']" in done.stdout
+
+    @pytest.mark.parametrize("processes", [True, False])
+    def test_a_local_cluster_does(self, processes: bool) -> None:
+        program = f"""
+            from twisted.internet.task import react
+            from twisted.internet.defer import ensureDeferred
+            from distributed import Client, LocalCluster
+            from asynqueue import DaskWorker, TaskQueue
+
+            async def main(reactor, client):
+                async with TaskQueue(DaskWorker(client)) as queue:
+                    print(await queue.call(pow, 2, 10), [item async for item in await queue.call(iter, "abc")])
+
+            if __name__ == "__main__":
+                options = dict(n_workers=1, threads_per_worker=2, processes={processes}, dashboard_address=":0")
+                with LocalCluster(**options) as cluster, Client(cluster) as client:
+                    react(lambda reactor: ensureDeferred(main(reactor, client)))
+        """
+        done = run(program)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "1024 ['a', 'b', 'c']\n"
 
     def test_without_dask_the_error_says_what_to_install(self) -> None:
         program = """
