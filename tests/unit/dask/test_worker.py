@@ -50,7 +50,7 @@ def client(cluster: DaskCluster) -> Iterator[Client]:
     while len(cluster.workers) < 2:
         cluster.addWorker()
     with Client(cluster.scheduler.address) as client:
-        client.wait_for_workers(2)
+        client.wait_for_workers(2, timeout=60)
         yield client
 
 
