@@ -37,6 +37,11 @@ AHEAD = 6
 )
 @click.option("-k", "key", metavar="FILE", help="The key file for -d. Default: ASYNQUEUE_WIRE_KEY_FILE.")
 @click.option(
+    "--plain",
+    is_flag=True,
+    help="Reach the machines of -d without TLS, through a network that is secured otherwise.",
+)
+@click.option(
     "-N",
     "limit",
     type=int,
@@ -70,6 +75,7 @@ AHEAD = 6
 def draw(
     machines: tuple[str, ...],
     key: str | None,
+    plain: bool,
     limit: int,
     output: str,
     steepness: float,
@@ -95,7 +101,7 @@ def draw(
     if machines and workers:
         raise click.UsageError("-w and -d exclude each other: use -w with `mcm worker` there")
     picture = Picture(View.around(nx, cr, ci, crpm, cipm), limit, steepness)
-    remote = RemoteMachines(machines, key) if machines else None
+    remote = RemoteMachines(machines, key, plain) if machines else None
     if output == "-":
         with standardOutput() as file:
             _run(picture, file, workers, remote, quiet=True)
@@ -107,10 +113,11 @@ def draw(
 
 
 class RemoteMachines(NamedTuple):
-    """The addresses of the MACHINES that draw, and the file of their KEY."""
+    """The addresses of the MACHINES that draw, the file of their KEY, and whether connections may be PLAIN."""
 
     machines: tuple[str, ...]
     key: str | None
+    plain: bool
 
 
 class DrawingQueue(Protocol):
@@ -139,7 +146,9 @@ def _run(
     assert isinstance(reactor, ReactorBase)  # the type checker takes it for a module
 
     def openQueue() -> DrawingQueue:
-        return Processes(workers) if remote is None else Machines(remote.machines, remote.key, progress.note)
+        return (
+            Processes(workers) if remote is None else Machines(remote.machines, remote.key, progress.note, remote.plain)
+        )
 
     async def work(queue: DrawingQueue) -> list[str]:
         opened = perf_counter()

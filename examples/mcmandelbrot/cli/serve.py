@@ -46,6 +46,11 @@ from mcmandelbrot.errors import ServingError
     help="The key file for -d. Default: ASYNQUEUE_WIRE_KEY_FILE.",
 )
 @click.option(
+    "--plain",
+    is_flag=True,
+    help="Reach the machines of -d without TLS, through a network that is secured otherwise.",
+)
+@click.option(
     "-w",
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
@@ -58,6 +63,7 @@ def serve(
     names: tuple[str, ...],
     machines: tuple[str, ...],
     key_file: str | None,
+    plain: bool,
     workers: int | None,
 ) -> None:
     """Explore the Mandelbrot set in a browser, and watch the queue at work.
@@ -69,7 +75,10 @@ def serve(
 
     \b
     This machine:   mcm serve
-    Two others:     mcm serve -k wire.key -d tcp:10.0.0.5:7654 -d tcp:10.0.0.6:7654
+    Two others:     mcm serve -d tls:10.0.0.5:7654:$TLS -d tls:10.0.0.6:7654:$TLS
+                    with TLS=certificate=client.pem:privateKey=client.key:trustRoots=ca.pem
+
+    `python -m asynqueue.wire certificates HOST` makes the certificates.
     """
     if machines and workers:
         raise click.UsageError("-w and -d exclude each other: use -w with `mcm worker` there")
@@ -90,8 +99,8 @@ def serve(
 
     async def work(queue: TileQueue) -> None:
         await queue.update(prepare)  # a saved update, so a replacement worker draws its first tile as fast
-        for description, processes in zip(machines, await processesAt(machines, key_file), strict=True):
-            queue.addMachine(description, processes, key_file)
+        for description, processes in zip(machines, await processesAt(machines, key_file, plain), strict=True):
+            queue.addMachine(description, processes, key_file, plain)
         server = await Server.listen(queue, port, interface, reactor, names=names)
         number = sum(status.processes for status in queue.workerStatuses())
         where = f" on {len(machines)} machine{'s' if len(machines) > 1 else ''}" if machines else ""

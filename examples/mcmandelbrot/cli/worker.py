@@ -22,15 +22,22 @@ from mcmandelbrot.errors import ServingError
     metavar="WORKERS",
     help="The number of processes. Default: one per core.",
 )
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Accept other machines without TLS, on a network that is secured otherwise.",
+)
 @click.argument("description")
-def worker(key_file: str | None, workers: int | None, description: str) -> None:
+def worker(key_file: str | None, workers: int | None, plain: bool, description: str) -> None:
     """Draw for `mcm -d` and `mcm serve -d` of this and other machines.
 
     DESCRIPTION is the address to listen at, in the form of Twisted's server endpoints. Ctrl-C ends it.
 
     \b
     This machine alone:  mcm worker -k wire.key unix:/tmp/mcm.sock
-    A safe network:      mcm worker -k wire.key tcp:7654
+    Other machines:      mcm worker tls:7654:certificate=server.pem:privateKey=server.key:trustRoots=ca.pem
+
+    `python -m asynqueue.wire certificates HOST` makes the certificates.
     """
     from twisted.internet import reactor
     from twisted.internet.base import ReactorBase
@@ -49,7 +56,7 @@ def worker(key_file: str | None, workers: int | None, description: str) -> None:
     number = workers or cores()
 
     async def work(queue: TileQueue) -> None:
-        server = WireServer(description, DrawingUniverse(queue), key=key_file)
+        server = WireServer(description, DrawingUniverse(queue), key=key_file, plain=plain)
         if server.key is None and not description.startswith("tls:"):
             raise ServingError("there is no key: use -k FILE, or set ASYNQUEUE_WIRE_KEY_FILE")
         await queue.update(prepare)

@@ -32,9 +32,9 @@ class TileQueue(TaskQueue):
         self._drawers: list[ProcessWorker | Machine] = [*processes]
         super().__init__(*processes)
 
-    def addMachine(self, description: str, processes: int, key: str | None) -> None:
+    def addMachine(self, description: str, processes: int, key: str | None, plain: bool = False) -> None:
         """Add the machine at DESCRIPTION, with PROCESSES processes and KEY. It reconnects when it is lost."""
-        machine = Machine(description, processes, SERIES, key=key, reconnect=True)
+        machine = Machine(description, processes, SERIES, key=key, reconnect=True, plain=plain)
         self._drawers.append(machine)
         self.attachOwn(machine)
 

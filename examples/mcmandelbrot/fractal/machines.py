@@ -4,7 +4,7 @@
 - `mcm -d` uses `Machines` instead of `Processes`.
 - `mcm serve -d` uses a `Machine` instead of each process.
 
-Both sides need the same key.
+Both sides need the same key, or certificates.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class DrawingUniverse(WireWorkerUniverse):
 class Machine(WireWorker):
     """Calls the functions of `mcmandelbrot.fractal.worker` through the `DrawingUniverse` at DESCRIPTION.
 
-    PROCESSES is how many calls run at once. SERIES, KEY and RECONNECT are as for `WireWorker`. ONLOST is called with
-    the reason when the machine is lost for good.
+    PROCESSES is how many calls run at once. SERIES, KEY, RECONNECT and PLAIN are as for `WireWorker`. ONLOST is
+    called with the reason when the machine is lost for good.
     """
 
     def __init__(
@@ -71,9 +71,12 @@ class Machine(WireWorker):
         *,
         key: str | None,
         reconnect: bool,
+        plain: bool = False,
         onLost: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        super().__init__(DrawingUniverse, description, series, N_concurrent=processes, key=key, reconnect=reconnect)
+        super().__init__(
+            DrawingUniverse, description, series, N_concurrent=processes, key=key, reconnect=reconnect, plain=plain
+        )
         self.processes: int = processes
         self.connected: bool = False
         self._onLost = onLost
@@ -137,16 +140,18 @@ class _MachineQueue(TaskQueue):
 class Machines:
     """A queue whose workers are the machines at DESCRIPTIONS.
 
-    KEY is their key file, or None for that of the environment. NOTE is called with a line when a machine is lost and
-    others remain.
+    KEY is their key file, or None for that of the environment. PLAIN is as for `WireWorker`. NOTE is called
+    with a line when a machine is lost and others remain.
     """
 
-    def __init__(self, descriptions: Sequence[str], key: str | None, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, descriptions: Sequence[str], key: str | None, note: Callable[[str], None], plain: bool = False
+    ) -> None:
         self._queue = _MachineQueue()
         self._note = note
         self._gone: list[BaseException] = []
         self._machines = [
-            Machine(description, CONCURRENT, key=key, reconnect=False, onLost=self._lost)
+            Machine(description, CONCURRENT, key=key, reconnect=False, plain=plain, onLost=self._lost)
             for description in descriptions
         ]
 
@@ -207,9 +212,9 @@ class Machines:
         return WorkerLost(each if len(self._gone) == 1 else f"no machine is left: {each}")
 
 
-async def processesAt(descriptions: Sequence[str], key: str | None) -> list[int]:
+async def processesAt(descriptions: Sequence[str], key: str | None, plain: bool = False) -> list[int]:
     """Return the number of processes of each machine at DESCRIPTIONS. Fail as `Machines.prepareEach` does."""
-    machines = Machines(descriptions, key, note=lambda _: None)
+    machines = Machines(descriptions, key, note=lambda _: None, plain=plain)
     try:
         return [len(ready) for ready in await machines.prepareEach()]
     finally:

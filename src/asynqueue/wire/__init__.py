@@ -7,9 +7,11 @@ that both have, or by certificates. `docs/security.md` describes what that prote
         def total(self, numbers):
             return sum(numbers)
 
-    python -m asynqueue.wire tcp:7654 sums.Sums --key-file wire.key               # on the server
+    python -m asynqueue.wire certificates 10.0.0.5                                # once; it prints the two descriptions
 
-    queue = WireQueue("tcp:server:7654", Sums, key="wire.key")                    # on the client
+    python -m asynqueue.wire tls:7654:certificate=server.pem:privateKey=server.key:trustRoots=ca.pem sums.Sums
+
+    queue = WireQueue("tls:10.0.0.5:7654:certificate=client.pem:privateKey=client.key:trustRoots=ca.pem", Sums)
     d = queue.call(Sums.total, [1, 2, 3])
 
 Each name is imported from its module at its first use, so a server does not import what only clients need.

@@ -67,6 +67,7 @@ class ClientConnection(WireProtocol, Link):
     - `established` fires after that, or fails. ONLOST is called when an established connection is lost.
     - REPORT is as for `Link`. At most MESSAGES bytes of incomplete answers are held.
     - ONRECALL is called with True when the server is asked to give calls back, and with False when it has done so.
+    - With PLAIN, the connection may be one that others could stand in.
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class ClientConnection(WireProtocol, Link):
         report: Report | None,
         messages: int = MESSAGES,
         onRecall: Callable[[bool], None] = lambda _: None,
+        plain: bool = False,
     ) -> None:
-        WireProtocol.__init__(self, reactor, patience, silence)
+        WireProtocol.__init__(self, reactor, patience, silence, plain)
         Link.__init__(self, _NoPermits(), onLost, lambda: None, report)
         self._decoder = Decoder(WIRE_FRAME_LIMIT, chunked=True, wanted=self._isWanted)
         self._messages = messages
@@ -253,9 +255,8 @@ class ClientConnection(WireProtocol, Link):
 
     # The life of the connection.
 
-    def connectionMade(self) -> None:
-        """Begin the handshake."""
-        super().connectionMade()
+    def begin(self) -> None:
+        """Send the first message of the handshake."""
         self._handshake = handshake = self.newHandshake()
         self._obey(handshake.begin())
 
@@ -312,7 +313,7 @@ class ClientConnection(WireProtocol, Link):
     def _whyNotEstablished(self, reason: Failure) -> AuthenticationError | WorkerLost:
         if self._authenticated:
             return WorkerLost(self.reason)
-        why = trustFailure(reason)
+        why = trustFailure(reason, self._session)
         if why is not None:
             return AuthenticationError(f"{self._server} and this client do not trust one another: {why}")
         why = reason.getErrorMessage().rstrip(".")

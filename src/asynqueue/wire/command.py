@@ -36,14 +36,16 @@ DEFAULT_SOCKET = f"unix:{tempfile.gettempdir()}/asynqueue-{os.getuid()}.sock"
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))
 
+_PLAIN = "accept connections from other machines without TLS, on a network that is secured otherwise"
+
 _DESCRIPTION = "Serve the public methods of UNIVERSE at DESCRIPTION, until interrupted."
 
 _EPILOG = f"""\
 DESCRIPTION is a server endpoint as Twisted describes them:
   unix:/run/sums.sock                   a socket that only this user can connect to
-  tcp:7654:interface=127.0.0.1          for this machine, and for connections that are secured otherwise
   tls:7654:certificate=server.pem:privateKey=server.key:trustRoots=ca.pem
                                         for any network; clients authenticate by certificates
+  tcp:7654:interface=127.0.0.1          for this machine, and for the end of a tunnel
 UNIVERSE is the full name of a subclass of WireWorkerUniverse, as package.module.Class.
 
 The key by which client and server authenticate comes from --key-file, or from the environment: {KEY} has it,
@@ -120,6 +122,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--niceness", type=int, default=0, metavar="N", help="run with a niceness that is N higher (default: 0)"
     )
+    parser.add_argument("--plain", action="store_true", help=_PLAIN)
     parser.add_argument("--with-parent", action="store_true", help="exit when standard input, a pipe, is hung up")
     parser.add_argument("--ready", type=int, help=SUPPRESS)  # the descriptor to write to when the server listens
     return parser
@@ -132,6 +135,7 @@ async def _listen(reactor: Any, options: Namespace) -> WireServer:
         key=options.key_file,
         limits=attrs.evolve(Limits(), **dict(options.limit)),
         silence=options.silence,
+        plain=options.plain,
         reactor=reactor,
     )
     return await server.start()
@@ -173,11 +177,12 @@ def _described(address: Any, description: str) -> str:
 class Options(usage.Options):
     """The options and arguments of ``twist asynqueue-wire``."""
 
-    synopsis = "[--key-file=FILE] [--silence=SECONDS] [--limit=NAME=NUMBER ...] DESCRIPTION UNIVERSE"
+    synopsis = "[--key-file=FILE] [--silence=SECONDS] [--limit=NAME=NUMBER ...] [--plain] DESCRIPTION UNIVERSE"
     longdesc = (
         "Serves the public methods of UNIVERSE, the full name of a WireWorkerUniverse subclass, at DESCRIPTION, "
         "a server endpoint. `python -m asynqueue.wire --help` describes both."
     )
+    optFlags: list[list[Any]] = [["plain", None, _PLAIN]]  # noqa: RUF012  # as below
     optParameters: list[list[Any]] = [  # noqa: RUF012  # Twisted's form: names, a default, a text, a type
         ["key-file", "k", None, "the key, in a file that no other user can read"],
         ["silence", None, SILENCE, "disconnect a client that sends nothing for so many seconds", float],
@@ -203,7 +208,12 @@ class Options(usage.Options):
         try:
             limits = attrs.evolve(Limits(), **self.get("limits", {}))
             self["server"] = WireServer(
-                self["description"], self["universe"], key=self["key-file"], limits=limits, silence=self["silence"]
+                self["description"],
+                self["universe"],
+                key=self["key-file"],
+                limits=limits,
+                silence=self["silence"],
+                plain=bool(self["plain"]),
             )
         except (AsynQueueError, ValueError) as error:
             raise usage.UsageError(str(error)) from error

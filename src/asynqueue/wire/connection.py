@@ -48,8 +48,9 @@ class ServerConnection(WireProtocol):
         methods: Mapping[str, Callable[..., Any]],  # a user's method takes and returns anything
         limits: Limits,
         silence: float,
+        plain: bool,
     ) -> None:
-        super().__init__(reactor, limits.patience, silence)
+        super().__init__(reactor, limits.patience, silence, plain)
         self._server = server
         self._universe = universe
         self._methods = methods
@@ -71,12 +72,12 @@ class ServerConnection(WireProtocol):
 
     def connectionMade(self) -> None:
         """Register a stranger."""
-        super().connectionMade()
         transport: Any = self.transport
         self.peer = _describe(transport)
         self.host = getattr(transport.getPeer(), "host", "")
         self._runner = CallRunner(self._reactor, self._universe, self._methods, self.peer, self._ended)
         self._server.connected(self)
+        super().connectionMade()
 
     def newHandshake(self) -> ServerHandshake:
         """Return a handshake. The transport has the client's certificate from the first bytes on."""
@@ -152,7 +153,7 @@ class ServerConnection(WireProtocol):
         self._server.disconnected(self)
 
     def _logUnauthenticated(self, reason: Failure) -> None:
-        why = trustFailure(reason)
+        why = trustFailure(reason, self._session)
         if why is not None:
             self._log.warn("refused {peer}: {why}", peer=self.peer, why=why)
         else:

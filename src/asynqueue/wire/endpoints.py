@@ -1,80 +1,98 @@
 """Endpoints of servers and clients: Twisted's descriptions, and two features that those lack.
 
-- ``tls:PORT:certificate=FILE:privateKey=FILE:trustRoots=FILE-OR-DIRECTORY[:interface=ADDRESS]`` is a server for
-  Twisted's client description ``tls:HOST:PORT:certificate=FILE:privateKey=FILE:trustRoots=DIRECTORY``. With trustRoots,
-  each client authenticates by a certificate that one of those authorities has signed.
+- ``tls:`` is a kind of both sides, with chains of certificates (`asynqueue.wire.trust.tls`)::
+
+      tls:PORT:certificate=FILE:privateKey=FILE[:trustRoots=FILE-OR-DIRECTORY][:interface=ADDRESS]
+      tls:HOST:PORT:trustRoots=FILE-OR-DIRECTORY[:certificate=FILE:privateKey=FILE][:timeout=SECONDS]
+
+  With trustRoots, a server requires a certificate of each client, which one of those authorities has signed.
 - A ``unix:`` socket can be used by its user only, whatever the umask is, from the moment when it exists.
+
+`asynqueue.wire.trust.kinds` decides which kinds are allowed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    SSL4ServerEndpoint,
+    clientFromString,
+    serverFromString,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.wire.trust.kinds import Side, check, fields
+
+E = TypeVar("E", IStreamServerEndpoint, IStreamClientEndpoint)
+
 
 @attrs.frozen
-class Place:
-    """A server ENDPOINT. CERTIFIED: all its clients have certificates that TLS has verified."""
+class Place(Generic[E]):
+    """An ENDPOINT. CERTIFIED: TLS verifies a certificate of each peer there."""
 
-    endpoint: IStreamServerEndpoint
+    endpoint: E
     certified: bool = False
 
 
-def place(reactor: Any, description: str | IStreamServerEndpoint) -> Place:
-    """Return the endpoint of a server with that DESCRIPTION. Raise `ValueError` if it is not a description."""
+def place(reactor: Any, description: str | IStreamServerEndpoint, plain: bool = False) -> Place[IStreamServerEndpoint]:
+    """Return the endpoint of a server with that DESCRIPTION.
+
+    Raises `ValueError` if it is not a description, or if it is an open one without PLAIN.
+    """
     if not isinstance(description, str):
         return Place(description)
     _checkPort(description, "server", 0)
+    check("server", description, plain)
     if description.startswith("tls:"):
-        try:
-            return _tls(reactor, description)
-        except OSError as error:
-            raise ValueError(f"{description!r}: {error.filename} cannot be read: {error.strerror}") from error
+        sessions, given = _tls(description, "server")
+        listening = SSL4ServerEndpoint(reactor, int(given["port"]), sessions, interface=given.get("interface", ""))
+        return Place(listening, certified="trustRoots" in given)
     if description in ("unix:", "unix:address="):
         raise ValueError(f"{description!r} names no socket: give its path, as in unix:/path/of/the/socket")
     try:
         if description.startswith("unix:") and not re.search(r"(?<!\\):mode=", description):
             return Place(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
         return Place(serverFromString(reactor, description))
-    except Exception as error:  # as in `target`
+    except Exception as error:  # a plugin or a certificate's file may raise any
         raise ValueError(f"{description!r} is no description of a server endpoint: {error}") from error
 
 
-def target(reactor: Any, description: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
-    """Return the endpoint of a client with that DESCRIPTION. Raise `ValueError` if it is not a description."""
+def target(reactor: Any, description: str | IStreamClientEndpoint, plain: bool = False) -> Place[IStreamClientEndpoint]:
+    """Return the endpoint of a client with that DESCRIPTION.
+
+    Raises `ValueError` if it is not a description, or if it is an open one without PLAIN.
+    """
     if not isinstance(description, str):
-        return description
+        return Place(description)
     _checkPort(description, "client", 1)
+    check("client", description, plain)
+    if description.startswith("tls:"):
+        sessions, given = _tls(description, "client")
+        host = HostnameEndpoint(reactor, given["host"], int(given["port"]), float(given.get("timeout", 30)))
+        return Place(wrapClientTLS(sessions, host), certified=True)
     try:
-        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
-    except Exception as error:  # a plugin or a certificate's file may raise any
+        return Place(clientFromString(reactor, description))
+    except Exception as error:  # as in `place`
         raise ValueError(f"{description!r} is no description of a client endpoint: {error}") from error
-    return endpoint
 
 
-def _words(description: str) -> list[str]:
-    """Return the fields of DESCRIPTION after its kind."""
-    return [re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description)[1:]]
-
-
-def _checkPort(description: str, side: str, place: int) -> None:
+def _checkPort(description: str, side: Side, place: int) -> None:
     """Raise `ValueError` if a port in DESCRIPTION is bad: the field ``port``, or that PLACE of the unnamed fields."""
     if not description.startswith(("tcp:", "ssl:", "tls:")):
         return
-    words = _words(description)
-    ports = [word.removeprefix("port=") for word in words if word.startswith("port=")]
-    ports += [word for word in words if "=" not in word][place : place + 1]
-    for port in ports:
+    unnamed, named = fields(description)
+    for port in [named[name] for name in ("port",) if name in named] + unnamed[place : place + 1]:
         if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
             raise ValueError(
                 f"{description!r} is no description of a {side} endpoint: "
@@ -99,77 +117,52 @@ class _PrivateEndpoint:
         return listening
 
 
-def _tls(reactor: Any, description: str) -> Place:
+_FORMS: Mapping[Side, str] = {
+    "server": "tls:PORT:certificate=FILE:privateKey=FILE[:trustRoots=FILE-OR-DIRECTORY][:interface=ADDRESS]",
+    "client": "tls:HOST:PORT:trustRoots=FILE-OR-DIRECTORY[:certificate=FILE:privateKey=FILE][:timeout=SECONDS]",
+}
+
+
+def _tls(description: str, side: Side) -> tuple[Any, Mapping[str, str]]:
+    """Return what makes the TLS sessions of DESCRIPTION, of SIDE, and its fields. Raise `ValueError` if it is bad.
+
+    (The first is of two interfaces that have no common type: hence Any.)
+    """
+    unnamed, named = fields(description)
+    names = ("port",) if side == "server" else ("host", "port")
+    given = {**named, **dict(zip(names, unnamed, strict=False))}
+    allowed = {*names, "certificate", "privateKey", "trustRoots", "interface" if side == "server" else "timeout"}
+    needed = {*names, "certificate", "privateKey"} if side == "server" else {*names, "trustRoots"}
+    if len(unnamed) > len(names) or not needed <= given.keys() <= allowed:
+        raise ValueError(f"{description!r} is no description of a {side} endpoint: it has to be {_FORMS[side]}")
     try:
-        from OpenSSL import SSL, crypto
-        from twisted.internet import ssl
-        from twisted.internet.endpoints import SSL4ServerEndpoint
+        from asynqueue.wire.trust.tls import Sessions
     except ImportError as error:
         raise ValueError(f"{description!r} needs the extra for TLS: pip install 'AsynQueue[tls]'") from error
-    words = _words(description)
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    ports = [word for word in words if "=" not in word]
-    unknown = set(options) - {"certificate", "privateKey", "trustRoots", "interface"}
-    if len(ports) != 1 or not ports[0].isdigit() or unknown or not {"certificate", "privateKey"} <= set(options):
-        raise ValueError(
-            f"{description!r} is no description of a TLS server: it has to be "
-            "tls:PORT:certificate=FILE:privateKey=FILE[:trustRoots=FILE-OR-DIRECTORY][:interface=ADDRESS]"
-        )
-
-    def load(kind: Any, path: Path, text: bytes | None = None) -> Any:  # Twisted has no type for all that has `load`
-        try:
-            return kind.load(path.read_bytes() if text is None else text, crypto.FILETYPE_PEM)
-        except crypto.Error as error:
-            what = "private key" if kind is ssl.KeyPair else "certificate"
-            raise ValueError(f"{description!r}: there is no {what}, or a damaged one, in {path}") from error
-
-    roots: list[Any] = []
-    if "trustRoots" in options:
-        trusted = Path(options["trustRoots"])
-        roots = [load(ssl.Certificate, trusted, text) for text in _certificates(trusted)]
-    context = ssl.CertificateOptions(
-        privateKey=load(ssl.KeyPair, Path(options["privateKey"])).original,
-        certificate=load(ssl.Certificate, Path(options["certificate"])).original,
-        trustRoot=ssl.trustRootFromCertificates(roots) if roots else None,
-        raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
-    )
     try:
-        context.getContext()  # it is made once: without this, the first client would find it wrong
-    except SSL.Error as error:
-        raise ValueError(
-            f"{description!r}: the private key in {options['privateKey']} is not that of the certificate in "
-            f"{options['certificate']}"
-        ) from error
-    endpoint = SSL4ServerEndpoint(reactor, int(ports[0]), context, interface=options.get("interface", ""))
-    return Place(endpoint, certified=bool(roots))
-
-
-def _certificates(path: Path) -> list[bytes]:
-    """Return the certificates in the file PATH, or in the ``.pem`` files of that directory."""
-    files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
-    found = [
-        certificate
-        for file in files
-        for certificate in re.findall(
-            b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", file.read_bytes(), re.DOTALL
-        )
-    ]
-    if not found:
-        raise ValueError(f"there is no certificate in {path}")
-    return found
+        float(given.get("timeout", 30))
+        return Sessions(given, given.get("host")), given
+    except OSError as error:
+        why = f"{error.filename} cannot be read: {error.strerror}"
+        raise ValueError(f"{description!r} is no description of a {side} endpoint: {why}") from error
+    except ValueError as error:
+        raise ValueError(f"{description!r} is no description of a {side} endpoint: {error}") from error
 
 
 # TLS reports a lack of trust as the reason for which the connection ends. The errors of a lost network are others.
 
 
-def trustFailure(reason: Failure) -> str | None:
-    """Return why one side did not trust the other, if the connection ended for that REASON; else None."""
+def trustFailure(reason: Failure, session: object) -> str | None:
+    """Return why one side did not trust the other, if the connection ended for that REASON; else None.
+
+    SESSION is the `asynqueue.wire.trust.tls.Session`, if it is a TLS connection.
+    """
+    why: str | None = getattr(session, "why", None)
+    if why is not None:
+        return f"{why}; TLS reports: certificate verify failed"
     error = reason.value
     if error is None or isinstance(error, ConnectionClosed | OSError):
         return None
-    mismatches = getattr(error, "errors", None)  # of service_identity
-    if mismatches:
-        return f"the server's certificate is not for this host: {', '.join(map(str, mismatches))}"
     queue = error.args[0] if error.args else None  # OpenSSL has a library, a function and a reason for each error
     if isinstance(queue, list) and queue:
         return f"TLS reports: {', '.join(str(each[-1]) for each in queue)}"

@@ -54,6 +54,7 @@ class ServerManager:
         wwuFQN: The name of `universeName` in 0.9.
         key: The key as bytes (16 or more), or the name of its file. None: from the environment, or else a new one.
         limits: The limits for clients. None is `asynqueue.wire.Limits` with its defaults.
+        plain: As for `asynqueue.wire.WireServer`.
         reactor: The reactor to use. None is the installed one.
 
     Raises:
@@ -68,11 +69,13 @@ class ServerManager:
         wwuFQN: str | None = None,
         key: bytes | str | PathLike[str] | None = None,
         limits: Limits | None = None,
+        plain: bool = False,
         reactor: Any = None,
     ) -> None:
         self._limits = Limits() if limits is None else limits
         self.universeName: str | None = wwuFQN if universeName is None else universeName
         self.key: bytes = keys.key(key) or token_hex(32).encode()
+        self._plain = plain
         self._reactor = reactor
         self._directory: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -112,7 +115,8 @@ class ServerManager:
             server,
             sys.executable,
             [sys.executable, "-m", "asynqueue.wire", description, universe, "--key-file", str(self._keyFile()),
-             "--with-parent", "--niceness", str(niceness), "--ready", str(READY), *limits],
+             "--with-parent", "--niceness", str(niceness), "--ready", str(READY), *limits,
+             *(["--plain"] if self._plain else [])],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             childFDs={0: "w", 1: 1 if stdio else "r", 2: 2 if stdio else "r", READY: "r"},
         )  # fmt: skip

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, INegotiated, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.handshake import ClientHandshake, Command, Refuse, Send, ServerHandshake
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
+from asynqueue.wire.trust.kinds import whyOpen
 from asynqueue.wire.writer import MessageWriter
 
 SILENCE = 30.0
@@ -37,13 +38,17 @@ def checked(silence: float) -> float:
 class WireProtocol(Protocol):
     """One side of a wire connection. The peer has PATIENCE seconds to authenticate, then SILENCE seconds per message.
 
+    An open connection (see `asynqueue.wire.trust.kinds`) ends at once, unless it is PLAIN, that is permitted.
+
     A subclass has the methods without an underscore that raise NotImplementedError here.
     """
 
-    def __init__(self, reactor: IReactorTime, patience: float, silence: float) -> None:
+    def __init__(self, reactor: IReactorTime, patience: float, silence: float, plain: bool) -> None:
         self._reactor = reactor
         self._patience = patience
         self._silence = silence
+        self._plain = plain
+        self._session: object = None  # of TLS
         self._handshake: ClientHandshake | ServerHandshake | None = None
         self._authenticated = False
         self._timer: IDelayedCall | None = None  # the end of patience
@@ -53,9 +58,17 @@ class WireProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the time in which the peer has to authenticate."""
         transport: Any = self.transport
+        tls: Any = transport if INegotiated.providedBy(transport) else None
+        if tls is not None:
+            self._session = tls.getHandle()
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         self._timer = self._reactor.callLater(self._patience, self._timedOut)
+        why = None if self._plain else whyOpen(transport)
+        if why is None:
+            self.begin()
+        else:
+            self.notAuthenticated(why)
 
     def dataReceived(self, data: bytes) -> None:
         """Receive DATA: a part of the handshake, or messages."""
@@ -71,6 +84,9 @@ class WireProtocol(Protocol):
         """Stop the timers."""
         self._heartbeat.stop()
         self._stopTimer()
+
+    def begin(self) -> None:
+        """Begin the handshake: send its first message, if it is this side's."""
 
     def newHandshake(self) -> ClientHandshake | ServerHandshake:
         """Return the handshake of this side."""

@@ -38,6 +38,9 @@ class WireServer:
             `asynqueue.wire.keys.key`.
         limits: The limits for clients. None is `Limits` with its defaults.
         silence: The seconds without a message after which a client is disconnected, above 0.
+        plain: With True, the server accepts connections from other machines that TLS does not encrypt, and endpoints of
+            unknown kinds. Somebody in between could then take connections over, unless the network is secured
+            otherwise.
         reactor: The reactor to use. None is the installed one.
 
     Raises:
@@ -60,6 +63,7 @@ class WireServer:
         key: bytes | str | PathLike[str] | None = None,
         limits: Limits | None = None,
         silence: float = SILENCE,
+        plain: bool = False,
         reactor: Any = None,
     ) -> None:
         self.universe: WireWorkerUniverse = load(wwu if universeOrName is None else universeOrName, self)
@@ -68,6 +72,7 @@ class WireServer:
         self._description = description
         self._limits = Limits() if limits is None else limits
         self._silence = checked(silence)
+        self._plain = plain
         self._reactor = reactor
         self._methods = {name: bound(each, self.universe) for name, each in methods(type(self.universe)).items()}
         self._strangers: dict[ServerConnection, str] = {}  # not authenticated yet, with their addresses, in order
@@ -97,14 +102,15 @@ class WireServer:
             A Deferred that fires with the server when it listens, or fails as the endpoint does.
 
         Raises:
-            ValueError: The description is not that of a server endpoint, or its certificates are bad.
+            ValueError: The description is not that of a server endpoint, its certificates are bad, or it is an open
+                endpoint and `plain` is False.
             AuthenticationError: The server has neither a key nor trustRoots, so no client could authenticate.
             RuntimeError: The server listens already.
         """
         if self._port is not None:
             raise RuntimeError("the server listens already")
         self._reactor = installedReactor(self._reactor)
-        where = place(self._reactor, self._description)
+        where = place(self._reactor, self._description, self._plain)
         self.certified = where.certified
         if self.key is None and not self.certified:
             raise AuthenticationError(
@@ -136,7 +142,9 @@ class WireServer:
 
     def newClient(self) -> ServerConnection:
         """Return a connection for a client that connects."""
-        return ServerConnection(self, self._reactor, self.universe, self._methods, self._limits, self._silence)
+        return ServerConnection(
+            self, self._reactor, self.universe, self._methods, self._limits, self._silence, self._plain
+        )
 
     def connected(self, client: ServerConnection) -> None:
         """Register CLIENT, a stranger. If there are too many strangers, refuse one."""

@@ -87,10 +87,14 @@ class WireWorker(Qualified):
         silence: The seconds without a message after which the server counts as lost, above 0.
         messages: The most bytes of incomplete answers that are held, 1 or more. An answer that exceeds it fails with
             `asynqueue.errors.SerializationError`.
+        plain: With True, the worker uses a connection to another machine that TLS does not encrypt, and endpoints of
+            unknown kinds. Somebody in between could then take the connection over, unless the network is secured
+            otherwise.
         reactor: The reactor to use. None is the installed one.
 
     Raises:
-        ValueError: An argument is out of its range, or `description` is no description of a client endpoint.
+        ValueError: An argument is out of its range, `description` is no description of a client endpoint, or it is an
+            open endpoint and `plain` is False.
         AuthenticationError: The key cannot be read, or other users can read it.
     """
 
@@ -112,6 +116,7 @@ class WireWorker(Qualified):
         reconnect: bool | Callable[[int], float] = True,
         silence: float = SILENCE,
         messages: int = MESSAGES,
+        plain: bool = False,
         reactor: Any = None,
     ) -> None:
         if universe is None:
@@ -131,8 +136,8 @@ class WireWorker(Qualified):
         self._silence = checked(silence)
         self._messages = messages
         self._reactor: Any = installedReactor(reactor)
-        self._certified = isinstance(description, str) and description.startswith("tls:")
-        self._endpoint = target(self._reactor, description)
+        self._plain = plain
+        self._place = target(self._reactor, description, plain)
         self._service: ClientService | None = None
         self._link: ClientConnection | None = None
         self._resign: Resignator | None = None
@@ -154,7 +159,7 @@ class WireWorker(Qualified):
         self._resign = callableObject
         callableObject(Disconnected())
         attempts = _Attempts(
-            self._endpoint, self._newLink, partial(self._inNextTurn, self._connected), self._unconnected
+            self._place.endpoint, self._newLink, partial(self._inNextTurn, self._connected), self._unconnected
         )
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
         self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
@@ -245,9 +250,9 @@ class WireWorker(Qualified):
 
     def _newLink(self) -> ClientConnection:
         link = ClientConnection(
-            self._reactor, self.description, self._universe, self._key, self._certified, self.window.running,
+            self._reactor, self.description, self._universe, self._key, self._place.certified, self.window.running,
             self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
-            self._messages, self._recalling,
+            self._messages, self._recalling, self._plain,
         )  # fmt: skip
         return link
 
@@ -306,13 +311,14 @@ class WireQueue(TaskQueue):
     Args:
         descriptions: The client endpoint of a server, or an iterable of them, at least one.
         universe: As for `WireWorker`, and so are `series`, `raw`, `thread`, `N_concurrent`, `key`, `reconnect`,
-            `silence` and `messages`.
+            `silence`, `messages` and `plain`.
         kw: The keywords of `asynqueue.base.TaskQueue`.
 
     Raises:
         ValueError: There is no description, or an argument is wrong as for `WireWorker`.
 
-    >>> queue = WireQueue("tcp:10.0.0.5:7654", Sums, key="wire.key")              # doctest: +SKIP
+    >>> queue = WireQueue("tls:10.0.0.5:7654:certificate=client.pem:privateKey=client.key:trustRoots=ca.pem", Sums)
+    ... # doctest: +SKIP
     >>> d = queue.call(Sums.total, [1, 2, 3])                                     # doctest: +SKIP
     """
 
@@ -328,6 +334,7 @@ class WireQueue(TaskQueue):
         reconnect: bool | Callable[[int], float] = True,
         silence: float = SILENCE,
         messages: int = MESSAGES,
+        plain: bool = False,
         **kw: Unpack[QueueOptions],
     ) -> None:
         if isinstance(descriptions, str) or IStreamClientEndpoint.providedBy(descriptions):
@@ -336,7 +343,8 @@ class WireQueue(TaskQueue):
         each = [
             WireWorker(
                 universe, description, series, raw, thread, N_concurrent,
-                key=key, reconnect=reconnect, silence=silence, messages=messages, reactor=kw.get("reactor"),
+                key=key, reconnect=reconnect, silence=silence, messages=messages, plain=plain,
+                reactor=kw.get("reactor"),
             )
             for description in descriptions
         ]  # fmt: skip

@@ -124,13 +124,26 @@ class TestCommandLine:
             (("nonsense:0", THINGS), "nonsense"),
             (("tcp:99999", THINGS), "a port is an integer from 0 to 65535, and '99999' is none"),
             (("tcp:0", THINGS, "--key-file", "/nowhere"), "the key file /nowhere cannot be read"),
-            (("tcp:0", THINGS), "neither a key nor trustRoots"),
+            (("tcp:0:interface=127.0.0.1", THINGS), "neither a key nor trustRoots"),
+            (("tcp:0", THINGS), "goes beyond this machine without encryption"),
             (("tcp:0", THINGS, "--key", "secret"), "unrecognized arguments: --key secret"),
             (("unix:/nowhere/at/all", THINGS), "/nowhere/at/all"),
             (("tcp:0", THINGS, "--limit", "wishes=3"), "there is no limit 'wishes', but connections, strangers"),
             (("tcp:0", THINGS, "--limit", "calls=many"), "the limit calls is a number, and 'many' is none"),
         ],
-        ids=["nothing", "universe", "description", "port", "key file", "no key", "key", "no place", "limit", "number"],
+        ids=[
+            "nothing",
+            "universe",
+            "description",
+            "port",
+            "key file",
+            "no key",
+            "plain",
+            "key",
+            "no place",
+            "limit",
+            "number",
+        ],
     )
     def test_it_says_what_is_wrong(self, arguments: tuple[str, ...], why: str) -> None:
         said = command(*arguments)
@@ -144,10 +157,11 @@ class TestCommandLine:
             (("--key-file", "/nowhere", "tcp:0", THINGS), "Error: the key file /nowhere cannot be read"),
             (("--limit", "wishes=3", "tcp:0", THINGS), "Error: there is no limit 'wishes'"),
             (("tcp:99999", THINGS), "'99999' is none"),
-            (("tcp:0", THINGS), "neither a key nor trustRoots"),
+            (("tcp:0:interface=127.0.0.1", THINGS), "neither a key nor trustRoots"),
+            (("tcp:0", THINGS), "goes beyond this machine without encryption"),
             (("unix:/nowhere/at/all", THINGS), "/nowhere/at/all"),
         ],
-        ids=["key file", "limit", "description", "no key", "no place"],
+        ids=["key file", "limit", "description", "no key", "plain", "no place"],
     )
     def test_twist_says_what_is_wrong_and_ends(self, arguments: tuple[str, ...], why: str, tmp_path: Path) -> None:
         said = subprocess.run(
