@@ -192,7 +192,7 @@ class Certificates:
     def __init__(self, directory: Path) -> None:
         import trustme
 
-        authority = trustme.CA()
+        self.authority = authority = trustme.CA()
         self.roots = directory / "roots"
         self.roots.mkdir()
         authority.cert_pem.write_to_path(self.roots / "ca.pem")

@@ -70,6 +70,8 @@ class ClientConnection(WireProtocol, Link):
     - With PLAIN, the connection may be one that others could stand in.
     """
 
+    isServer = False
+
     def __init__(
         self,
         reactor: IReactorTime,

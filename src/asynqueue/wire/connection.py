@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 class ServerConnection(WireProtocol):
     """The connection of SERVER to one client, which is a stranger until it has authenticated."""
 
+    isServer = True
     _log = Logger(namespace="asynqueue")
     _runner: CallRunner  # from `connectionMade` on
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, INegotiated, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.handshake import ClientHandshake, Command, Refuse, Send, ServerHandshake
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
-from asynqueue.wire.trust.kinds import whyOpen
+from asynqueue.wire.trust.kinds import sessionOf, whyOpen
 from asynqueue.wire.writer import MessageWriter
 
 SILENCE = 30.0
@@ -43,12 +43,14 @@ class WireProtocol(Protocol):
     A subclass has the methods without an underscore that raise NotImplementedError here.
     """
 
+    isServer: bool
+
     def __init__(self, reactor: IReactorTime, patience: float, silence: float, plain: bool) -> None:
         self._reactor = reactor
         self._patience = patience
         self._silence = silence
         self._plain = plain
-        self._session: object = None  # of TLS
+        self._session: Any = None  # of TLS, if there is any: pyOpenSSL is an extra
         self._handshake: ClientHandshake | ServerHandshake | None = None
         self._authenticated = False
         self._timer: IDelayedCall | None = None  # the end of patience
@@ -58,9 +60,7 @@ class WireProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the time in which the peer has to authenticate."""
         transport: Any = self.transport
-        tls: Any = transport if INegotiated.providedBy(transport) else None
-        if tls is not None:
-            self._session = tls.getHandle()
+        self._session = sessionOf(transport)
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         self._timer = self._reactor.callLater(self._patience, self._timedOut)
@@ -75,7 +75,7 @@ class WireProtocol(Protocol):
         if not self._authenticated:
             if self._handshake is None:
                 self._handshake = self.newHandshake()
-            self._obey(self._handshake.received(data))
+            self._obey(self._handshake.received(data, self._channel()))
         elif data:
             self._heartbeat.received()
             self.messagesReceived(data)
@@ -130,6 +130,14 @@ class WireProtocol(Protocol):
                 self._writer.open(transport)
                 self.authenticated()
                 self.dataReceived(command.rest)
+
+    def _channel(self) -> bytes:
+        """Return what identifies the TLS session; nothing without TLS."""
+        if self._session is None:
+            return b""
+        from asynqueue.wire.trust.tls import channel  # the extra for TLS is there, as there is a session
+
+        return channel(self._session, self.isServer)
 
     def _timedOut(self) -> None:
         self._timer = None

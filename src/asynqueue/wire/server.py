@@ -39,7 +39,7 @@ class WireServer:
         limits: The limits for clients. None is `Limits` with its defaults.
         silence: The seconds without a message after which a client is disconnected, above 0.
         plain: With True, the server accepts connections from other machines that TLS does not encrypt, and endpoints of
-            unknown kinds. Somebody in between could then take connections over, unless the network is secured
+            unknown kinds. An attacker in between could then take connections over, unless the network is secured
             otherwise.
         reactor: The reactor to use. None is the installed one.
 

@@ -88,7 +88,7 @@ class WireWorker(Qualified):
         messages: The most bytes of incomplete answers that are held, 1 or more. An answer that exceeds it fails with
             `asynqueue.errors.SerializationError`.
         plain: With True, the worker uses a connection to another machine that TLS does not encrypt, and endpoints of
-            unknown kinds. Somebody in between could then take the connection over, unless the network is secured
+            unknown kinds. An attacker in between could then take the connection over, unless the network is secured
             otherwise.
         reactor: The reactor to use. None is the installed one.
 

@@ -4,13 +4,15 @@ The handshake has four short messages of fixed size. Nothing is unpickled:
 
     client -> server  hello       the protocol version and a nonce
     server -> client  challenge   the same, and whether a key is required or the client's certificate is enough
-    client -> server  proof       with a key: HMAC-SHA256 over "near", hello and challenge
-    server -> client  proof       with a key: HMAC-SHA256 over "far", hello and challenge
+    client -> server  proof       with a key: HMAC-SHA256 over "near", hello, challenge and channel
+    server -> client  proof       with a key: HMAC-SHA256 over "far", hello, challenge and channel
 
 At any time the server may send a refusal with its reason instead.
 
 - The client proves itself first, so a stranger receives nothing that depends on the key.
 - A proof covers both nonces, so it is useless on any other connection.
+- A proof covers the *channel*, bytes that identify the TLS session (RFC 5056). An attacker who stands in the middle has
+  another session with each side, so a proof that it passes on is wrong. Without TLS, the channel is empty.
 - A proof names its side, so it cannot be sent back to its author.
 - A proof covers the version, so an attacker cannot make the sides use an older version.
 - Proofs are compared in constant time.
@@ -30,7 +32,7 @@ from hashlib import sha256
 
 import attrs
 
-VERSION = 1
+VERSION = 2
 """The version of the wire protocol. Both sides must have the same."""
 
 NONCE = 32
@@ -56,7 +58,7 @@ WHY = {
     Reason.NONSENSE: "it does not speak this protocol",
     Reason.VERSION: f"it speaks another version of the protocol than {VERSION}",
     Reason.NO_TRUST: "the server has no key, and the client has no certificate that the server trusts",
-    Reason.PROOF: "the client does not have the server's key",
+    Reason.PROOF: "the client does not have the server's key, or an attacker stands in between",
 }
 
 
@@ -98,13 +100,13 @@ class ServerHandshake:
         self._transcript = b""
         self._over = False
 
-    def received(self, data: bytes) -> list[Command]:
-        """Process DATA from the client."""
+    def received(self, data: bytes, channel: bytes = b"") -> list[Command]:
+        """Process DATA from the client, which came through CHANNEL."""
         if self._over:
             return []
         self._buffer += data
         if self._transcript:
-            return self._prove()
+            return self._prove(channel)
         if not _MAGIC.startswith(self._buffer[: len(_MAGIC)]) or len(self._buffer) > _HELLO:
             return self.refuse(Reason.NONSENSE)
         if len(self._buffer) < _HELLO:
@@ -129,16 +131,16 @@ class ServerHandshake:
         self._over = True
         return [Send(challenge), Authenticated(b"")]
 
-    def _prove(self) -> list[Command]:
+    def _prove(self, channel: bytes) -> list[Command]:
         assert self._key is not None
         if len(self._buffer) > _PROOF:
             return self.refuse(Reason.NONSENSE)
         if len(self._buffer) < _PROOF:
             return []
-        if not hmac.compare_digest(self._buffer, _proof(self._key, b"near", self._transcript)):
+        if not hmac.compare_digest(self._buffer, _proof(self._key, b"near", self._transcript + channel)):
             return self.refuse(Reason.PROOF)
         self._over = True
-        return [Send(_proof(self._key, b"far", self._transcript)), Authenticated(b"")]
+        return [Send(_proof(self._key, b"far", self._transcript + channel)), Authenticated(b"")]
 
 
 class ClientHandshake:
@@ -161,8 +163,8 @@ class ClientHandshake:
             return self._refuse("the client has no key, and trusts no certificate of the server")
         return [Send(self._hello)]
 
-    def received(self, data: bytes) -> list[Command]:
-        """Process DATA from the server."""
+    def received(self, data: bytes, channel: bytes = b"") -> list[Command]:
+        """Process DATA from the server, which came through CHANNEL."""
         if self._over:
             return []
         self._buffer += data
@@ -172,12 +174,12 @@ class ClientHandshake:
             why = WHY[Reason(reason)] if reason in WHY else f"for the unknown reason {reason}"
             return self._refuse(f"it refuses this client: {why}")
         if self._transcript:
-            return self._prove(kind)
+            return self._prove(kind, channel)
         if kind not in (b"R", b"C"):
             return self._refuse("it does not speak this protocol")
-        return self._respond() if len(self._buffer) >= _CHALLENGE else []
+        return self._respond(channel) if len(self._buffer) >= _CHALLENGE else []
 
-    def _respond(self) -> list[Command]:
+    def _respond(self, channel: bytes) -> list[Command]:
         challenge, rest = self._buffer[:_CHALLENGE], self._buffer[_CHALLENGE:]
         if challenge[1] != VERSION:
             return self._refuse(WHY[Reason.VERSION])
@@ -193,17 +195,17 @@ class ClientHandshake:
             return self._refuse("it sent more than the handshake allows")
         self._buffer = b""
         self._transcript = self._hello + challenge
-        return [Send(_proof(self._key, b"near", self._transcript))]
+        return [Send(_proof(self._key, b"near", self._transcript + channel))]
 
-    def _prove(self, kind: bytes) -> list[Command]:
+    def _prove(self, kind: bytes, channel: bytes) -> list[Command]:
         assert self._key is not None
         if kind not in (b"R", b"P"):
             return self._refuse("it does not speak this protocol")
         if len(self._buffer) < _PROOF:
             return []
         proof, rest = self._buffer[:_PROOF], self._buffer[_PROOF:]
-        if not hmac.compare_digest(proof, _proof(self._key, b"far", self._transcript)):
-            return self._refuse("it does not have this key")
+        if not hmac.compare_digest(proof, _proof(self._key, b"far", self._transcript + channel)):
+            return self._refuse("it does not have this key, or an attacker stands in between")
         self._over = True
         return [Authenticated(rest)]
 

@@ -4,7 +4,7 @@ A kind is in one of three classes:
 
 - `PRIVATE`: no other machine takes part. It is a UNIX socket, or TCP at a loopback address.
 - `VERIFIED`: TLS encrypts, and the client verifies the server's certificate.
-- `OPEN`: somebody else may stand between client and server, and read, change or take over the connection.
+- `OPEN`: an attacker may stand between client and server, and read, change or take over the connection.
 
 A wire uses an open or an unknown kind only with ``plain=True``. The class follows from the description, before anything
 is sent. `isPrivate` then checks the connection itself, because a name may lead elsewhere, and because an endpoint that
@@ -28,7 +28,7 @@ class Trust(Enum):
 
     PRIVATE = "no other machine takes part"
     VERIFIED = "TLS encrypts, and verifies the server"
-    OPEN = "somebody else may stand between"
+    OPEN = "an attacker may stand between"
 
 
 Side = Literal["server", "client"]
@@ -100,11 +100,11 @@ TABLE: Mapping[Side, Mapping[str, Callable[[Fields], Trust]]] = {
 
 _MAKE = "`python -m asynqueue.wire certificates HOST` makes what it needs"
 _PLAIN = "plain=True (--plain on a command line) if the network is secured otherwise"
-_NETWORK = "goes beyond this machine without encryption: somebody in between could take its connections over"
+_NETWORK = "goes beyond this machine without encryption: an attacker in between could take its connections over"
 _INSTEAD = f"Use tls: ({_MAKE}), or a loopback address, or {_PLAIN}"
 
 _WHY = {
-    "ssl": f"verifies no server: somebody in between could take the connection over. Use tls: ({_MAKE}), or {_PLAIN}",
+    "ssl": f"verifies no server: an attacker in between could take over. Use tls: ({_MAKE}), or {_PLAIN}",
     "tls": f"names no authority for the server's certificate. Name your own by trustRoots= ({_MAKE})",
 }
 """Why a description of each kind is open, and what to use instead. The others are of networks without encryption."""
@@ -129,12 +129,18 @@ def check(side: Side, description: str, plain: bool) -> None:
         raise ValueError(f"{description!r} {_WHY.get(kind, f'{_NETWORK}. {_INSTEAD}')}")
 
 
-def whyOpen(transport: Any) -> str | None:
-    """Return why the connection of TRANSPORT is open. None: it is private, or TLS encrypts it.
+def sessionOf(transport: Any) -> Any:
+    """Return the TLS session of TRANSPORT, or None.
 
-    (A transport has several interfaces and no common type: hence Any.)
+    (A transport has several interfaces and no common type, and pyOpenSSL is an extra: hence Any.)
     """
+    hasSession: bool = INegotiated.providedBy(transport)
+    return transport.getHandle() if hasSession else None
+
+
+def whyOpen(transport: Any) -> str | None:
+    """Return why the connection of TRANSPORT is open. None: it is private, or TLS encrypts it."""
     peer = transport.getPeer()
-    if INegotiated.providedBy(transport) or isinstance(peer, UNIXAddress) or isLoopback(getattr(peer, "host", "")):
+    if isinstance(peer, UNIXAddress) or isLoopback(getattr(peer, "host", "")) or sessionOf(transport) is not None:
         return None
     return f"the connection {_NETWORK}. {_INSTEAD}"

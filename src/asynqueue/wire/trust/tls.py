@@ -133,17 +133,13 @@ class Sessions:
                 raise ValueError(f"there is no certificate, or a damaged one, in {file}") from error
 
 
-def channel(transport: Any, isServer: bool) -> bytes:
-    """Return what identifies the TLS session of TRANSPORT, the same on both sides. Its handshake has ended.
-
-    (A transport has several interfaces and no common type: hence Any.)
-    """
-    connection = transport.getHandle()
-    if connection.get_protocol_version() >= SSL.TLS1_3_VERSION:
-        exported: bytes = connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
-        return b"tls-exporter:" + exported
-    # Before TLS 1.3, sessions may share what is exported (RFC 9266, 4.2), but not the server's certificate.
-    certificate = connection.get_certificate() if isServer else connection.get_peer_certificate()
+def channel(session: SSL.Connection, isServer: bool) -> bytes:
+    """Return what identifies SESSION, of which the handshake has ended. It is the same on both sides."""
+    if session.get_protocol_version() >= SSL.TLS1_3_VERSION:
+        return b"tls-exporter:" + session.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+    # Before TLS 1.3, two sessions may export the same (RFC 9266, 4.2). They differ in the server's certificate.
+    certificate = session.get_certificate() if isServer else session.get_peer_certificate()
+    assert certificate is not None, "a server has a certificate"
     return b"tls-server-end-point:" + sha256(certificate.to_cryptography().public_bytes(Encoding.DER)).digest()
 
 

@@ -70,8 +70,8 @@ def test_what_is_said_after_the_proof_is_kept() -> None:
 
 def test_another_key_is_refused_and_both_know_why() -> None:
     clientDoes, serverDoes = shake(client(b"not the same key"), server())
-    assert refusal(clientDoes) == "it refuses this client: the client does not have the server's key"
-    assert refusal(serverDoes) == "the client does not have the server's key"
+    assert refusal(clientDoes) == f"it refuses this client: {WHY[Reason.PROOF]}"
+    assert refusal(serverDoes) == WHY[Reason.PROOF]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_a_proof_is_worth_nothing_on_another_connection() -> None:
     proof = sent(one.received(sent(other.received(hello))))
     again = server(nonce=b"g" * NONCE)
     again.received(hello)
-    assert refusal(again.received(proof)) == "the client does not have the server's key"
+    assert refusal(again.received(proof)) == WHY[Reason.PROOF]
 
 
 def test_a_proof_sent_back_to_where_it_came_from_is_none() -> None:
     one, other = client(), server()
     proof = sent(one.received(sent(other.received(sent(one.begin())))))
-    assert refusal(one.received(proof)) == "it does not have this key"
+    assert refusal(one.received(proof)) == "it does not have this key, or an attacker stands in between"
 
 
 def test_a_server_sends_nothing_of_the_key_to_an_unauthenticated_client() -> None:
@@ -200,5 +200,15 @@ def test_the_proof_is_that_of_the_protocol() -> None:
     one, other = client(), server()
     hello = sent(one.begin())
     challenge = sent(other.received(hello))
-    expected = hmac.digest(KEY, b"AsynQueue wire, near: " + hello + challenge, "sha256")
-    assert sent(one.received(challenge)) == b"P" + expected
+    expected = hmac.digest(KEY, b"AsynQueue wire, near: " + hello + challenge + b"channel", "sha256")
+    assert sent(one.received(challenge, b"channel")) == b"P" + expected
+
+
+def test_a_proof_is_worth_nothing_in_another_channel() -> None:
+    one, other = client(), server()
+    proof = sent(one.received(sent(other.received(sent(one.begin()), b"its")), b"its"))
+    assert refusal(other.received(proof, b"the attacker's")) == WHY[Reason.PROOF]
+    one, other = client(), server()
+    proof = sent(one.received(sent(other.received(sent(one.begin()), b"its")), b"its"))
+    answer = sent(other.received(proof, b"its"))
+    assert "an attacker stands in between" in refusal(one.received(answer, b"the attacker's"))
