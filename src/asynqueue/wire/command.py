@@ -51,13 +51,19 @@ UNIVERSE is the full name of a subclass of WireWorkerUniverse, as package.module
 The key by which client and server authenticate comes from --key-file, or from the environment: {KEY} has it,
 or {KEY_FILE} the name of its file. It never comes from the command line, which other users can see.
 Make one with:  (umask 077 && head -c 32 /dev/urandom | base64 > wire.key)
+
+The certificates for tls: are made by:  python -m asynqueue.wire certificates HOST ...
+It prints the two descriptions to use. Its --help says more.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Serve until interrupted, by ARGUMENTS; None are those of this process."""
+    """Serve until interrupted, by ARGUMENTS; None are those of this process. Or make certificates, if that is asked."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["certificates"]:
+        _certificates(parser, words[1:])
+    options = parser.parse_args(words)
     if options.niceness:
         os.nice(options.niceness)
     if options.with_parent:
@@ -91,6 +97,15 @@ def limit(text: str) -> tuple[str, float]:
         return name, float(number) if name == "patience" else int(number)
     except ValueError:
         raise ArgumentTypeError(f"the limit {name} is a number, and {number!r} is none") from None
+
+
+def _certificates(parser: ArgumentParser, words: list[str]) -> NoReturn:
+    try:
+        from asynqueue.wire.trust.certificates import run
+    except ImportError:
+        parser.exit(1, f"{parser.prog}: certificates need the extra for TLS: pip install 'AsynQueue[tls]'\n")
+    run(f"{parser.prog} certificates", words)
+    parser.exit()
 
 
 def _parser() -> ArgumentParser:

@@ -235,10 +235,15 @@ class TestSecurityPage:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         page = (ROOT / "docs" / "security.md").read_text()
-        makers = [block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "umask" in block]
+        makers = [
+            block
+            for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+            if "umask" in block or "asynqueue.wire certificates" in block
+        ]
         assert len(makers) == 2
         for maker in makers:
-            subprocess.run(["sh", "-ec", maker], cwd=tmp_path, check=True, capture_output=True)
+            command = maker.replace("python", sys.executable)
+            subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
         assert len(keys.key(tmp_path / "wire.key") or b"") >= 32
         (server,) = re.findall(r"python -m asynqueue.wire (tls:\S+) sums.Sums", page)
         (client,) = re.findall(r'WireQueue\("(tls:[^"]+)", Sums\)', page)
