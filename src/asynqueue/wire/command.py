@@ -63,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["certificates"]:
         _certificates(parser, words[1:])
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:  # Their text is not repeated, as one may be a key: only the names of options.
+        names = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        parser.error(f"unrecognized arguments: {' '.join(names) or f'{len(unknown)} of them'}")
     if options.niceness:
         os.nice(options.niceness)
     if options.with_parent:

@@ -19,7 +19,7 @@ KEY_FILE = "ASYNQUEUE_WIRE_KEY_FILE"
 """The environment variable with the name of the key's file."""
 
 LEAST = 16
-"""The fewest bytes in a key."""
+"""The fewest bytes in a key: 128 bits. A fake server can try keys against a client's proof, without limit."""
 
 
 def key(given: bytes | str | os.PathLike[str] | None) -> bytes | None:
@@ -39,15 +39,21 @@ def key(given: bytes | str | os.PathLike[str] | None) -> bytes | None:
     if isinstance(given, bytes):
         return _checked(given, "the key")
     if given is not None:
-        return _read(Path(given))
+        return _read(Path(given), "the key file")
     if os.environ.get(KEY):
         return _checked(os.environb[KEY.encode()], f"the key in {KEY}")
     if os.environ.get(KEY_FILE):
-        return _read(Path(os.environ[KEY_FILE]))
+        return _read(Path(os.environ[KEY_FILE]), f"the key file of {KEY_FILE}")
     return None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, what: str) -> bytes:
+    """Return the key in the file PATH, which is WHAT."""
+    if not os.path.lexists(path):  # No error has its name, neither as text nor as context: it may be the key itself.
+        raise AuthenticationError(
+            f"{what} cannot be read: there is no such file. Its name is not shown, as it may be the key itself: a key "
+            "is given as bytes, or as the name of its file"
+        )
     try:
         with open(path, "rb", opener=_openedAtOnce) as file:
             status = os.fstat(file.fileno())

@@ -123,10 +123,10 @@ class TestCommandLine:
             (("tcp:0", "nowhere.At"), "there is no universe 'nowhere.At'"),
             (("nonsense:0", THINGS), "nonsense"),
             (("tcp:99999", THINGS), "a port is an integer from 0 to 65535, and '99999' is none"),
-            (("tcp:0", THINGS, "--key-file", "/nowhere"), "the key file /nowhere cannot be read"),
+            (("tcp:0", THINGS, "--key-file", "/nowhere"), "the key file cannot be read: there is no such file"),
             (("tcp:0:interface=127.0.0.1", THINGS), "neither a key nor trustRoots"),
             (("tcp:0", THINGS), "goes beyond this machine without encryption"),
-            (("tcp:0", THINGS, "--key", "secret"), "unrecognized arguments: --key secret"),
+            (("tcp:0", THINGS, "--key", "secret"), "unrecognized arguments: --key\n"),
             (("unix:/nowhere/at/all", THINGS), "/nowhere/at/all"),
             (("tcp:0", THINGS, "--limit", "wishes=3"), "there is no limit 'wishes', but connections, strangers"),
             (("tcp:0", THINGS, "--limit", "calls=many"), "the limit calls is a number, and 'many' is none"),
@@ -154,7 +154,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            (("--key-file", "/nowhere", "tcp:0", THINGS), "Error: the key file /nowhere cannot be read"),
+            (("--key-file", "/nowhere", "tcp:0", THINGS), "Error: the key file cannot be read: there is no such file"),
             (("--limit", "wishes=3", "tcp:0", THINGS), "Error: there is no limit 'wishes'"),
             (("tcp:99999", THINGS), "'99999' is none"),
             (("tcp:0:interface=127.0.0.1", THINGS), "neither a key nor trustRoots"),
