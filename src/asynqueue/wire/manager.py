@@ -114,10 +114,10 @@ class ServerManager:
         reactor.spawnProcess(
             server,
             sys.executable,
-            [sys.executable, "-m", "asynqueue.wire", description, universe, "--key-file", str(self._keyFile()),
+            [sys.executable, "-c", _program(), description, universe, "--key-file", str(self._keyFile()),
              "--with-parent", "--niceness", str(niceness), "--ready", str(READY), *limits,
              *(["--plain"] if self._plain else [])],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=dict(os.environ),
             childFDs={0: "w", 1: 1 if stdio else "r", 2: 2 if stdio else "r", READY: "r"},
         )  # fmt: skip
         self._servers[server.pid] = server
@@ -171,6 +171,16 @@ class ServerManager:
         if self._guard is not None:
             guard, self._guard = self._guard, None
             guard.communicate()  # closes its standard input, and waits
+
+
+def _program() -> str:
+    """Return the program of a server: its import path is this program's, and nothing is imported before that.
+
+    With ``-m``, the current directory would come first, and with it all modules that were planted there. (Python has
+    ``-P`` against that, from 3.11 on.) An empty entry of the path is the current directory of the moment.
+    """
+    path = [each or os.getcwd() for each in sys.path]
+    return f"import sys; sys.path[:] = {path!r}; from asynqueue.wire.command import main; main()"
 
 
 def _guard(directory: Path) -> subprocess.Popen[bytes]:

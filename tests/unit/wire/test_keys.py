@@ -108,13 +108,8 @@ class TestAKeyThatIsPassedAsText:
 
     def test_is_printed_by_no_mcm(self, tmp_path: Path) -> None:
         for command in (["worker", "-k", SECRET, "unix:x"], ["serve", "-k", SECRET, "-d", "unix:x", "--port", "0"]):
-            said = subprocess.run(
-                [sys.executable, "-m", "mcmandelbrot", *command],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                cwd=tmp_path,
-            )
+            words = [sys.executable, "-m", "mcmandelbrot", *command]
+            said = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=tmp_path)
             assert said.returncode == 1
             assert SECRET not in said.stdout + said.stderr
 

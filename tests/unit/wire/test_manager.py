@@ -103,6 +103,72 @@ reactor.run()
             await until(isAbsent, pid)
 
 
+class TestPlantedModules:
+    """A server imports what its parent can, and nothing that lies in the current directory only."""
+
+    PROGRAM = """
+import sys
+from twisted.internet.task import react
+from asynqueue.wire import ServerManager, WireQueue
+async def main(reactor):
+    manager = ServerManager("sums.Sums")
+    place = manager.newSocket()
+    try:
+        await manager.spawn(place)
+        import sums
+        async with WireQueue(place, sums.Sums, key=manager.key) as queue:
+            print(await queue.call(sums.Sums.where))
+    finally:
+        await manager.shutdown()
+react(main)
+"""
+    SUMS = """
+from asynqueue.wire import WireWorkerUniverse
+class Sums(WireWorkerUniverse):
+    def where(self):
+        return __file__
+"""
+
+    def run(self, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run a program of WORDS in the directory CWD, in which each module that Python imports at its start is planted."""
+        for name in (
+            "attr",
+            "attrs",
+            "runpy",
+            "site",
+            "sitecustomize",
+            "twisted",
+            "asynqueue",
+            "zope",
+            "sums",
+            "typing",
+        ):
+            if not (cwd / f"{name}.py").exists():
+                (cwd / f"{name}.py").write_text("open('ran', 'a').write(__name__); raise ImportError")
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return subprocess.run(
+            [sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=60, env=environment
+        )
+
+    def test_do_not_run(self, tmp_path: Path) -> None:
+        program, planted = tmp_path / "program", tmp_path / "planted"
+        for each in (program, planted):
+            each.mkdir()
+        (program / "sums.py").write_text(self.SUMS)
+        (program / "main.py").write_text(self.PROGRAM)
+        said = self.run(str(program / "main.py"), cwd=planted)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout == f"{program / 'sums.py'}\n"
+        assert not (planted / "ran").exists()
+
+    def test_a_parent_that_imports_from_the_current_directory_has_servers_that_do(self, tmp_path: Path) -> None:
+        (tmp_path / "sums.py").write_text(self.SUMS)
+        said = subprocess.run(
+            [sys.executable, "-c", self.PROGRAM], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert said.stdout == f"{tmp_path / 'sums.py'}\n", said.stderr
+
+
 def command(*arguments: str, **kw: Any) -> subprocess.CompletedProcess[str]:
     """What the command line program does with ARGUMENTS, if it does not serve."""
     words = [sys.executable, "-m", "asynqueue.wire", *arguments]
