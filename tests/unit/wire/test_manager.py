@@ -130,7 +130,7 @@ class Sums(WireWorkerUniverse):
 """
 
     def run(self, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run a program of WORDS in the directory CWD, in which each module that Python imports at its start is planted."""
+        """Run a program of WORDS in the directory CWD, where modules are planted that a server imports."""
         for name in (
             "attr",
             "attrs",
