@@ -35,10 +35,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater, react
 from twisted.python.failure import Failure
 
-from mcmandelbrot.explorer.pages import STREAMS_PER_ADDRESS, TILES_AT_ONCE
 from mcmandelbrot.explorer.site import PER_ADDRESS as CONNECTIONS
 from mcmandelbrot.explorer.tile import Tile
 from mcmandelbrot.explorer.visitor import PER_ADDRESS as VISITORS
+from mcmandelbrot.explorer.visitor import STREAMS_PER_ADDRESS, TILES_AT_ONCE
 
 AT_ONCE = 5
 """How many tiles a browser asks for at once."""

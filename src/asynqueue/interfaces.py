@@ -286,12 +286,13 @@ class ItemSource(Protocol):
 
 
 class ThreadCaller(Protocol):
-    """Makes calls in a thread: an `asynqueue.threads.ThreadLooper` or an `asynqueue.threads.ThreadQueue`, for
-    example.
+    """Makes calls in threads of its own, one or several.
+
+    An `asynqueue.threads.ThreadLooper` has one, and an `asynqueue.threads.ThreadQueue` may have more.
     """
 
     def deferToThread(self, f: Callable[[], Any], /) -> Deferred[Any]:
-        """Return a Deferred of the result of `f`, called in the thread."""
+        """Return a Deferred of the result of `f`, called in one of these threads."""
 
 
 class Tracker(Protocol):

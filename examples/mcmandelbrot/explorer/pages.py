@@ -41,21 +41,21 @@ from mcmandelbrot.explorer.responsestream import STALL, ResponseStream
 from mcmandelbrot.explorer.site import markStreaming, refuse
 from mcmandelbrot.explorer.statusstream import StatusStream
 from mcmandelbrot.explorer.tilequeue import TileQueue
-from mcmandelbrot.explorer.visitor import RINGS, Visitor, Visitors
+from mcmandelbrot.explorer.visitor import (
+    PICTURES_AT_ONCE,
+    PICTURES_PER_ADDRESS,
+    RINGS,
+    STREAMS_AT_ONCE,
+    STREAMS_PER_ADDRESS,
+    TILES_AT_ONCE,
+    Visitor,
+    Visitors,
+)
 from mcmandelbrot.fractal.picture import PALETTES
 from mcmandelbrot.fractal.worker import drawLevels
 
 TOKEN = "mcm"
 """The name of the cookie with a visitor's token."""
-
-TILES_AT_ONCE = 16
-STREAMS_AT_ONCE = 4
-PICTURES_AT_ONCE = 1
-"""The maximum numbers of open requests of one visitor."""
-
-STREAMS_PER_ADDRESS = 16
-PICTURES_PER_ADDRESS = 2
-"""The maximum numbers of open requests of all visitors from one address."""
 
 PICTURES_IN_ALL = 16
 """The maximum number of images in progress. Each needs a thread."""

@@ -25,6 +25,15 @@ PER_ADDRESS = 16
 MOST = 1000
 """The maximum number of known visitors."""
 
+TILES_AT_ONCE = 16
+STREAMS_AT_ONCE = 4
+PICTURES_AT_ONCE = 1
+"""The maximum numbers of open requests of one visitor."""
+
+STREAMS_PER_ADDRESS = 16
+PICTURES_PER_ADDRESS = 2
+"""The maximum numbers of open requests of all visitors from one address."""
+
 ABSENCE = 600.0
 """The time after which a visitor without open requests may be forgotten, in seconds."""
 

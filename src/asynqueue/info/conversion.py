@@ -91,7 +91,8 @@ def hashIt(*args: object) -> int:
     """Return a hash of any objects, also of unhashable ones. It is valid within this process, like `hash`.
 
     Lists, tuples, dicts and sets are hashed by their contents. Equal ones have equal hashes, independent of the order
-    of a dict or set. Objects that can be neither hashed nor pickled are hashed by identity.
+    of a dict or set. An object that `hash` refuses is hashed by its pickle, so equal ones may have different hashes.
+    One that cannot be pickled either is hashed by its identity.
 
     Args:
         args: Any objects.

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 
 
 class DirectCaller:
-    """Makes calls in a thread. A subclass overrides `_callDirectly`."""
+    """The base class of what has a `deferToThread` method: looper, thread worker and thread queue."""
 
     @overload
     def deferToThread(

@@ -24,7 +24,9 @@ class Residents:
         self._known: dict[int, tuple[int, object]] = {}  # By id(). The object is kept, so that no other gets its id.
 
     def payload(self, task: Task, number: int) -> tuple[bytes, object]:
-        """Return the call of TASK as bytes, and the object that becomes resident under NUMBER by it, if any.
+        """Return the call of TASK as bytes, and the object that an update makes resident under NUMBER, or None.
+
+        The call of a resident object, or of its method, has the number of that object in its place.
 
         Raises `asynqueue.errors.SerializationError`.
         """

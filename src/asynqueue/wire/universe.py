@@ -38,7 +38,10 @@ _known: WeakKeyDictionary[type, Mapping[str, Any]] = WeakKeyDictionary()  # as `
 
 
 class WireWorkerUniverse:
-    """The base class of universes: the clients of a `WireServer` can call the public methods of a subclass.
+    """The base class of universes. The clients of a `WireServer` can call the methods of a subclass.
+
+    These are the functions that the subclass, or a universe above it, defines by ``def`` or ``async def``, and whose
+    names do not begin with an underscore. Methods that come from other classes cannot be called.
 
     >>> class Sums(WireWorkerUniverse):
     ...     def total(self, numbers: list[int]) -> int:
@@ -47,14 +50,15 @@ class WireWorkerUniverse:
     A method may return
 
     - a Deferred or a coroutine: the server waits for its result;
-    - an iterator or an asynchronous iterator: its items are streamed. It runs in the server's main loop.
+    - an iterator or an asynchronous iterator: its items are streamed. The iterator runs in the server's main loop.
 
     A method that blocks delays the whole server. Call it by a `WireWorker` with ``thread=True``.
 
     All clients of a server share one object. Each client repeats its updates (see `TaskQueue.update`) on that object
     after each reconnection.
 
-    The attribute `ws` is the server, from before its start: ``self.ws.stop()`` ends it.
+    The attribute `ws` is the server, or None until there is one. It is set before the server starts, so that a method
+    may end the server by ``self.ws.stop()``.
 
     Args:
         wireServer: The server, or None. A `WireServer` passes itself to a class of which it makes the object.

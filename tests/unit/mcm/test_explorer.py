@@ -24,19 +24,19 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 
 from asynqueue import ProcessWorker
-from mcmandelbrot.explorer.pages import (
+from mcmandelbrot.explorer.query import MAX_PICTURE
+from mcmandelbrot.explorer.server import Server
+from mcmandelbrot.explorer.site import REJECTING
+from mcmandelbrot.explorer.tile import Tile
+from mcmandelbrot.explorer.tilequeue import TileQueue
+from mcmandelbrot.explorer.visitor import (
+    PER_ADDRESS,
     PICTURES_AT_ONCE,
     PICTURES_PER_ADDRESS,
     STREAMS_AT_ONCE,
     STREAMS_PER_ADDRESS,
     TILES_AT_ONCE,
 )
-from mcmandelbrot.explorer.query import MAX_PICTURE
-from mcmandelbrot.explorer.server import Server
-from mcmandelbrot.explorer.site import REJECTING
-from mcmandelbrot.explorer.tile import Tile
-from mcmandelbrot.explorer.tilequeue import TileQueue
-from mcmandelbrot.explorer.visitor import PER_ADDRESS
 from mcmandelbrot.fractal.palette import colourMap, paint
 from mcmandelbrot.fractal.picture import PALETTES, Picture, View
 from mcmandelbrot.fractal.worker import prepare

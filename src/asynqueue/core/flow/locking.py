@@ -91,7 +91,11 @@ class Locking(Generic[C]):
         return () if self.held else self._next()
 
     def release(self) -> tuple[Granted[C], ...]:
-        """Release the lock. Raise `ValueError` if no claim holds it, or if the stopping does."""
+        """Release the lock, and return who has it next, which is nobody or one claim.
+
+        Nothing happens to an open lock. Raises `ValueError` if the lock is not held, or if it is held for the shutdown,
+        by the claim of `stop`: that claim ends by itself.
+        """
         if self.phase is Phase.OPEN:
             return ()
         if self._holder is None:

@@ -39,9 +39,10 @@ class ClientQuota:
         return self._admitted()
 
     def ended(self, number: int, leaving: bool = False) -> list[int]:
-        """Remove call NUMBER. Return the calls to send now, in order.
+        """Note that call NUMBER has ended or was cancelled. Return the calls to send now, in order.
 
-        LEAVING is True if a message about the call has not left yet. The call then still counts.
+        LEAVING is True for a cancelled call of which a message waits to be sent. That message takes memory, so the call
+        counts until `flushed` removes it.
         """
         if leaving and number in self._sizes:
             self._leaving.add(number)

@@ -29,7 +29,10 @@ DEATHS = 2
 
 
 class Start(NamedTuple):
-    """Start the call. If no call was named: the worker has no update to run."""
+    """Permission: the worker has run all updates, and may start the call, if it asked about one.
+
+    A worker that only catches up on updates asks about no call.
+    """
 
 
 class First(NamedTuple):
