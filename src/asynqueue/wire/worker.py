@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -158,9 +157,7 @@ class WireWorker(Qualified):
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = callableObject
         callableObject(Disconnected())
-        attempts = _Attempts(
-            self._place.endpoint, self._newLink, partial(self._inNextTurn, self._connected), self._unconnected
-        )
+        attempts = _Attempts(self._place.endpoint, self._newLink, self._established, self._unconnected)
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
         self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
         self._service.startService()
@@ -265,11 +262,15 @@ class WireWorker(Qualified):
         """Call F in the next turn: it may stop the service, which is connecting in this turn."""
         self._next = self._reactor.callLater(0, f, arg)
 
+    def _established(self, link: ClientConnection) -> None:
+        """Keep LINK, which `stop` has to end from now on."""
+        self._link = link
+        self._inNextTurn(self._connected, link)
+
     def _connected(self, link: ClientConnection) -> None:
         self._next = None
         self._connectPolicy.authenticated()
         if link.open and not self._stopping and self._resign is not None:
-            self._link = link
             self._resign(Reconnected())
 
     def _unconnected(self, error: BaseException) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -18,6 +18,7 @@ from twisted.logger import capturedLogs
 from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.connectattempts import ATTEMPTS
+from asynqueue.core.records import Task
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorkerUniverse, keys
 from asynqueue.wire.client import ClientConnection
@@ -230,6 +231,27 @@ class TestWhatRuns:
             assert await drained(items) == list(range(600))
             await done
             await until(lambda: not server._clients)
+
+    @pytest.mark.parametrize("crash", [False, True])
+    @inLoop
+    async def test_who_leaves_in_the_turn_in_which_it_connects_leaves_at_once(
+        self, crash: bool, tmp_path: Path
+    ) -> None:
+        async with served("tcp", tmp_path) as (server, description, key):
+            queue, worker = TaskQueue(), WireWorker(Things, description, key=key)
+            leaving: list[Deferred[list[Task]]] = []
+            established = worker._established
+
+            def leave(link: ClientConnection) -> None:
+                established(link)
+                leaving.append(queue.detachWorker(worker, crash=crash))
+
+            worker._established = leave  # type: ignore[method-assign]  # no event of the worker's is as early
+            queue.attachWorker(worker).addErrback(lambda reason: reason.trap(WorkerLost))
+            await until(lambda: leaving)
+            assert await leaving[0] == []
+            await until(lambda: not server._clients)
+            await queue.shutdown()
 
 
 class Gates(WireWorkerUniverse):
