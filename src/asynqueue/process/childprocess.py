@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from types import ModuleType
 from typing import Any, Protocol
@@ -39,6 +39,7 @@ from asynqueue.process.child.surroundings import present
 from asynqueue.process.forkserver import preloadChild
 from asynqueue.reactor import watchdog
 from asynqueue.reactor.spinner import Spinner
+from asynqueue.transport.lifeline import disown
 from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitIssuer
 from asynqueue.transport.pipe import Pipe
@@ -136,10 +137,9 @@ class WorkerProcess:
         """Start a process of CONTEXT with THEIRS as its link. (Each context has its own process class: hence Any.)"""
         inherited: list[int] = []
         method = context.get_start_method()
-        if method == "fork":  # The child inherits all descriptors: it closes those of other links.
+        if method == "fork":  # The child closes this end of its own link. Those of others it has disowned already.
             inherited = [ours.fileno(), self._permits.giving.fileno()]
             inherited += [] if self._channel is None else [self._channel.fileno()]
-            inherited += [descriptor for process in _living for descriptor in process.filenos()]
         elif method == "forkserver":
             preloadChild()
         process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
@@ -198,6 +198,7 @@ class WorkerProcess:
         transport: Any = self.link.transport
         numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
         numbers += [] if self._channel is None else [self._channel.fileno()]
+        numbers += _pipesOf(self._process)
         return [number for number in [*numbers, self._sentinel.fileno()] if number >= 0]
 
     def _interrupt(self) -> None:
@@ -315,6 +316,13 @@ def _sentinelOf(process: Any, context: BaseContext) -> int:
     return os.dup(process.sentinel)
 
 
+def _pipesOf(process: Any) -> list[int]:
+    """Return the descriptors that `multiprocessing` keeps for PROCESS: it dies when the writing end is closed."""
+    popen: object = getattr(process, "_popen", None)
+    kept: object = getattr(getattr(popen, "finalizer", None), "_args", None)
+    return [pipe for pipe in kept if isinstance(pipe, int)] if isinstance(kept, (list, tuple)) else []
+
+
 @implementer(IReadDescriptor)
 class _Sentinel:
     """Calls ONEXIT when a process has exited: DESCRIPTOR, which it owns, becomes readable."""
@@ -379,3 +387,14 @@ def _killAll() -> None:
     """Kill all processes when the interpreter exits."""
     for process in list(_living):
         process.kill()
+
+
+def _disownAll() -> None:
+    """Forget all processes, in a fork of the program: they are the program's, and end with it and not with this."""
+    descriptors = [descriptor for process in _living for descriptor in process.filenos()]
+    alive: object = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_alive_fd", None)
+    disown(*descriptors, *([alive] if isinstance(alive, int) else []))
+    _living.clear()
+
+
+os.register_at_fork(after_in_child=_disownAll)

@@ -76,6 +76,10 @@ class PermitHolder:
         self._taking = taking
         self._last = 0
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket, -1 when it is closed."""
+        return self._taking.fileno()
+
     def mayStart(self, number: int) -> bool:
         """Take the permit of call NUMBER. Return whether there was one: then the call has started. NUMBER only
         rises."""

@@ -24,7 +24,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.flow.iterators import closeIterator, takeSlice
@@ -39,7 +39,7 @@ from asynqueue.process.child.surroundings import Surroundings, adopt
 from asynqueue.reactor.spinner import yieldProcessor
 from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.errorcodec import dumpError, tracebackText
-from asynqueue.transport.lifeline import dieWithPipe
+from asynqueue.transport.lifeline import dieWithPipe, disown
 from asynqueue.transport.permits import PermitHolder
 from asynqueue.transport.serialization import INLINE, Codec, Resident, Undelivered
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
@@ -78,6 +78,7 @@ class ProcessUniverse:
         self._callDecoder = CallDecoder(self._channel)
         self._residents: dict[int, Any] = {}
         self._leaving = False
+        self._forked = False
         self._spinning = SpinPolicy()
 
     def serve(self) -> None:
@@ -111,7 +112,22 @@ class ProcessUniverse:
         return [i for i in self._iterations.items() if i[1].flow.ready]
 
     def _send(self, message: m.ToLocal) -> None:
+        if self._forked:
+            self._exitFork(message)
         self._stream.sendall(encode(message))
+
+    def disown(self) -> None:
+        """Give the link up: this is a fork of the worker process, which a call has made, and runs no calls."""
+        self._forked = True
+        channel = () if self._channel is None else (self._channel.fileno(),)
+        disown(*(each for each in (self._stream.fileno(), self._permits.fileno(), *channel) if each >= 0))
+
+    def _exitFork(self, message: m.ToLocal) -> NoReturn:
+        """Exit this fork, where the call has ended as MESSAGE says. The worker process answers for the call."""
+        try:
+            finish()
+        finally:
+            os._exit(isinstance(message, m.Raised))
 
     def _receive(self, wait: bool) -> bool:
         """Act on all messages that have come; with WAIT, wait for some. Return False if the link is closed."""
@@ -240,7 +256,9 @@ def main(
     installLineWriters()
     with stream:  # It is closed here, because a thread that a call has left may delay the exit.
         try:
-            universe(stream, permits, channel).serve()
+            runs = universe(stream, permits, channel)
+            os.register_at_fork(after_in_child=runs.disown)
+            runs.serve()
             if forked:
                 _runExitFunctions()
         finally:

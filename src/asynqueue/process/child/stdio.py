@@ -90,7 +90,9 @@ class LineWriter(io.BufferedIOBase):
             try:
                 piece = piece[os.write(self._descriptor, piece) :]
             except BlockingIOError:  # Another process has made the descriptor non-blocking: wait for room.
-                select.select([], [self._descriptor], [])
+                room = select.poll()
+                room.register(self._descriptor, select.POLLOUT)
+                room.poll()
 
 
 def installLineWriters() -> None:
