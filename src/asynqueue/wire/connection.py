@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from asynqueue.wire.server import WireServer
 
 
+HURRY = 0.05
+"""Seconds that a connection has to show that it has the key when there are too many that have not."""
+
+
 class ServerConnection(WireProtocol):
     """The connection of SERVER to one client, which is a stranger until it has authenticated."""
 
@@ -60,6 +64,7 @@ class ServerConnection(WireProtocol):
         self._admission: CallAdmission | None = None  # from the client's `Begin` on
         self._calls: dict[int, m.Call] = {}  # those that have not started
         self._iterations: dict[int, ServedIteration] = {}
+        self._whyHurried: str | None = None
         self._over = False  # nothing is received any more
         self._leaving = False  # the client has sent `Goodbye`
         self._recalling = False
@@ -77,8 +82,8 @@ class ServerConnection(WireProtocol):
         self.peer = _describe(transport)
         self.host = getattr(transport.getPeer(), "host", "")
         self._runner = CallRunner(self._reactor, self._universe, self._methods, self.peer, self._ended)
-        self._server.connected(self)
         super().connectionMade()
+        self._server.connected(self)
 
     def newHandshake(self) -> ServerHandshake:
         """Return a handshake. The transport has the client's certificate from the first bytes on."""
@@ -105,8 +110,14 @@ class ServerConnection(WireProtocol):
 
     def timedOut(self, why: str) -> None:
         """Refuse the client."""
-        self.refuse(f"it {why}")
+        self.refuse(self._whyHurried or f"it {why}")
         self.abort()
+
+    def hurry(self, why: str) -> None:
+        """Give the client `HURRY` seconds to show that it has the key, else refuse it for the reason WHY."""
+        self._whyHurried = why
+        if self._timer is not None:
+            self._timer.reset(HURRY)
 
     def peerIsSilent(self) -> None:
         """Refuse the client."""
@@ -171,8 +182,17 @@ class ServerConnection(WireProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Receive DATA, unless the connection ends."""
-        if not self._over:
-            super().dataReceived(data)
+        if self._over:
+            return
+        handshake = self._handshake
+        super().dataReceived(data)
+        if handshake is None and isinstance(self._handshake, ServerHandshake):
+            handshake = self._handshake
+        if isinstance(handshake, ServerHandshake) and handshake.claimed and not self._authenticated:
+            self._server.claimed(self)
+            if self._whyHurried is not None and self._timer is not None:
+                self._whyHurried = None
+                self._timer.reset(self._limits.patience)
 
     def messagesReceived(self, data: bytes) -> None:
         """Receive messages, then start the calls that may start. A client that breaks the rules is refused."""
@@ -198,7 +218,7 @@ class ServerConnection(WireProtocol):
             if self._writer.clear:  # else the client receives other messages, if it reads at all
                 self.send(m.Pong())
         elif isinstance(message, m.Pong):
-            pass
+            self._server.claimed(self)
         elif isinstance(message, m.Begin):
             if self._admission is not None:
                 raise LimitExceeded("it begins twice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
+from secrets import randbelow
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -76,6 +77,8 @@ class WireServer:
         self._reactor = reactor
         self._methods = {name: bound(each, self.universe) for name, each in methods(type(self.universe)).items()}
         self._strangers: dict[ServerConnection, str] = {}  # not authenticated yet, with their addresses, in order
+        self._hurried: dict[ServerConnection, None] = {}  # strangers that are too many, and may yet show the key
+        self._claimants: dict[ServerConnection, None] = {}  # those that have shown the key, and not yet proved it
         self._clients: dict[ServerConnection, None] = {}
         self._port: IListeningPort | None = None
         self._stopping = Waiters[None]()
@@ -133,7 +136,7 @@ class WireServer:
         if port is not None:
             listening = port.stopListening() or listening
         gone = self._stopping.add()
-        for client in [*self._strangers, *self._clients]:
+        for client in [*self._strangers, *self._hurried, *self._claimants, *self._clients]:
             client.abort()
         self._fireIfStopped()
         return gatherResults([listening, gone]).addCallback(lambda _: None)
@@ -147,33 +150,53 @@ class WireServer:
         )
 
     def connected(self, client: ServerConnection) -> None:
-        """Register CLIENT, a stranger. If there are too many strangers, refuse one."""
+        """Register CLIENT, a stranger. If there are too many strangers, hurry one, and refuse it if need be."""
         self._strangers[client] = client.host
-        if len(self._strangers) > self._limits.strangers:
-            first = evictionCandidate(self._strangers)
-            del self._strangers[first]
-            first.refuse(
-                "too many connections are not authenticated; this is the oldest from the address with the most"
-            )
+        most = self._limits.strangers
+        if len(self._strangers) > most:
+            one = evictionCandidate(self._strangers, randbelow)
+            del self._strangers[one]
+            self._hurried[one] = None
+            one.hurry("too many connections are not authenticated; this is one from the address with the most")
+        self._refuseFirst(self._hurried, most)
+
+    def claimed(self, client: ServerConnection) -> None:
+        """Count CLIENT apart from strangers: it has shown that it has the key, though its proof has not come yet."""
+        if client not in self._claimants:
+            self._strangers.pop(client, None)
+            self._hurried.pop(client, None)
+            self._claimants[client] = None
+            self._refuseFirst(self._claimants, self._limits.strangers)
+
+    def _refuseFirst(self, clients: dict[ServerConnection, None], most: int) -> None:
+        """Refuse the oldest of CLIENTS if there are more than MOST."""
+        if len(clients) > most:
+            first = next(iter(clients))
+            del clients[first]
+            first.refuse("too many connections are not authenticated; this is the oldest of them")
 
     def authenticated(self, client: ServerConnection) -> bool:
         """Register CLIENT, which has authenticated. Return False if there are too many clients."""
-        self._strangers.pop(client, None)
+        self._forget(client)
         self._clients[client] = None
         return len(self._clients) <= self._limits.connections
 
     def disconnected(self, client: ServerConnection) -> None:
         """Forget CLIENT, which is disconnected."""
-        self._strangers.pop(client, None)
+        self._forget(client)
         self._clients.pop(client, None)
         self._fireIfStopped()
+
+    def _forget(self, client: ServerConnection) -> None:
+        for clients in (self._strangers, self._hurried, self._claimants):
+            clients.pop(client, None)
 
     def _listens(self, port: IListeningPort) -> Self:
         self._port = port
         return self
 
     def _fireIfStopped(self) -> None:
-        if not self._strangers and not self._clients:
+        if not (self._strangers or self._hurried or self._claimants or self._clients):
             self._stopping.fire(None)
 
 

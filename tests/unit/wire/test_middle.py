@@ -144,12 +144,12 @@ class TestThatPassesOn:
         there = Scene(kind, tmp_path)
         with logged():
             await there.server.start()
+            queue = TaskQueue()
             async with middle(there.behind, Attack(poison=poison(tmp_path))) as port:
-                queue = TaskQueue()
-                attaching = queue.attachWorker(there.worker(port))
+                attaching = queue.attachWorker(there.worker(port)).addErrback(lambda reason: None)
                 await until((tmp_path / "server").exists)
-                await queue.shutdown()
-                attaching.addErrback(lambda reason: None)
+            await attaching
+            await queue.shutdown()
             await there.server.stop()
 
 

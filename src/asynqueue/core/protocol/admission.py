@@ -18,7 +18,7 @@ that reads slowly costs the server no memory.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import attrs
@@ -38,8 +38,8 @@ class Limits:
 
     Args:
         connections: The number of authenticated clients.
-        strangers: The number of connections that are not authenticated yet. If there are more, the oldest connection
-            from the address with the most of them is closed.
+        strangers: The number of connections that are not authenticated yet. If there are more, one from the address
+            with the most of them is closed soon. Clients that have shown that they have the key are counted apart.
         patience: The time for authentication, in seconds.
         calls: The number of unfinished calls of one connection.
         running: The number of calls of one connection that run at once.
@@ -53,7 +53,7 @@ class Limits:
     """
 
     connections: int = 100
-    strangers: int = 64
+    strangers: int = 128
     patience: float = 10.0
     calls: int = 1024
     running: int = 128
@@ -67,13 +67,15 @@ class Limits:
                 raise ValueError(f"the limit {name} must be above 0, got {value!r}")
 
 
-def evictionCandidate(strangers: Mapping[S, str]) -> S:
-    """Return which connection of STRANGERS to close: the oldest from the address that has the most.
+def evictionCandidate(strangers: Mapping[S, str], pick: Callable[[int], int]) -> S:
+    """Return which connection of STRANGERS to close: any from the address that has the most, by PICK.
 
-    STRANGERS maps each connection to its address, oldest first. So connections from one address cannot exclude others.
+    STRANGERS maps each connection to its address. So connections from one address cannot exclude others. PICK returns
+    an unpredictable number below its argument: of a flood's many connections, each is as likely as an honest one.
     """
     most = Counter(strangers.values()).most_common(1)[0][0]
-    return next(stranger for stranger, address in strangers.items() if address == most)
+    those = [stranger for stranger, address in strangers.items() if address == most]
+    return those[pick(len(those))]
 
 
 class CallAdmission:

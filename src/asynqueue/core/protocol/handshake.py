@@ -2,13 +2,15 @@
 
 The handshake has four short messages of fixed size. Nothing is unpickled:
 
-    client -> server  hello       the protocol version and a nonce
+    client -> server  hello       the protocol version, a nonce and a claim
     server -> client  challenge   the same, and whether a key is required or the client's certificate is enough
     client -> server  proof       with a key: HMAC-SHA256 over "near", hello, challenge and channel
     server -> client  proof       with a key: HMAC-SHA256 over "far", hello, challenge and channel
 
 At any time the server may send a refusal with its reason instead.
 
+- A claim is an HMAC of version and nonce, if the client has a key. It authenticates nothing, since it can be replayed.
+  But only a client with the key can make one, so a server that is flooded serves such connections apart.
 - The client proves itself first, so a stranger receives nothing that depends on the key.
 - A proof covers both nonces, so it is useless on any other connection.
 - A proof covers the *channel*, bytes that identify the TLS session (RFC 5056). An attacker who stands in the middle has
@@ -39,7 +41,8 @@ NONCE = 32
 """The length of a nonce, in bytes."""
 
 _MAGIC = b"AsynQueue\n"
-_HELLO = len(_MAGIC) + 1 + NONCE
+_HELLO = len(_MAGIC) + 1 + NONCE + sha256().digest_size
+_NO_CLAIM = bytes(sha256().digest_size)
 _CHALLENGE = 1 + 1 + 1 + NONCE
 _PROOF = 1 + sha256().digest_size
 _REFUSAL = 2
@@ -99,6 +102,8 @@ class ServerHandshake:
         self._buffer = b""
         self._transcript = b""
         self._over = False
+        self.claimed: bool = False
+        """True when the client has sent a hello that needs the key, or has a certificate."""
 
     def received(self, data: bytes, channel: bytes = b"") -> list[Command]:
         """Process DATA from the client, which came through CHANNEL."""
@@ -124,6 +129,8 @@ class ServerHandshake:
             return self.refuse(Reason.VERSION)
         if self._key is None and not self._certified:
             return self.refuse(Reason.NO_TRUST)
+        said, claim = hello[: -len(_NO_CLAIM)], hello[-len(_NO_CLAIM) :]
+        self.claimed = self._key is None or hmac.compare_digest(claim, _claim(self._key, said))
         challenge = bytes((ord("C"), VERSION, self._key is not None)) + self._nonce
         self._transcript = hello + challenge
         if self._key is not None:
@@ -152,7 +159,8 @@ class ClientHandshake:
     def __init__(self, nonce: bytes, key: bytes | None, certified: bool) -> None:
         self._key = key
         self._certified = certified
-        self._hello = _MAGIC + bytes((VERSION,)) + nonce
+        said = _MAGIC + bytes((VERSION,)) + nonce
+        self._hello = said + (_NO_CLAIM if key is None else _claim(key, said))
         self._buffer = b""
         self._transcript = b""
         self._over = False
@@ -212,6 +220,10 @@ class ClientHandshake:
     def _refuse(self, why: str) -> list[Command]:
         self._over = True
         return [Refuse(why)]
+
+
+def _claim(key: bytes, said: bytes) -> bytes:
+    return hmac.digest(key, b"AsynQueue wire, claim: " + said, "sha256")
 
 
 def _proof(key: bytes, side: bytes, transcript: bytes) -> bytes:

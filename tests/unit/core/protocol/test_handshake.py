@@ -102,7 +102,7 @@ def test_a_side_that_cannot_be_satisfied_ends_it(
 
 def test_another_version_is_refused() -> None:
     hello = bytearray(sent(client().begin()))
-    hello[-NONCE - 1] += 1
+    hello[len(b"AsynQueue\n")] += 1
     assert "another version" in refusal(server().received(bytes(hello)))
     challenge = bytearray(sent(server().received(sent(client().begin()))))
     challenge[1] += 1
@@ -124,6 +124,14 @@ def test_a_proof_sent_back_to_where_it_came_from_is_none() -> None:
     one, other = client(), server()
     proof = sent(one.received(sent(other.received(sent(one.begin())))))
     assert refusal(one.received(proof)) == "it does not have this key, or an attacker stands in between"
+
+
+def test_a_hello_that_needs_the_key_is_known_before_the_proof() -> None:
+    for key, claimed in ((KEY, True), (b"not the same key", False), (None, False)):
+        other = server()
+        other.received(sent(client(key, True).begin()))
+        assert other.claimed is claimed
+    assert not server().claimed
 
 
 def test_a_server_sends_nothing_of_the_key_to_an_unauthenticated_client() -> None:

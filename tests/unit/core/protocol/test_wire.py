@@ -302,9 +302,12 @@ class TestAllowance:
 
 class TestStrangers:
     def test_the_first_from_where_most_are_has_to_go(self) -> None:
-        assert evictionCandidate({1: "a", 2: "b", 3: "b", 4: "c"}) == 2
-        assert evictionCandidate({1: "a", 2: "b", 3: "a"}) == 1
-        assert evictionCandidate({5: "a", 6: "b"}) == 5
+        def last(number: int) -> int:
+            return number - 1
+
+        assert evictionCandidate({1: "a", 2: "b", 3: "b", 4: "c"}, last) == 3
+        assert evictionCandidate({1: "a", 2: "b", 3: "a"}, last) == 3
+        assert evictionCandidate({5: "a", 6: "b"}, last) == 5
 
 
 class TestStarts:
