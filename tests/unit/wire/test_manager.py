@@ -296,6 +296,18 @@ class TestCommandLine:
 class TestSecurityPage:
     """What `docs/security.md` says to type works as it stands there."""
 
+    def test_each_row_of_its_table_of_attackers_names_tests_that_there_are(self) -> None:
+        page = (ROOT / "docs" / "security.md").read_text()
+        rows = [line for line in page[page.index("| attacker |") :].splitlines() if line.startswith("| ")][1:]
+        assert len(rows) >= 14
+        for row in rows:
+            names = re.findall(r"`([\w.:]+)`", row.split("|")[-2])
+            assert names, row
+            file = names[0].split("::")[0]
+            text = Path(__file__).with_name(file).read_text()
+            for name in (part for each in names for part in each.removeprefix(file).split("::") if part):
+                assert f"class {name}" in text or f"def {name}(" in text, name
+
     @inLoop
     async def test_its_commands_make_keys_and_certificates_that_are_good(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
