@@ -1,7 +1,8 @@
 """Preload the fork server with the module that worker processes run, so that each starts faster.
 
-The fork server of `multiprocessing` belongs to the whole program. One name is added to the modules that it preloads.
-That module is light, and importing it has no effects. A server that runs already does not change.
+The fork server of `multiprocessing` belongs to the whole program. Two names are added to the modules that it preloads:
+the module of worker processes, which is light and has no effects, and one that removes what the fork server leaves. A
+server that runs already does not change.
 
 The server finds modules by its environment only, while a program may have imported AsynQueue from another place. In
 that case nothing is added: a slower start is better than a process with another version of AsynQueue.
@@ -14,17 +15,21 @@ import site
 from collections.abc import Iterator
 from functools import cache
 from glob import escape, glob
-from multiprocessing import forkserver
+from multiprocessing import current_process, forkserver
 
 CHILD_MODULE = "asynqueue.process.child.main"
+LEFTOVERS_MODULE = "asynqueue.process.child.leftovers"
 
 
 def preloadChild() -> None:
-    """Add the module of worker processes to those that the fork server imports when it starts."""
+    """Add these modules to those that the fork server imports when it starts."""
     server: object = getattr(forkserver, "_forkserver", None)
     names: object = getattr(server, "_preload_modules", None)
     if isinstance(names, list) and CHILD_MODULE not in names and _findsThisPackage():
-        forkserver.set_forkserver_preload([*names, CHILD_MODULE])
+        forkserver.set_forkserver_preload([*names, CHILD_MODULE, LEFTOVERS_MODULE])
+    config: object = getattr(current_process(), "_config", None)
+    if isinstance(config, dict) and not os.path.isdir(config.get("tempdir") or os.curdir):
+        config["tempdir"] = None  # a fork server of this daemon's parent has removed it: a new one is made
 
 
 @cache
