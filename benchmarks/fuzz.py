@@ -17,7 +17,7 @@ import pickle
 import random
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -69,13 +69,18 @@ def tell(stream: bytes, size: int) -> None:
     """Have a link read STREAM in pieces of SIZE bytes. Each of its calls must end, once."""
     office = PermitIssuer()
     outcomes: list[RunOutcome] = []
-    link = Link(office, lambda: link.conclude("it was lost"), lambda: None)
+
+    def report(ended: Sequence[tuple[int, RunOutcome]]) -> None:
+        for _, outcome in ended:
+            _heard(outcome, outcomes)
+
+    link = Link(office, lambda: link.conclude("it was lost"), lambda: None, report)
     transport: Any = StringTransport()  # its type says less than it can do
     transport.protocol = link
     link.makeConnection(transport)  # type: ignore[no-untyped-call]  # Twisted leaves it untyped
     try:
         for number in range(CALLS):
-            link.call(Task(number + 1, CallSpec.of(abs, -1)), raw=False).addCallback(_heard, outcomes)
+            link.give([(number + 1, Task(number + 1, CallSpec.of(abs, -1)))], raw=False)
         for start in range(0, len(stream), size):
             link.dataReceived(stream[start : start + size])
             if transport.disconnected:  # it has closed the connection

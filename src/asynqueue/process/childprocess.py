@@ -19,13 +19,13 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from types import ModuleType
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -39,6 +39,7 @@ from asynqueue.process.child.surroundings import present
 from asynqueue.process.forkserver import preloadChild
 from asynqueue.reactor import watchdog
 from asynqueue.reactor.spinner import Spinner
+from asynqueue.reactor.waiters import Waiters
 from asynqueue.transport.lifeline import disown
 from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitIssuer
@@ -59,8 +60,8 @@ _living: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
 class Owner(Protocol):
     """The worker that a process serves."""
 
-    def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        """Act on the outcomes of tasks, each with its ticket."""
+    def ended(self, process: WorkerProcess, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """Act on the outcomes of tasks of PROCESS, each with its ticket."""
 
     def replace(self, process: WorkerProcess) -> None:
         """Replace PROCESS, which is about to be killed."""
@@ -73,7 +74,7 @@ class Owner(Protocol):
 
 
 class WorkerProcess:
-    """A child process that serves OWNER, and the link to it, until both have ended. `gone` fires then.
+    """A child process that serves OWNER, and the link to it, until both have ended. `gone` is fired then.
 
     With USEREACTOR, the process runs a Twisted reactor of its own. With FINISHCANCELLED, a running call that is
     cancelled goes on to its end; without, the process is killed.
@@ -87,7 +88,7 @@ class WorkerProcess:
         useReactor: bool = False,
         finishCancelled: bool = False,
     ) -> None:
-        self.gone: Deferred[None] = Deferred()
+        self.gone: Waiters[None] = Waiters()
         self._reactor = reactor
         self._owner = owner
         self._useReactor = useReactor
@@ -106,7 +107,8 @@ class WorkerProcess:
             None if ends is None else SharedMemoryChannel(ends[0], self._memoryUsed)
         )
         self._childChannel: socket.socket | None = None if ends is None else ends[1]
-        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, owner.reported, self._channel)
+        report = partial(owner.ended, self)
+        self.link: Link = Link(self._permits, self._linkLost, self._interrupt, report, self._channel)
         self.link.closeWatchdog = watchdog.CloseWatchdog(self.link, reactor)
         self.link.spinner = Spinner(reactor, self.link.poll)
         if finishCancelled:
@@ -262,7 +264,7 @@ class WorkerProcess:
             if self._grace is not None and self._grace.active():
                 self._grace.cancel()
             _living.discard(self)
-            self.gone.callback(None)
+            self.gone.fire(None)
 
     def _ended(self) -> str:
         """Return how the process has ended, as text that follows its name."""

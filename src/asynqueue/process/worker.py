@@ -12,9 +12,9 @@ import signal
 from collections.abc import Hashable, Iterable, Sequence
 from multiprocessing.context import BaseContext
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -24,19 +24,18 @@ from asynqueue.core.scheduling.restarts import RestartPolicy
 from asynqueue.core.scheduling.statistics import CallTimes, callLog
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import ProcessError
-from asynqueue.interfaces import DelayedCall, Departed, IWorker, Report, Resignator, Resizer, Restarted
+from asynqueue.interfaces import DelayedCall, Departed, IWorker, Resignator, Resizer, Restarted
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
 from asynqueue.process.cpus import cores
-from asynqueue.queue.options import Qualified, seriesOf
+from asynqueue.queue.adapter import ReportingWorker
+from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.lookup import installedReactor, whenRunning
 
 __all__ = ["ProcessWorker"]
 
-T = TypeVar("T")
-
 
 @implementer(IWorker)
-class ProcessWorker(Qualified):
+class ProcessWorker(ReportingWorker):
     """A worker that runs calls in one process of its own, one after another.
 
     It is qualified for the series ``process`` and ``local``. The process starts when a queue takes the worker. It
@@ -88,6 +87,7 @@ class ProcessWorker(Qualified):
     ) -> None:
         if type(killOnCancel) is not bool:
             raise TypeError(f"killOnCancel must be True or False, got {killOnCancel!r}")
+        super().__init__()
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._context = contextFor(context)
@@ -116,9 +116,8 @@ class ProcessWorker(Qualified):
         self._restarting: DelayedCall | None = None
         self._resign: Resignator | None = None
         self._resize: Resizer | None = None
-        self._report: Report | None = None
         self._watching = callStats or self._limits.any  # each call is inspected when it ends
-        self._watched: dict[int, Deferred[RunOutcome]] = {}  # by ticket
+        self._sent: dict[int, float] = {}  # when each call was sent that will be inspected, by ticket
 
     @staticmethod
     def cores() -> int:
@@ -179,41 +178,28 @@ class ProcessWorker(Qualified):
         """Call RESIZE when the process can start calls, and when there is none that can."""
         self._resize = resize
 
-    def setReport(self, report: Report) -> None:
-        """Call REPORT with the outcomes of tasks that are given under tickets."""
-        self._report = report
-
-    def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Run TASK in the process."""
-        process = self.process
-        raw = self._raw if task.raw is None else task.raw
-        if task.update or not self._watching:
-            return process.link.call(task, raw)
-        self._recycling.given()
-        sent = perf_counter()
-        outcome = process.link.call(task, raw)
-        outcome.addCallback(self._ended, process, sent)
-        self._review(process)
-        return outcome
-
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
         """Run the tasks of RUNS in the process, and report the outcome of each under its ticket."""
         process = self.process
         if not self._watching:
             process.link.give(runs, self._raw)
             return
-        for ticket, task in runs:
-            if self._process is process:
-                watched = self._watched[ticket] = self.run(task)
-                watched.addCallback(self._watchedEnded, ticket)
-            else:  # The limit is reached. The next process first runs the updates.
+        for run in runs:
+            ticket, task = run
+            if self._process is not process:  # The limit is reached. The next process first runs the updates.
                 self.reported([(ticket, Recalled())])
+            elif task.update:
+                process.link.give([run], self._raw)
+            else:
+                self._recycling.given()
+                self._sent[ticket] = perf_counter()
+                process.link.give([run], self._raw)
+                self._review(process)
 
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET. If it is running, the process is replaced, unless `killOnCancel` is False."""
-        to = self._watched.get(ticket, ticket)
         for process in list(self._processes):
-            process.link.cancel(to)
+            process.link.cancel(ticket)
 
     def recall(self) -> None:
         """End all tasks that have not started as `Recalled`."""
@@ -225,7 +211,7 @@ class ProcessWorker(Qualified):
         self._stop()
         for process in list(self._processes):
             process.stop()
-        return _allOf([process.gone for process in self._processes])
+        return gatherResults([process.gone.add() for process in self._processes]).addCallback(lambda _: None)
 
     def crash(self) -> Sequence[Task]:
         """Kill the process. Return the tasks without an outcome."""
@@ -235,10 +221,14 @@ class ProcessWorker(Qualified):
             process.link.drainInput()
         return [task for process in self._processes for task in process.link.unfinished]
 
-    def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
-        """Report OUTCOMES, each with its ticket. (For the process itself.)"""
-        if self._report is not None:
-            self._report(outcomes)
+    def ended(self, process: WorkerProcess, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """Report OUTCOMES of PROCESS, each with its ticket. (For the process itself.)"""
+        if self._watching:
+            for ticket, outcome in outcomes:
+                sent = self._sent.pop(ticket, None)
+                if sent is not None:
+                    self._inspect(process, outcome, sent)
+        self.reported(outcomes)
 
     def replace(self, process: WorkerProcess) -> None:
         """Start another process, since PROCESS is killed to end a call. (For the process itself.)"""
@@ -319,12 +309,8 @@ class ProcessWorker(Qualified):
             self._restarting.cancel()
             self._restarting = None
 
-    def _watchedEnded(self, outcome: RunOutcome, ticket: int) -> None:
-        self._watched.pop(ticket, None)
-        self.reported([(ticket, outcome)])
-
-    def _ended(self, outcome: RunOutcome, process: WorkerProcess, sent: float) -> RunOutcome:
-        """Inspect PROCESS after a call that was sent at the time SENT."""
+    def _inspect(self, process: WorkerProcess, outcome: RunOutcome, sent: float) -> None:
+        """Inspect PROCESS after a call that was sent at the time SENT and has ended with OUTCOME."""
         if self._times is not None and isinstance(outcome, (Returned, Raised, Iterating)):
             self._times.append(CallTimes(perf_counter() - sent, outcome.seconds))
         if process is self._process:
@@ -334,7 +320,6 @@ class ProcessWorker(Qualified):
                 self._recycling.measured(process.memUsage() or 0)
             if self._review(process):
                 process.link.recall()
-        return outcome
 
     def _review(self, process: WorkerProcess) -> bool:
         """Replace PROCESS if a limit is reached, and return whether it was. Start its successor shortly before."""
@@ -402,28 +387,9 @@ class ProcessWorker(Qualified):
         except OSError as error:
             raise ProcessError(f"no process could be started: {error!r}") from error
         self._processes[process] = None
-        process.gone.addCallback(lambda _: self._processes.pop(process))
+        process.gone.add().addCallback(lambda _: self._processes.pop(process))
         return process
 
 
 class _ForkServerLost(ProcessError):
     """No process could be started because the fork server is not there at the moment."""
-
-
-def _allOf(deferreds: list[Deferred[None]]) -> Deferred[None]:
-    """Return a Deferred that fires when all DEFERREDS have fired. None of them fails, and their results stay."""
-    all_: Deferred[None] = Deferred()
-    left = len(deferreds)
-
-    def one(result: T) -> T:
-        nonlocal left
-        left -= 1
-        if not left:
-            all_.callback(None)
-        return result
-
-    for d in deferreds:
-        d.addCallback(one)
-    if not deferreds:
-        all_.callback(None)
-    return all_

@@ -1,5 +1,6 @@
-"""Give other workers the methods by which a queue hands tasks over: those of a `Reporter`.
+"""The methods by which a queue hands tasks over, those of a `Reporter`, and `Worker.run`: each by the other.
 
+- A `ReportingWorker` has `give`, and therefore `run`: our workers are of this kind.
 - A `RunAdapter` is for a worker that has only `Worker.run`.
 - A `Run09Adapter` is for a worker that was written for 0.9, and reports to its task.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from itertools import count
 from typing import Any, get_args
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,7 +21,50 @@ from asynqueue.core.results import isIterator
 from asynqueue.errors import ImplementationError, TimeoutError, WorkerError
 from asynqueue.interfaces import Clock, IWorker, Report, Reporter, Worker
 from asynqueue.iteration.sources import FetchSource, LocalSource, fetchNext
+from asynqueue.queue.options import Qualified
 from asynqueue.reactor.failures import errorIn
+
+
+class ReportingWorker(Qualified):
+    """A worker with `give` and `interrupt`, and what follows from these."""
+
+    def __init__(self) -> None:
+        self._report: Report | None = None
+        self._tickets = count(-1, -1)  # those of `run`; the tickets of a queue are above 0
+        self._runs: dict[int, Deferred[RunOutcome]] = {}  # by those tickets, without an outcome
+
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Run tasks in order, after those before them, and report each outcome under its ticket."""
+        raise NotImplementedError
+
+    def interrupt(self, ticket: int) -> None:
+        """End the task of TICKET at once, if it has no outcome yet."""
+        raise NotImplementedError
+
+    def setReport(self, report: Report) -> None:
+        """Call REPORT with the outcomes of the tasks that `give` gets."""
+        self._report = report
+
+    def run(self, task: Task) -> Deferred[RunOutcome]:
+        """Run TASK after the tasks before it. Return a Deferred of its outcome. Cancel it to interrupt the task."""
+        ticket = next(self._tickets)
+        outcome = self._runs[ticket] = Deferred[RunOutcome](partial(self._cancelled, ticket))
+        self.give([(ticket, task)])
+        return outcome
+
+    def reported(self, outcomes: Sequence[tuple[int, RunOutcome]]) -> None:
+        """Report OUTCOMES, each with its ticket."""
+        if self._runs:
+            for ticket, outcome in outcomes:
+                if ticket in self._runs:
+                    _end(self._runs.pop(ticket), outcome)
+            outcomes = [ended for ended in outcomes if ended[0] > 0]
+        if outcomes and self._report is not None:
+            self._report(outcomes)
+
+    def _cancelled(self, ticket: int, outcome: Deferred[RunOutcome]) -> None:
+        self.interrupt(ticket)
+        _end(outcome, Interrupted())  # if the call goes on to its end, or its outcome is about to be reported
 
 
 class RunAdapter:
@@ -93,9 +138,11 @@ _OUTCOMES = get_args(RunOutcome)
 
 
 def _end(outcome: Deferred[RunOutcome], result: Any) -> None:
-    """Fire OUTCOME with RESULT, an outcome or a Failure, if it has not been interrupted."""
+    """Fire OUTCOME with RESULT, an outcome or a Failure. If it has been interrupted, nobody wants an iterator."""
     if not outcome.called:
         outcome.callback(result)
+    elif isinstance(result, Iterating):
+        result.source.close()
 
 
 def _outcomeOf(reported: Any, reactor: Clock | None) -> RunOutcome:

@@ -19,19 +19,6 @@ from asynqueue.threads.thread import CallJob, WorkerThread
 
 
 class TaskJob(CallJob):
-    """The call of a task. `deferred` fires with its outcome."""
-
-    def __init__(self, task: Task, raw: bool, slot: ThreadSlot) -> None:
-        super().__init__(task.call, raw, slot.ended, task.context)
-        self.task = task
-        self.deferred: Deferred[RunOutcome] = Deferred(lambda _: slot.interrupt(self))
-
-    def deliver(self, outcome: RunOutcome) -> None:
-        """Fire with OUTCOME."""
-        self.deferred.callback(outcome)
-
-
-class TicketJob(CallJob):
     """The call of a task. ONOUTCOME is called with TICKET and the outcome."""
 
     def __init__(
@@ -39,12 +26,12 @@ class TicketJob(CallJob):
     ) -> None:
         super().__init__(task.call, raw, slot.ended, task.context)
         self.task = task
-        self._ticket = ticket
+        self.ticket = ticket
         self._onOutcome = onOutcome
 
     def deliver(self, outcome: RunOutcome) -> None:
         """Report OUTCOME."""
-        self._onOutcome(self._ticket, outcome)
+        self._onOutcome(self.ticket, outcome)
 
 
 class DirectJob(CallJob):

@@ -48,11 +48,8 @@ class WorkerThread:
     the callbacks that the thread has posted were called.
     """
 
-    def __init__(
-        self, reactor: Any, onStuck: Callable[[WorkerThread], None], onCollected: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, reactor: Any, onStuck: Callable[[WorkerThread], None], onCollected: Callable[[], None]) -> None:
         self.gone: Deferred[None] = Deferred()
-        self.collecting: bool = False
         self.received: int = 0  # how often callbacks were collected
         self.closings: CloseWatchdog = CloseWatchdog(self, reactor)
         self._onCollected = onCollected
@@ -98,17 +95,12 @@ class WorkerThread:
         """Call the callbacks that the thread has posted."""
         self._collectionDue = False
         self.received += 1
-        outer, self.collecting = self.collecting, True
-        try:
-            while self._posted and not self.abandoned:
-                try:
-                    self._posted.popleft()()
-                except BaseException as error:  # One callback must not hold up those after it.
-                    _log.failure("a thread's outcome could not be delivered", failureOf(error), ERROR)
-        finally:
-            self.collecting = outer
-            if self._onCollected is not None:
-                self._onCollected()
+        while self._posted and not self.abandoned:
+            try:
+                self._posted.popleft()()
+            except BaseException as error:  # One callback must not hold up those after it.
+                _log.failure("a thread's outcome could not be delivered", failureOf(error), ERROR)
+        self._onCollected()
 
     @property
     def iterations(self) -> int:
@@ -183,7 +175,8 @@ class WorkerThread:
 
 
 class CallJob:
-    """The job of making one call. ONENDED is called with this object before the outcome is delivered.
+    """The job of making one call. ONENDED is called with this object before the outcome is delivered. It returns
+    whether the call had no outcome before.
 
     The call runs in CONTEXT, that of its caller, if there is one.
 
@@ -193,7 +186,7 @@ class CallJob:
     movable = False
 
     def __init__(
-        self, call: CallSpec[Any], raw: bool, onEnded: Callable[[CallJob], None], context: CallerContext | None
+        self, call: CallSpec[Any], raw: bool, onEnded: Callable[[CallJob], bool], context: CallerContext | None
     ) -> None:
         self.call = call
         self._context = context
@@ -219,9 +212,9 @@ class CallJob:
         thread.post(lambda: self.end(outcome))
 
     def end(self, outcome: RunOutcome) -> None:
-        """End the call with OUTCOME."""
-        self._onEnded(self)
-        self.deliver(outcome)
+        """End the call with OUTCOME, once."""
+        if self._onEnded(self):
+            self.deliver(outcome)
 
     def deliver(self, outcome: RunOutcome) -> None:
         """Deliver OUTCOME to the caller."""

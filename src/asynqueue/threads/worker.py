@@ -20,11 +20,12 @@ from zope.interface import implementer
 from asynqueue.core.records import CallSpec, Lost, RunOutcome, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import QueueRunError
-from asynqueue.interfaces import IWorker, Report, Resignator, Restarted
-from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
+from asynqueue.interfaces import IWorker, Resignator, Restarted
+from asynqueue.queue.adapter import ReportingWorker
+from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.threads.directcaller import DirectCaller
-from asynqueue.threads.jobs import DirectJob, TaskJob, TicketJob
+from asynqueue.threads.jobs import DirectJob, TaskJob
 from asynqueue.threads.slot import ThreadSlot
 
 __all__ = ["ThreadQueue", "ThreadWorker"]
@@ -59,7 +60,7 @@ class ThreadQueue(DirectCaller, TaskQueue):
 
 
 @implementer(IWorker)
-class ThreadWorker(DirectCaller, Qualified):
+class ThreadWorker(DirectCaller, ReportingWorker):
     """A worker that runs calls in one thread of its own, one after another.
 
     A Deferred that a call returns is waited for, and the thread goes on with other calls meanwhile.
@@ -80,41 +81,33 @@ class ThreadWorker(DirectCaller, Qualified):
     window: Window = Window(1, 64)
 
     def __init__(self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: Any = None) -> None:
+        super().__init__()
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw
         self._reactor = reactor
         self._slot = ThreadSlot(reactor, self._refreshed, self._reportOutcomes)
         self._resign: Resignator | None = None
-        self._report: Report | None = None
-        self._given: dict[int, TicketJob] = {}  # by ticket
         self._outcomes: list[tuple[int, RunOutcome]] = []  # those to be reported
 
     def setResignator(self, callableObject: Resignator) -> None:
         """Call CALLABLEOBJECT when the thread has been replaced by a fresh one."""
         self._resign = callableObject
 
-    def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Run TASK in the thread. The first task starts it."""
-        job = TaskJob(task, self._raw if task.raw is None else task.raw, self._slot)
-        self._slot.start(job)
-        return job.deferred
-
-    def setReport(self, report: Report) -> None:
-        """Call REPORT with the outcomes of the tasks that `give` gets."""
-        self._report = report
-
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
-        """Run the tasks of RUNS as `run` does, and report the outcome of each under its ticket."""
+        """Run the tasks of RUNS in the thread, and report the outcome of each under its ticket.
+
+        The first task starts the thread.
+        """
         for ticket, task in runs:
             raw = self._raw if task.raw is None else task.raw
-            job = TicketJob(task, raw, self._slot, ticket, self._ended)
-            self._slot.start(job)
-            self._given[ticket] = job
+            self._slot.start(TaskJob(task, raw, self._slot, ticket, self._ended))
 
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET. If it has started, its thread is abandoned."""
-        if ticket in self._given:
-            self._slot.interrupt(self._given[ticket])
+        for job in self._slot.jobs:
+            if isinstance(job, TaskJob) and job.ticket == ticket:
+                self._slot.interrupt(job)
+                break
 
     def _callDirectly(self, call: CallSpec[Any], raw: bool | None, doNext: bool) -> Deferred[Any]:
         return DirectJob(call, self._raw if raw is None else raw, self._slot, self._reactor).start(doNext)
@@ -131,30 +124,25 @@ class ThreadWorker(DirectCaller, Qualified):
         """Abandon the thread. Return the tasks without an outcome."""
         tasks: list[Task] = []
         for job in self._slot.crash():
-            if isinstance(job, (TaskJob, TicketJob)):
+            if isinstance(job, TaskJob):
                 tasks.append(job.task)
             else:
                 job.deliver(Lost("its thread was abandoned"))
-        self._given.clear()
         return tasks
 
     @property
     def unfinished(self) -> int:
         """The number of calls without an outcome."""
-        return self._slot.unfinished
+        return len(self._slot.jobs)
 
     def _ended(self, ticket: int, outcome: RunOutcome) -> None:
-        """Report OUTCOME for TICKET: now, or after the other callbacks of the thread."""
-        self._given.pop(ticket, None)
         self._outcomes.append((ticket, outcome))
-        if not self._slot.collecting:
-            self._reportOutcomes()
 
     def _reportOutcomes(self) -> None:
         """Report the outcomes that wait, in one call."""
-        while self._outcomes and self._report is not None:
+        while self._outcomes:
             outcomes, self._outcomes = self._outcomes, []
-            self._report(outcomes)
+            self.reported(outcomes)
 
     def _refreshed(self) -> None:
         if self._resign is not None:

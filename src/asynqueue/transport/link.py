@@ -3,10 +3,8 @@
 A `Link` sends tasks as calls and turns the answers into outcomes, one for each task. It does not know how the worker at
 the other end was started: `asynqueue.process` makes a link over a socket to a child process, and `asynqueue.wire` a
 subclass over a connection to another machine. When the connection is lost, the link notifies its owner. The owner then
-calls `conclude`, which ends all pending calls:
-
-- `Lost`, if the call may have started;
-- `Recalled`, if it has not started and never will.
+calls `conclude`, which ends all pending calls. `asynqueue.core.protocol.runqueue` decides how calls end that are
+cancelled, recalled or lost.
 
 A subclass may override the following methods:
 
@@ -26,7 +24,6 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,9 +31,9 @@ from twisted.python.failure import Failure
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
 from asynqueue.core.protocol.framing import Decoder, FrameError, encode
-from asynqueue.core.protocol.liveness import isStuckUnstarted
+from asynqueue.core.protocol.runqueue import Outcomes, RunQueue
 from asynqueue.core.protocol.spinning import SPIN
-from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.records import Iterating, Raised, Returned, RunOutcome, Task
 from asynqueue.core.text import errorText
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
@@ -44,7 +41,7 @@ from asynqueue.reactor.spinner import Spinner
 from asynqueue.reactor.watchdog import CloseWatchdog
 from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.items import LinkSource
-from asynqueue.transport.permits import Permits
+from asynqueue.transport.permits import PermitIssuer
 from asynqueue.transport.residents import Residents
 from asynqueue.transport.serialization import loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
@@ -57,23 +54,24 @@ def _notSent(task: Task, error: BaseException) -> SerializationError:
 
 
 class _Pending:
-    """A call without an outcome, and TO what its outcome goes: a Deferred, or the report under a ticket."""
+    """A call without an outcome, which is reported under TICKET."""
 
-    __slots__ = ("deadline", "owner", "task", "to")
+    __slots__ = ("deadline", "owner", "task", "ticket")
 
-    def __init__(self, task: Task, to: Deferred[RunOutcome] | int) -> None:
+    def __init__(self, task: Task, ticket: int) -> None:
         self.task = task
-        self.to = to
+        self.ticket = ticket
         self.owner: object = None  # the object that becomes resident when this update has run
         self.deadline: float | None = None  # for `Link.finishCancelled`: when its timeout has passed
 
 
 class Link(Protocol):
-    """A connection to a worker, whose calls need PERMITS to start.
+    """A connection to a worker. Its calls need PERMITS to start, unless a subclass knows by itself what has started.
 
     - ONLOST is called when the connection is lost.
     - ONINTERRUPT is called when the worker has to be ended, because a call is cancelled or it is stuck.
-    - REPORT is called with the outcomes of tasks that were given under tickets.
+    - REPORT is called with the outcomes of tasks.
+    - The worker runs one call at a time, if it is SINGLE.
     - Large values go over CHANNEL, if there is one.
     """
 
@@ -81,11 +79,12 @@ class Link(Protocol):
 
     def __init__(
         self,
-        permits: Permits,
+        permits: PermitIssuer | None,
         onLost: Callable[[], None],
         onInterrupt: Callable[[], None],
-        report: Report | None = None,
+        report: Report,
         channel: SharedMemoryChannel | None = None,
+        single: bool = True,
     ) -> None:
         self.open: bool = True
         self.ready: bool = False  # the worker can start calls
@@ -100,7 +99,7 @@ class Link(Protocol):
         self._onLost = onLost
         self._onInterrupt = onInterrupt
         self._decoder = Decoder()
-        self._pending: dict[int, _Pending] = {}
+        self._runs: RunQueue[int, _Pending] = RunQueue(single)  # by number
         self._sources: dict[int, LinkSource] = {}
         self._residents = Residents(channel)
         self._lastNumber = 0
@@ -109,8 +108,6 @@ class Link(Protocol):
         self._outgoing: list[bytes] = []  # the collected messages
         self._incoming: deque[m.Message] = deque()
         self._outcomes: list[tuple[int, RunOutcome]] = []  # not reported yet
-        self._since = 0.0  # when data came last, or a call was sent to an idle worker
-        self._waited = 0.0  # how long cancelled calls have waited to start since data came last
         self._lastWasShort = False
         self._whenIdle: Callable[[], None] | None = None
         self._whenReady: Callable[[], None] | None = None
@@ -118,12 +115,7 @@ class Link(Protocol):
     @property
     def unfinished(self) -> list[Task]:
         """The tasks without an outcome, in the order in which they were sent."""
-        return [pending.task for pending in self._pending.values()]
-
-    @property
-    def numbers(self) -> list[int]:
-        """The numbers of the calls without an outcome, in the order in which they were sent."""
-        return list(self._pending)
+        return [pending.task for pending in self._runs.calls.values()]
 
     @property
     def iterations(self) -> int:
@@ -132,34 +124,27 @@ class Link(Protocol):
 
     # For the owner.
 
-    def call(self, task: Task, raw: bool) -> Deferred[RunOutcome]:
-        """Send TASK. The Deferred fires with its outcome. With RAW, an iterator is a result like any other."""
-        number = self._lastNumber + 1
-        deferred: Deferred[RunOutcome] = Deferred(lambda _: self.interrupt(number))
-        self._submit(task, raw, deferred)
-        return deferred
-
     def give(self, runs: Sequence[tuple[int, Task]], raw: bool) -> None:
         """Send the tasks of RUNS, and report the outcome of each under its ticket.
 
-        RAW holds for tasks that do not have a `raw` of their own.
+        RAW holds for tasks that do not have a `raw` of their own: an iterator is a result like any other.
         """
         outer, self._receiving = self._receiving, True
+        now = perf_counter()
         try:
             for ticket, task in runs:
-                self._submit(task, raw if task.raw is None else task.raw, ticket)
+                self._submit(task, raw if task.raw is None else task.raw, ticket, now)
         finally:
             self._receiving = outer
             self.flush()
         if self._outcomes and not outer:
             self._reportOutcomes()
 
-    def cancel(self, to: Deferred[RunOutcome] | int) -> None:
-        """Cancel the call whose outcome goes TO a Deferred or is reported under a ticket, if it has no outcome."""
-        for number, pending in self._pending.items():
-            if pending.to == to:
+    def cancel(self, ticket: int) -> None:
+        """Cancel the call that is reported under TICKET, if it has no outcome."""
+        for number, pending in self._runs.calls.items():
+            if pending.ticket == ticket:
                 self.interrupt(number)
-                self._reportOutcomes()
                 break
 
     def closeSource(self, number: int) -> None:
@@ -177,10 +162,7 @@ class Link(Protocol):
 
     def closeTimedOut(self) -> None:
         """End the worker, which is stuck in an iterator, unless a call has started there. (For the watchdog.)"""
-        unstarted = self.revoke()
-        if not self._startedBut(unstarted):
-            self._onInterrupt()
-        self._answerRecalled(unstarted)
+        self._carryOut(*self._runs.stuck(self.revoke()))
 
     def send(self, message: m.ToRemote) -> None:
         """Send MESSAGE, if the connection is open."""
@@ -191,7 +173,7 @@ class Link(Protocol):
 
     def recall(self) -> None:
         """End all calls that have not started as `Recalled`."""
-        self._answerRecalled(self.revoke())
+        self.answerAll(self._runs.takenBack(self.revoke()))
 
     def abort(self) -> None:
         """End the connection, if it is open."""
@@ -214,8 +196,8 @@ class Link(Protocol):
 
     def started(self) -> list[int]:
         """Return the numbers of the calls that have started and have no outcome. No other call starts from now on."""
-        self._permitted = self.revoke()
-        return self._startedBut(self._permitted)
+        self._runs.takenBack(self.revoke())
+        return self._runs.begun
 
     def whenReady(self, then: Callable[[], None]) -> None:
         """Call THEN once, when the worker can start calls: now, if it can."""
@@ -232,11 +214,10 @@ class Link(Protocol):
         self.open = False
         if self.closeWatchdog is not None:
             self.closeWatchdog.end()
-        self.recall()
-        self._permits.close()
-        for number in list(self._pending):
-            self.answer(number, Lost(reason))
-        self._reportOutcomes()
+        outcomes = self._runs.lost(self.revoke(), reason)
+        if self._permits is not None:
+            self._permits.close()
+        self.answerAll(outcomes)
         for source in list(self._sources.values()):
             source.over(WorkerLost(f"the iteration ended early: {reason}"))
         self._sources.clear()
@@ -247,8 +228,7 @@ class Link(Protocol):
         """Act on all messages that are complete with DATA."""
         outer, self._receiving = self._receiving, True
         self.received += 1
-        self._since = perf_counter()
-        self._waited = 0.0
+        self._runs.received(perf_counter())
         try:
             self._incoming.extend(self._decoder.feed(data))
             while self._incoming:
@@ -277,11 +257,12 @@ class Link(Protocol):
     def flush(self) -> None:
         """Write all collected messages at once: first the permits, then the calls."""
         if self.open and self.transport is not None and self._outgoing:
-            self._permits.give(self._permitted)
+            if self._permits is not None:
+                self._permits.give(self._permitted)
             self.transport.write(b"".join(self._outgoing))  # pyright: ignore[reportAttributeAccessIssue]  # zope's
             self._permitted.clear()
             self._outgoing.clear()
-            if self._lastWasShort and self.spinner is not None and len(self._pending) == 1:
+            if self._lastWasShort and self.spinner is not None and len(self._runs.calls) == 1:
                 self.spinner.begin()
 
     def revoke(self) -> list[int]:
@@ -289,27 +270,24 @@ class Link(Protocol):
         self.flush()
         unsent = list(self._permitted)
         self._permitted.clear()
-        return self._permits.revoke() + unsent
+        return unsent if self._permits is None else self._permits.revoke() + unsent
 
     def interrupt(self, number: int) -> None:
         """End call NUMBER, which is cancelled. No other call is charged with that."""
-        unstarted = self.revoke()
-        started = self._startedBut(unstarted)
-        if number in unstarted:
-            now = perf_counter()
-            self._waited += now - self._since
-            self._since = now
-            ends = self.ready and isStuckUnstarted(self._waited, len(started), len(self._sources))
-        else:
-            ends = started[-1:] == [number]  # The calls before the last have ended, and their answers are on the way.
-            if ends and self._mayFinish(number):
-                self._answerRecalled(unstarted)
-                return
+        idle = self.ready and not self._sources
+        finishes = self._mayFinish(number)
+        self._carryOut(*self._runs.interrupt(number, self.revoke(), perf_counter(), idle, finishes))
+
+    def _carryOut(self, ends: bool, outcomes: Outcomes[int]) -> None:
         if ends:
             self._onInterrupt()
-        for n in unstarted:
-            self.answer(n, Recalled())
-        self.answer(number, Interrupted())
+        self.answerAll(outcomes)
+
+    def answerAll(self, outcomes: Outcomes[int]) -> None:
+        """End calls, each with its outcome, and report that."""
+        for number, outcome in outcomes:
+            self.answer(number, outcome)
+        self._reportOutcomes()
 
     def payloadOf(self, task: Task) -> tuple[bytes | ChunkedPayload, object]:
         """Return the call of TASK as a payload, and the object that becomes resident by it, if any.
@@ -318,11 +296,10 @@ class Link(Protocol):
         """
         return self._residents.payload(task, self._lastNumber + 1)
 
-    def _submit(self, task: Task, raw: bool, to: Deferred[RunOutcome] | int) -> None:
+    def _submit(self, task: Task, raw: bool, ticket: int, now: float) -> None:
         number = self._lastNumber + 1
-        if not self._pending:
-            self._since = perf_counter()
-        self._pending[number] = pending = _Pending(task, to)
+        pending = _Pending(task, ticket)
+        self._runs.given(number, pending, now)
         if self.finishCancelled is not None and task.timeout is not None:
             pending.deadline = self.finishCancelled() + task.timeout
         try:
@@ -341,12 +318,8 @@ class Link(Protocol):
         """Return whether call NUMBER, which is cancelled, goes on to its end."""
         if self.finishCancelled is None:
             return False
-        deadline = self._pending[number].deadline
+        deadline = self._runs.calls[number].deadline
         return deadline is None or self.finishCancelled() < deadline
-
-    def _startedBut(self, unstarted: Sequence[int]) -> list[int]:
-        """Return the numbers of the calls without an outcome, except those UNSTARTED."""
-        return [number for number in self._pending if number not in unstarted]
 
     # Receiving.
 
@@ -356,16 +329,12 @@ class Link(Protocol):
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. Return False if it was not pending."""
-        pending = self._pending.pop(number, None)
+        pending = self._runs.answered(number)
         if pending is None:
             return False
         if pending.owner is not None:
             self._residents.ended(pending.owner, number, outcome)
-        if isinstance(pending.to, int):
-            self._outcomes.append((pending.to, outcome))
-        else:
-            pending.to.callback(outcome)
-            self._notifyIfIdle()
+        self._outcomes.append((pending.ticket, outcome))
         return True
 
     def _receive(self, message: m.Message) -> None:
@@ -409,13 +378,8 @@ class Link(Protocol):
             source.over(error)
             self._notifyIfIdle()
 
-    def _answerRecalled(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            self.answer(number, Recalled())
-        self._reportOutcomes()
-
     def _reportOutcomes(self) -> None:
-        while self._outcomes and self._report is not None:
+        while self._outcomes:
             outcomes, self._outcomes = self._outcomes, []
             self._report(outcomes)
             self._notifyIfIdle()
@@ -426,6 +390,6 @@ class Link(Protocol):
             then()
 
     def _notifyIfIdle(self) -> None:
-        if self._whenIdle is not None and not (self._pending or self._sources or self._outcomes):
+        if self._whenIdle is not None and not (self._runs.calls or self._sources or self._outcomes):
             then, self._whenIdle = self._whenIdle, None
             then()

@@ -17,23 +17,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from struct import Struct
-from typing import Protocol
 
 _PERMIT = Struct("<Q")
-
-
-class Permits(Protocol):
-    """Decides which of the calls on a link may start."""
-
-    def give(self, numbers: Sequence[int]) -> None:
-        """Permit the calls of NUMBERS to start. Numbers only rise."""
-
-    def revoke(self) -> list[int]:
-        """Return the numbers of the calls that, from now on, never start."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Permit no more calls."""
 
 
 class PermitIssuer:

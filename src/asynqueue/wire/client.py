@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
@@ -16,7 +16,6 @@ from asynqueue.core.protocol.chunkedpayload import ChunkedPayload, whole
 from asynqueue.core.protocol.clientquota import ClientQuota
 from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.protocol.handshake import NONCE, ClientHandshake
-from asynqueue.core.protocol.startlog import StartLog
 from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Task
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
@@ -41,20 +40,6 @@ def printable(text: str) -> str:
 
 class ClosedEarly(WorkerLost):
     """The connection was closed before the server had authenticated, and no reason is known."""
-
-
-class _NoPermits:
-    """The permits of a wire connection, which needs none: see `asynqueue.core.protocol.startlog`."""
-
-    def give(self, numbers: Sequence[int]) -> None:
-        """Do nothing."""
-
-    def revoke(self) -> list[int]:
-        """Return an empty list."""
-        return []
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class ClientConnection(WireProtocol, Link):
@@ -84,13 +69,13 @@ class ClientConnection(WireProtocol, Link):
         patience: float,
         silence: float,
         onLost: Callable[[], None],
-        report: Report | None,
+        report: Report,
         messages: int = MESSAGES,
         onRecall: Callable[[bool], None] = lambda _: None,
         plain: bool = False,
     ) -> None:
         WireProtocol.__init__(self, reactor, patience, silence, plain)
-        Link.__init__(self, _NoPermits(), onLost, lambda: None, report)
+        Link.__init__(self, None, onLost, lambda: None, report, single=False)
         self._decoder = Decoder(WIRE_FRAME_LIMIT, chunked=True, wanted=self._isWanted)
         self._messages = messages
         self._onRecall = onRecall
@@ -104,7 +89,6 @@ class ClientConnection(WireProtocol, Link):
         self._certified = certified
         self._running = running
         self._thread = thread
-        self._starts = StartLog()
         self._terms: m.Terms | None = None  # the server sends them when it has authenticated
         self._quota = ClientQuota(1, 1)  # by those terms
         self._held: dict[int, m.Call] = {}  # the calls that the quota does not admit yet
@@ -144,15 +128,12 @@ class ClientConnection(WireProtocol, Link):
         if not self.open:
             super().recall()
             return
-        for number in list(self._held):
-            self.answer(number, Recalled())
-        for number in self.numbers:
-            if self._writer.withdraw(number):
-                self.answer(number, Recalled())
-        if self.numbers:
-            self._starts.recalled(self.numbers)
-            self._notifyRecall()
+        outcomes = self._runs.takenBack(self._unsend(list(self._runs.calls)))
+        if self._runs.begun:
+            self._runs.asked()
+            self._notifyRecall()  # before the report, which may bring new calls
             self.send(m.Recall())
+        self.answerAll(outcomes)
 
     # How a wire connection differs from a link to a child process.
 
@@ -166,19 +147,17 @@ class ClientConnection(WireProtocol, Link):
         if self.open:
             return []
         unsent = self._writer.unsent() | self._held.keys()
-        return self._starts.unstarted(self.numbers, unsent, not self._aborted)
+        return self._runs.unstarted(unsent, not self._aborted)
 
     def interrupt(self, number: int) -> None:
         """Cancel call NUMBER, and no other call."""
-        if number in self._held or self._writer.withdraw(number):
-            self.answer(number, Recalled())
-        else:
+        ends, outcomes = self._runs.interrupt(number, self._unsend([number]))
+        if ends:
             self.send(m.Cancel(number))
-            self.answer(number, Interrupted())
+        self.answerAll(outcomes)
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. Return False if it was not pending."""
-        self._starts.answered(number)
         if isinstance(outcome, Interrupted):
             self._decoder.drop(number)  # the parts of its answer that have come are not wanted any more
         self._held.pop(number, None)
@@ -209,7 +188,7 @@ class ClientConnection(WireProtocol, Link):
     def receiveOther(self, message: m.Message) -> None:
         """Receive a MESSAGE that only a server sends."""
         if isinstance(message, m.Started):
-            self._starts.started(message.id)
+            self._runs.started(message.id)
             self._notifyRecall()
         elif isinstance(message, m.Recalled):
             self.answer(message.id, Recalled())
@@ -226,20 +205,20 @@ class ClientConnection(WireProtocol, Link):
     def _receive(self, message: m.Message) -> None:
         if isinstance(message, m.Opened):
             number = message.id
-            if number not in self._pending and number not in self._sources and 0 < number <= self._lastNumber:
+            if number not in self._runs.calls and number not in self._sources and 0 < number <= self._lastNumber:
                 return  # the call was cancelled and the server knows by now; or the server sends an iterator of no call
         super()._receive(message)
 
     def _notifyRecall(self) -> None:
-        if self.open and self._recalling != self._starts.recalling:
-            self._recalling = self._starts.recalling
+        if self.open and self._recalling != self._runs.recalling:
+            self._recalling = self._runs.recalling
             self._onRecall(self._recalling)
 
     def _isWanted(self, number: int, held: int) -> bool:
         """Return True if more may be held of the answer to call NUMBER, where HELD bytes are held of all answers."""
         if not 0 < number <= self._lastNumber:
             raise FrameError(f"a part of an answer to call {number}, which was never made")
-        if number not in self._pending and number not in self._sources:
+        if number not in self._runs.calls and number not in self._sources:
             return False
         if held <= self._messages:
             return True
@@ -339,6 +318,12 @@ class ClientConnection(WireProtocol, Link):
         self.established.callback(None)
 
     def _admit(self, numbers: list[int]) -> None:
-        """Send the calls of NUMBERS at the next flush."""
+        """Send the calls of NUMBERS at the next flush, except those that were taken back."""
         for number in numbers:
-            self._writer.add(self._held.pop(number))
+            call = self._held.pop(number, None)
+            if call is not None:
+                self._writer.add(call)
+
+    def _unsend(self, numbers: list[int]) -> list[int]:
+        """Take back those calls of NUMBERS that were not sent, and return them."""
+        return [n for n in numbers if self._held.pop(n, None) is not None or self._writer.withdraw(n)]

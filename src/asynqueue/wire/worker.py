@@ -16,12 +16,13 @@ from typing_extensions import Unpack
 from zope.interface import implementer
 
 from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
-from asynqueue.core.records import Lost, RunOutcome, Task
+from asynqueue.core.records import Lost, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
-from asynqueue.interfaces import Departed, Disconnected, IWorker, Reconnected, Report, Resignator, Resizer
+from asynqueue.interfaces import Departed, Disconnected, IWorker, Reconnected, Resignator, Resizer
 from asynqueue.iteration.delay import deferToDelay
-from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
+from asynqueue.queue.adapter import ReportingWorker
+from asynqueue.queue.options import QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
@@ -46,7 +47,7 @@ _HINT = "does a wire server listen there, with or without TLS as in the descript
 
 
 @implementer(IWorker)
-class WireWorker(Qualified):
+class WireWorker(ReportingWorker):
     """A worker that has the methods of a universe called on a `WireServer`.
 
     A task calls a method of the universe. Only the name of the method is sent::
@@ -124,6 +125,7 @@ class WireWorker(Qualified):
             raise ValueError(f"messages must be an integer of 1 or more, got {messages!r}")
         if type(N_concurrent) is not int or N_concurrent < 1:
             raise ValueError(f"N_concurrent must be an integer of 1 or more, got {N_concurrent!r}")
+        super().__init__()
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self.window: Window = Window(N_concurrent, N_concurrent + AHEAD)
         self.description: str = description if isinstance(description, str) else repr(description)
@@ -143,8 +145,6 @@ class WireWorker(Qualified):
         self._resize: Resizer | None = None
         self._stopping = False
         self._gone: Deferred[None] | None = None
-        self._idle: Deferred[None] | None = None  # the same Deferred, while calls are pending
-        self._report: Report | None = None
         self._next: IDelayedCall | None = None
         self._connectPolicy = ConnectPolicy()
 
@@ -166,28 +166,18 @@ class WireWorker(Qualified):
         """Call RESIZE when the server begins to give calls back, and when it has done so."""
         self._resize = resize
 
-    def setReport(self, report: Report) -> None:
-        """Call REPORT with the outcomes of the tasks that `give` gets."""
-        self._report = report
-
     def give(self, runs: Sequence[tuple[int, Task]]) -> None:
         """Have the server run the tasks of RUNS, and report the outcome of each under its ticket."""
         if self._link is not None:
             self._link.give(runs, self._raw)
-        elif self._report is not None:
+        else:
             lost = Lost(f"there is no connection to {self.description}")
-            self._report([(ticket, lost) for ticket, _ in runs])
+            self.reported([(ticket, lost) for ticket, _ in runs])
 
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET."""
         if self._link is not None:
             self._link.cancel(ticket)
-
-    def run(self, task: Task) -> Deferred[RunOutcome]:
-        """Have the server run TASK."""
-        if self._link is None:
-            return succeed(Lost(f"there is no connection to {self.description}"))
-        return self._link.call(task, self._raw if task.raw is None else task.raw)
 
     def recall(self) -> None:
         """End the calls that the server has not started as `Recalled`: soon, or at once if the connection is lost."""
@@ -207,7 +197,6 @@ class WireWorker(Qualified):
             if self._link is None or not self._link.open:
                 self._gone.callback(None)
             else:
-                self._idle = self._gone
                 self._link.whenIdle(self._isIdle)
         self._gone.addBoth(_fire, stopped)
         return stopped
@@ -222,9 +211,8 @@ class WireWorker(Qualified):
         return link.unfinished
 
     def _isIdle(self) -> None:
-        idle, self._idle = self._idle, None
-        if idle is not None:
-            idle.callback(None)
+        if self._gone is not None and not self._gone.called:
+            self._gone.callback(None)
 
     def _disconnect(self, _: object) -> Deferred[None]:
         if self._service is None:
@@ -248,7 +236,7 @@ class WireWorker(Qualified):
     def _newLink(self) -> ClientConnection:
         link = ClientConnection(
             self._reactor, self.description, self._universe, self._key, self._place.certified, self.window.running,
-            self._thread, PATIENCE, self._silence, lambda: self._lost(link), self._report,
+            self._thread, PATIENCE, self._silence, lambda: self._lost(link), self.reported,
             self._messages, self._recalling, self._plain,
         )  # fmt: skip
         return link

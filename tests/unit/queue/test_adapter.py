@@ -1,8 +1,8 @@
-"""Workers that were written for 0.9, and report to their task."""
+"""Workers that have only one of `run` and `give`, and those that were written for 0.9, which report to their task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -22,9 +22,10 @@ from asynqueue import (
     WireWorker,
     tasks,
 )
-from asynqueue.core.records import CallSpec, Returned
+from asynqueue.core.records import CallSpec, Interrupted, Iterating, Returned, RunOutcome, Task
 from asynqueue.errors import TimeoutError, WorkerError, WorkerLost
 from asynqueue.interfaces import IWorker
+from asynqueue.queue.adapter import ReportingWorker
 from asynqueue.wire import WireWorkerUniverse
 from tests.support.calls import inLoop
 from tests.support.deferreds import errorOf, resultOf
@@ -206,3 +207,60 @@ class TestATaskOf09:
         task.reset()
         task.timedout()
         assert resultOf(task.d) == ("t", None)
+
+
+class Giving(ReportingWorker):
+    """Notes what it is given and what it is to interrupt. The test reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[int] = []
+        self.interrupted: list[int] = []
+        self.reports: list[list[tuple[int, RunOutcome]]] = []
+        self.setReport(lambda outcomes: self.reports.append([*outcomes]))
+
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        self.given += [ticket for ticket, _ in runs]
+
+    def interrupt(self, ticket: int) -> None:
+        self.interrupted.append(ticket)
+
+
+class Source:
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+TASK = Task(1, CallSpec(abs, (-1,)))
+
+
+class TestRunByGive:
+    def test_each_deferred_fires_with_its_outcome_and_the_queue_has_the_rest(self) -> None:
+        worker = Giving()
+        first, second = worker.run(TASK), worker.run(TASK)
+        worker.give([(1, TASK)])
+        one, two, three = worker.given
+        worker.reported([(two, Returned(2)), (three, Returned(3)), (one, Returned(1))])
+        assert (resultOf(first), resultOf(second)) == (Returned(1), Returned(2))
+        assert worker.reports == [[(1, Returned(3))]]
+
+    def test_what_the_queue_gave_is_reported_while_nothing_runs(self) -> None:
+        worker = Giving()
+        worker.reported([(1, Returned(3))])
+        assert worker.reports == [[(1, Returned(3))]]
+
+    def test_a_report_to_no_queue_is_no_harm(self) -> None:
+        worker = ThreadWorker()
+        worker.reported([(1, Returned(3))])
+
+    def test_one_that_is_cancelled_is_interrupted_and_its_later_iterator_closed(self) -> None:
+        worker, source = Giving(), Source()
+        run = worker.run(TASK)
+        run.cancel()
+        assert worker.interrupted == worker.given
+        assert resultOf(run) == Interrupted()
+        worker.reported([(worker.given[0], Iterating(source))])
+        assert source.closed == 1
+        assert worker.reports == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -16,12 +16,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from asynqueue.core.protocol import liveness as overdue
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.protocol import runqueue
 from asynqueue.core.protocol.framing import Decoder, encode
 from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import CallSpec, Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.errors import SerializationError, WorkerLost
+from asynqueue.queue.adapter import ReportingWorker
 from asynqueue.reactor import watchdog as closings
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.transport import link
@@ -39,15 +40,17 @@ def newTransport() -> Any:
     return StringTransport()
 
 
-class FarSide:
+class FarSide(ReportingWorker):
     """A far side, and the link that speaks to it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.office = PermitIssuer()
         self.holder = PermitHolder(self.office.taking)
         self.lost = self.interrupts = 0
         self.reports: list[list[tuple[int, RunOutcome]]] = []
-        self.link = Link(self.office, self.onLost, self.onInterrupt, lambda outcomes: self.reports.append([*outcomes]))
+        self.setReport(lambda outcomes: self.reports.append([*outcomes]))
+        self.link = Link(self.office, self.onLost, self.onInterrupt, self.reported)
         self.transport = newTransport()
         self.transport.protocol = self.link
         self.link.makeConnection(self.transport)  # type: ignore[no-untyped-call]  # Twisted leaves it untyped
@@ -61,13 +64,21 @@ class FarSide:
     def onInterrupt(self) -> None:
         self.interrupts += 1
 
-    def run(self, f: Any, *args: Any, raw: bool = False, update: bool = False) -> Deferred[RunOutcome]:
-        """Have the link send a call."""
-        return self.link.call(Task(1, CallSpec(f, args), update=update), raw)
+    def give(self, runs: Sequence[tuple[int, Task]]) -> None:
+        """Have the link send calls."""
+        self.link.give(runs, False)
 
-    def give(self, ticket: int, f: Any, *args: Any) -> None:
+    def interrupt(self, ticket: int) -> None:
+        """Have the link cancel a call."""
+        self.link.cancel(ticket)
+
+    def call(self, f: Any, *args: Any, update: bool = False) -> Deferred[RunOutcome]:
+        """Have the link send a call."""
+        return self.run(Task(1, CallSpec(f, args), update=update))
+
+    def callUnder(self, ticket: int, f: Any, *args: Any) -> None:
         """Have the link send a call under TICKET."""
-        self.link.give([(ticket, Task(1, CallSpec(f, args)))], False)
+        self.give([(ticket, Task(1, CallSpec(f, args)))])
 
     def hear(self) -> list[m.Message]:
         """What the link has said since it was last asked for."""
@@ -105,7 +116,7 @@ class Sink:
 
 def opened(far: FarSide) -> tuple[Any, Sink]:
     """An iteration of FAR's first call, and its sink."""
-    run = far.run(iter, [])
+    run = far.call(iter, [])
     far.holder.mayStart(1)
     far.say(m.Opened(1, 0.0))
     outcome = resultOf(run)
@@ -126,7 +137,7 @@ class TestClosing:
     def test_an_iterator_that_does_not_close_has_the_far_side_end(self, far: FarSide, clock: Clock) -> None:
         source, _ = opened(far)
         source.close()
-        waiting = far.run(abs, -1)
+        waiting = far.call(abs, -1)
         clock.advance(closings.STOP_GRACE)
         assert far.interrupts == 1
         assert resultOf(waiting) == Recalled()
@@ -140,7 +151,7 @@ class TestClosing:
 
     def test_one_that_closes_behind_a_call_has_as_long_as_that_takes(self, far: FarSide, clock: Clock) -> None:
         source, _ = opened(far)
-        run = far.run(abs, -1)
+        run = far.call(abs, -1)
         far.holder.mayStart(2)
         source.close()
         clock.pump([closings.STOP_GRACE] * 3)
@@ -181,36 +192,36 @@ class TestLookingOut:
         return began
 
     def test_after_a_quick_one(self, far: FarSide, clock: Clock) -> None:
-        far.run(int)
+        far.call(int)
         assert not self.lookingOut(clock), "nothing is known of calls before there was one"
         far.say(m.Returned(1, SPIN / 2, dumps(None)))
-        far.run(int)
+        far.call(int)
         assert self.lookingOut(clock)
 
     def test_not_after_a_slow_one(self, far: FarSide, clock: Clock) -> None:
-        far.run(int)
+        far.call(int)
         far.say(m.Returned(1, SPIN, dumps(None)))
-        far.run(int)
+        far.call(int)
         assert not self.lookingOut(clock)
 
     def test_not_among_others(self, far: FarSide, clock: Clock) -> None:
-        far.run(int)
-        far.run(int)
+        far.call(int)
+        far.call(int)
         far.say(m.Returned(1, 0.0, dumps(None)))
-        far.run(int)
+        far.call(int)
         assert not self.lookingOut(clock)
 
     def test_not_for_one_that_has_gone(self, far: FarSide, clock: Clock) -> None:
-        far.run(int)
+        far.call(int)
         far.say(m.Returned(1, 0.0, dumps(None)))
-        far.run(int)
+        far.call(int)
         far.goAway()
         assert not clock.getDelayedCalls()
 
 
 class TestLooking:
     def test_hears_what_has_come(self, far: FarSide) -> None:
-        run = far.run(int)
+        run = far.call(int)
         far.transport.doRead = lambda: far.say(m.Returned(1, 0.0, dumps(3)))
         assert far.link.poll()
         assert resultOf(run) == Returned(3, 0.0)
@@ -228,13 +239,13 @@ class TestLooking:
 class TestTickets:
     def test_what_comes_in_one_read_is_reported_in_one_go(self, far: FarSide) -> None:
         for ticket in (7, 8, 9):
-            far.give(ticket, abs, -ticket)
+            far.callUnder(ticket, abs, -ticket)
         far.say(m.Returned(1, 0.5, dumps(7)), m.Returned(2, 0.5, dumps(8)))
         assert far.reports == [[(7, Returned(7, 0.5)), (8, Returned(8, 0.5))]]
 
     def test_what_cannot_be_sent_is_reported_and_nothing_else_suffers(self, far: FarSide) -> None:
-        far.give(1, abs, far)
-        far.give(2, abs, -2)
+        far.callUnder(1, abs, far)
+        far.callUnder(2, abs, -2)
         (((ticket, outcome),),) = far.reports
         assert ticket == 1
         assert isinstance(outcome, Raised)
@@ -243,32 +254,32 @@ class TestTickets:
 
     def test_what_has_not_started_is_given_back_in_one_go(self, far: FarSide) -> None:
         for ticket in (7, 8, 9):
-            far.give(ticket, abs, -ticket)
+            far.callUnder(ticket, abs, -ticket)
         assert far.holder.mayStart(1)
         far.link.recall()
         assert far.reports == [[(8, Recalled()), (9, Recalled())]]
 
     def test_one_that_runs_is_let_go_of_and_its_neighbours_are_given_back(self, far: FarSide) -> None:
         for ticket in (7, 8):
-            far.give(ticket, abs, -ticket)
+            far.callUnder(ticket, abs, -ticket)
         assert far.holder.mayStart(1)
         far.link.cancel(7)
         assert far.interrupts == 1
-        assert far.reports == [[(8, Recalled()), (7, Interrupted())]]
+        assert far.reports == [[(7, Interrupted()), (8, Recalled())]]
         far.link.cancel(7)  # it has its outcome
         assert len(far.reports) == 1
 
     def test_what_ran_when_the_far_side_went_is_lost(self, far: FarSide) -> None:
         for ticket in (7, 8):
-            far.give(ticket, abs, -ticket)
+            far.callUnder(ticket, abs, -ticket)
         assert far.holder.mayStart(1)
         far.goAway()
-        assert far.reports == [[(8, Recalled())], [(7, Lost("it died"))]]
+        assert far.reports == [[(7, Lost("it died")), (8, Recalled())]]
 
 
 class TestCalls:
     def test_one_goes_with_its_permit_and_comes_back_with_its_outcome(self, far: FarSide) -> None:
-        run = far.run(max, 1, 2)
+        run = far.call(max, 1, 2)
         (call,) = far.hear()
         assert isinstance(call, m.Call)
         assert (call.id, call.raw, CallDecoder().load(call.payload)) == (1, False, (max, (1, 2), {}, []))
@@ -279,14 +290,15 @@ class TestCalls:
     def test_what_one_turn_has_to_say_goes_in_one_write(self, far: FarSide) -> None:
         writes: list[bytes] = []
         far.transport.write = writes.append
-        first = far.run(abs, -1)
-        first.addCallback(lambda _: [far.run(abs, -2), far.run(abs, -3)])
+        first = far.call(abs, -1)
+        more = [(ticket, Task(ticket, CallSpec(abs, (-ticket,)))) for ticket in (2, 3)]
+        first.addCallback(lambda _: far.give(more))
         far.say(m.Returned(1, 0.0, dumps(1)))
         assert len(writes) == 2
         assert [far.holder.mayStart(n) for n in (1, 2, 3)] == [True] * 3
 
     def test_a_result_that_does_not_come_out_fails_its_call_alone(self, far: FarSide) -> None:
-        bad, good = far.run(abs, -1), far.run(abs, -2)
+        bad, good = far.call(abs, -1), far.call(abs, -2)
         far.say(m.Returned(1, 0.0, b"junk"), m.Returned(2, 0.0, dumps(2)))
         outcome = resultOf(bad)
         assert isinstance(outcome, Raised)
@@ -298,13 +310,13 @@ class TestCalls:
         assert far.link.open
 
     def test_an_iterator_that_nobody_waits_for_is_closed(self, far: FarSide) -> None:
-        far.run(iter, []).cancel()
+        far.call(iter, []).cancel()
         far.hear()
         far.say(m.Opened(1, 0.0))
         assert far.hear() == [m.Close(1)]
 
     def test_a_call_that_cannot_be_carried_is_not_sent(self, far: FarSide) -> None:
-        outcome = resultOf(far.run(abs, far.office.giving))
+        outcome = resultOf(far.call(abs, far.office.giving))
         assert isinstance(outcome, Raised)
         assert "argument 1 of abs(" in str(outcome.error)
         assert far.hear() == []
@@ -313,7 +325,7 @@ class TestCalls:
 
 class TestWhatComesToAnEnd:
     def test_with_the_connection_what_had_started_is_lost_and_the_rest_comes_back(self, far: FarSide) -> None:
-        runs = [far.run(abs, n) for n in range(4)]
+        runs = [far.call(abs, n) for n in range(4)]
         far.holder.mayStart(1)
         far.holder.mayStart(2)
         far.say(m.Returned(1, 0.0, dumps(0)))
@@ -324,7 +336,7 @@ class TestWhatComesToAnEnd:
         assert far.link.unfinished == []
 
     def test_a_recall_brings_back_what_has_not_started(self, far: FarSide) -> None:
-        runs = [far.run(abs, n) for n in range(3)]
+        runs = [far.call(abs, n) for n in range(3)]
         far.holder.mayStart(1)
         far.link.recall()
         assert [run.called for run in runs] == [False, True, True]
@@ -333,14 +345,14 @@ class TestWhatComesToAnEnd:
         runs[0].cancel()
 
     def test_a_cancelled_call_that_has_started_interrupts(self, far: FarSide) -> None:
-        runs = [far.run(abs, n) for n in range(3)]
+        runs = [far.call(abs, n) for n in range(3)]
         far.holder.mayStart(1)
         runs[0].cancel()
         assert [resultOf(run) for run in runs] == [Interrupted(), Recalled(), Recalled()]
         assert far.interrupts == 1
 
     def test_a_cancelled_call_that_had_ended_when_the_next_began_does_not_interrupt_that(self, far: FarSide) -> None:
-        runs = [far.run(abs, n) for n in range(2)]
+        runs = [far.call(abs, n) for n in range(2)]
         far.holder.mayStart(1)
         far.holder.mayStart(2)
         runs[0].cancel()
@@ -353,9 +365,9 @@ class TestWhatComesToAnEnd:
     def test_a_cancelled_call_that_should_have_started_long_ago_interrupts(
         self, far: FarSide, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(overdue, "START_GRACE", 0)
+        monkeypatch.setattr(runqueue, "START_GRACE", 0)
         far.say(m.Ready(1))
-        run, other = far.run(abs, -1), far.run(abs, -2)
+        run, other = far.call(abs, -1), far.call(abs, -2)
         run.cancel()
         assert far.interrupts == 1
         assert (resultOf(run), resultOf(other)) == (Recalled(), Recalled())
@@ -363,15 +375,15 @@ class TestWhatComesToAnEnd:
     def test_one_of_a_far_side_that_is_not_up_interrupts_nothing(
         self, far: FarSide, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(overdue, "START_GRACE", 0)
-        far.run(abs, -1).cancel()
+        monkeypatch.setattr(runqueue, "START_GRACE", 0)
+        far.call(abs, -1).cancel()
         assert far.interrupts == 0
 
     def test_one_beside_an_iteration_interrupts_nothing(self, far: FarSide, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(overdue, "START_GRACE", 0)
+        monkeypatch.setattr(runqueue, "START_GRACE", 0)
         far.say(m.Ready(1))
         opened(far)
-        far.run(abs, -1).cancel()
+        far.call(abs, -1).cancel()
         assert far.interrupts == 0
 
     def test_waits_that_end_early_add_up_until_something_is_heard(
@@ -381,19 +393,19 @@ class TestWhatComesToAnEnd:
         monkeypatch.setattr(link, "perf_counter", lambda: now)
         far.say(m.Ready(1))
         for _ in range(3):
-            run = far.run(abs, -1)
-            now += 0.4 * overdue.START_GRACE
+            run = far.call(abs, -1)
+            now += 0.4 * runqueue.START_GRACE
             run.cancel()
             now += 3600
         assert far.interrupts == 1
         far.say(m.Ready(1))
-        run = far.run(abs, -1)
-        now += 0.4 * overdue.START_GRACE
+        run = far.call(abs, -1)
+        now += 0.4 * runqueue.START_GRACE
         run.cancel()
         assert far.interrupts == 1
 
     def test_a_cancelled_call_that_has_not_started_interrupts_nothing(self, far: FarSide) -> None:
-        runs = [far.run(abs, n) for n in range(2)]
+        runs = [far.call(abs, n) for n in range(2)]
         far.holder.mayStart(1)
         runs[1].cancel()
         assert resultOf(runs[1]) == Recalled()
@@ -402,7 +414,7 @@ class TestWhatComesToAnEnd:
         runs[0].cancel()
 
     def test_cancelling_one_when_another_is_lost_is_no_harm(self, far: FarSide) -> None:
-        runs = [far.run(abs, n) for n in range(2)]
+        runs = [far.call(abs, n) for n in range(2)]
         far.holder.mayStart(1)
         far.holder.mayStart(2)
         runs[0].addCallback(lambda _: runs[1].cancel())
@@ -465,11 +477,11 @@ class TestResidents:
     )
     def test_an_updated_object_is_one_if_it_arrived(self, answer: m.ToLocal, resident: bool, far: FarSide) -> None:
         kept = Kept()
-        run = far.run(kept.see, update=True)
+        run = far.call(kept.see, update=True)
         far.say(answer)
         resultOf(run)
         far.hear()
-        far.run(kept.see).addBoth(lambda _: None)
+        far.call(kept.see).addBoth(lambda _: None)
         (call,) = far.hear()
         assert isinstance(call, m.Call)
         f = CallDecoder().load(call.payload)[0]
@@ -482,7 +494,7 @@ class TestNonsense:
         far = FarSide()
         try:
             with logged() as events:
-                runs = [far.run(abs, n) for n in range(3)]
+                runs = [far.call(abs, n) for n in range(3)]
                 far.holder.mayStart(1)
                 if late:
                     far.say(m.Ready(1))
@@ -504,7 +516,7 @@ class TestNonsense:
         ids=["length", "kind", "goodbye", "call"],
     )
     def test_it_is_logged_and_ends_the_connection(self, junk: bytes, far: FarSide) -> None:
-        run = far.run(abs, 1)
+        run = far.call(abs, 1)
         with logged() as events:
             far.link.dataReceived(junk)
         assert "invalid message" in events[0]["log_format"]
@@ -525,7 +537,7 @@ class TestNonsense:
 
     @pytest.mark.parametrize("number", [0, 2, 1 << 40])
     def test_an_iterator_of_no_call_ends_the_connection(self, number: int, far: FarSide) -> None:
-        run = far.run(abs, 1)
+        run = far.call(abs, 1)
         with logged() as events:
             far.say(m.Opened(number, 0.0))
         assert "or was never made" in str(events[0]["error"])
@@ -537,7 +549,7 @@ class TestNonsense:
     def test_more_items_than_were_granted_end_the_connection(self, far: FarSide) -> None:
         from asynqueue import Deferator
 
-        run = far.run(iter, [])
+        run = far.call(iter, [])
         far.say(m.Opened(1, 0.0))
         outcome = resultOf(run)
         assert isinstance(outcome, Iterating)

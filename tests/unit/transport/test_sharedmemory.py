@@ -388,7 +388,7 @@ def test_items_that_nobody_takes_any_more_leave_nothing_in_use(
     ends: tuple[SharedMemoryChannel, SharedMemoryChannel],
 ) -> None:
     near, far = ends
-    link = Link(PermitIssuer(), lambda: None, lambda: None, channel=near)
+    link = Link(PermitIssuer(), lambda: None, lambda: None, lambda _: None, near)
     for _ in range(3 * MOST):
         link.dataReceived(encode(m.Items(1, 1, dumpItem(bytes(LARGE), far))))
     assert len([name for name in map(linked, descriptorsOf()) if "asynqueue" in name]) == 2

@@ -154,7 +154,7 @@ class TestConnections:
     def test_a_client_sends_nothing_in_an_open_one(self) -> None:
         def link(plain: bool) -> Any:
             return ClientConnection(
-                Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None, None, plain=plain
+                Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None, lambda _: None, plain=plain
             )
 
         transport, refused = connected(), link(False)

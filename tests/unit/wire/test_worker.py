@@ -13,12 +13,13 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 
 from asynqueue import TaskQueue, WireQueue, WireWorker
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.connectattempts import ATTEMPTS
-from asynqueue.core.records import Task
+from asynqueue.core.records import CallSpec, Recalled, RunOutcome, Task
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerError, WorkerLost
 from asynqueue.wire import Limits, Method, ServerManager, WireServer, WireWorkerUniverse, keys
 from asynqueue.wire.client import ClientConnection
@@ -604,9 +605,30 @@ class TestTrust:
         assert keys.key(None) == b"another key of enough bytes"
 
 
+class TestRecalls:
+    def test_one_that_the_quota_holds_back_is_never_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reports: list[list[tuple[int, RunOutcome]]] = []
+        link = ClientConnection(
+            Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None,
+            lambda it: reports.append([*it]), plain=True,
+        )  # fmt: skip
+        transport: Any = StringTransport()  # its type says less than it can do
+        link.makeConnection(transport)  # type: ignore[no-untyped-call]  # Twisted leaves it untyped
+        link._accept(m.Terms(10, 10_000, 1))
+        sent: list[m.Message] = []
+        monkeypatch.setattr(link._writer, "add", sent.append)
+        sizes = {7: 8_000, 8: 9_000, 9: 10}  # the second has to wait for the first, and the third for the second
+        link.give([(n, Task(n, CallSpec(Method("echo"), (bytes(size),)))) for n, size in sizes.items()], False)
+        link.recall()
+        assert reports == [[(8, Recalled()), (9, Recalled())]]
+        assert [message.id for message in sent if isinstance(message, m.Call)] == [1]
+        assert m.Recall() in sent
+        link.connectionLost()
+
+
 class TestRefusals:
     def test_what_a_server_says_is_one_line_without_commands_to_a_terminal(self) -> None:
-        link = ClientConnection(Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None, None)
+        link = ClientConnection(Clock(), "there", None, KEY, False, 1, False, 9.0, 9.0, lambda: None, lambda _: None)
         link.receiveOther(
             m.Refused(0, "go\n2026 [asynqueue] \x1b[2Jall is \u202ewell, é \udcff".encode(errors="replace"))
         )

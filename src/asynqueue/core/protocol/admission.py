@@ -4,7 +4,7 @@ A call passes through these states:
 
 1. *Waiting*: the call has arrived. Calls wait in the order of arrival. Waiting calls can be recalled.
 2. *Announced*: `Started` is queued for sending.
-3. *Running*: `Started` has left for the network, so the call runs. (`asynqueue.core.protocol.startlog` says why.)
+3. *Running*: `Started` has left for the network, so the call runs. (`asynqueue.core.protocol.runqueue` says why.)
 4. *Ended*.
 
 At most as many calls are announced or running as the client asked for. A client that exceeds its limits causes

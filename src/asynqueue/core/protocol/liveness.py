@@ -1,14 +1,11 @@
 """Decide whether a silent worker is stuck, and whether a silent peer is lost.
 
 **A stuck worker** (processes and threads). A worker does one thing at a time and reports each result. While it runs a
-call, or makes an item, it may be stuck or only slow. The caller decides that, with a timeout. In two cases the worker
-should have been ready long ago, and is stuck:
-
-- A cancelled call was sent and has not *started* within `START_GRACE`, although the worker has nothing else to do.
-- Every iterator of the worker was closed, no call has started, and no message has come for a whole grace period. One
-  of the iterators hangs, in its current item or in its ``finally``.
-
-The worker is then replaced. Only unwanted work is lost: calls that have not started keep their place without a charge.
+call, or makes an item, it may be stuck or only slow. The caller decides that, with a timeout. But when every iterator
+of the worker was closed, no call has started, and no message has come for a whole grace period, it should have been
+ready long ago: one of the iterators hangs, in its current item or in its ``finally``. The worker is then replaced. Only
+unwanted work is lost: calls that have not started keep their place without a charge.
+(`asynqueue.core.protocol.runqueue` has the rule for a worker that does not start a call.)
 
 **A lost peer** (wires): a heartbeat. The peer timeout is divided into `TICKS` ticks. At each tick a ping is sent, which
 an idle peer answers as well. Any message counts as a sign of life. If no message comes between two ticks for three
@@ -20,19 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-START_GRACE = 0.1
-"""The time within which an otherwise idle worker must start a call, in seconds."""
-
 TICKS = 4
 """The number of ticks in the peer timeout."""
-
-
-def isStuckUnstarted(seconds: float, started: int, iterations: int) -> bool:
-    """Return whether a worker is stuck because a call that was sent SECONDS ago has not started.
-
-    STARTED and ITERATIONS are the numbers of calls that have started there and of its open iterators.
-    """
-    return seconds >= START_GRACE and not started and not iterations
 
 
 class CloseTracker:

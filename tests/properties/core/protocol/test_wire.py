@@ -13,8 +13,8 @@ from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.framing import PART_COST, WIRE_FRAME_LIMIT, Decoder, encode
 from asynqueue.core.protocol.handshake import NONCE, Authenticated, ClientHandshake, Refuse, Send, ServerHandshake
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
+from asynqueue.core.protocol.runqueue import RunQueue
 from asynqueue.core.protocol.sendqueue import SendQueue
-from asynqueue.core.protocol.startlog import StartLog
 
 KEYS = st.binary(min_size=16, max_size=40)
 NONCES = st.binary(min_size=NONCE, max_size=NONCE)
@@ -138,9 +138,8 @@ class Wire(RuleBasedStateMachine):
         self.toFar: list[m.Message] = []  # these two: on their way
         self.toNear: list[m.Message] = []
         self.buffer: list[m.Message] = []  # said by the far side, and not sent yet
-        self.pending: list[int] = []
         self.unsent: list[int] = []
-        self.starts = StartLog()
+        self.runs: RunQueue[int, int] = RunQueue(single=False)
         self.started: set[int] = set()
         self.answered: set[int] = set()
         self.running: list[int] = []
@@ -153,7 +152,7 @@ class Wire(RuleBasedStateMachine):
     @rule()
     def call(self) -> None:
         self.last += 1
-        self.pending.append(self.last)
+        self.runs.given(self.last, self.last)
         self.unsent.append(self.last)
 
     @rule()
@@ -207,29 +206,29 @@ class Wire(RuleBasedStateMachine):
 
     def _nearHears(self, message: m.Message) -> None:
         if isinstance(message, m.Started):
-            self.starts.started(message.id)
+            self.runs.started(message.id)
         elif isinstance(message, (m.Returned, m.Recalled)):
             assert isinstance(message, m.Returned) == (message.id in self.started), "what started is not given back"
-            self.pending.remove(message.id)
-            self.starts.answered(message.id)
+            assert self.runs.answered(message.id) is not None, "each is answered once"
             self.answered.add(message.id)
 
     @invariant()
     def noMoreThanAreWantedRun(self) -> None:
         if hasattr(self, "serving"):
             self.serving.validate()
+            self.runs.validate()
 
     def teardown(self) -> None:
         """The connection ends here: what the network loses is lost, be it heard out or cut."""
         if not hasattr(self, "serving"):
             return
-        back = self.starts.unstarted(self.pending, set(self.unsent), receivedAll=False)
+        back = self.runs.unstarted(set(self.unsent), receivedAll=False)
         assert not set(back) & self.started, "what may have started is charged, though the end was lost"
         for message in self.toNear:
             self._nearHears(message)
-        back = self.starts.unstarted(self.pending, set(self.unsent), receivedAll=True)
+        back = self.runs.unstarted(set(self.unsent), receivedAll=True)
         assert not set(back) & self.started, "what started is charged"
-        assert set(back) == set(self.pending) - self.started, "and, when all was heard, nothing else is"
+        assert set(back) == self.runs.calls.keys() - self.started, "and, when all was heard, nothing else is"
 
 
 TestOnlyWhatMayHaveStartedIsCharged = Wire.TestCase

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from asynqueue.core.protocol.liveness import START_GRACE, CloseTracker, isStuckUnstarted
-
-
-class TestACallThatNobodyWants:
-    def test_never_starts_where_nothing_is_done_and_it_has_waited(self) -> None:
-        assert isStuckUnstarted(START_GRACE, 0, 0)
-
-    def test_may_start_as_long_as_it_has_not_waited(self) -> None:
-        assert not isStuckUnstarted(START_GRACE / 2, 0, 0)
-
-    def test_may_start_after_a_call_or_beside_an_iterator(self) -> None:
-        assert not isStuckUnstarted(3600, 1, 0)
-        assert not isStuckUnstarted(3600, 0, 1)
+from asynqueue.core.protocol.liveness import CloseTracker
 
 
 class TestAnIteratorThatDoesNotClose:

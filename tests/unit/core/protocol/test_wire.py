@@ -17,7 +17,6 @@ from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.framing import PART_COST, Decoder, encode
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
 from asynqueue.core.protocol.sendqueue import SendQueue
-from asynqueue.core.protocol.startlog import StartLog
 
 
 def serving(most: int = 2, **limits: int) -> CallAdmission:
@@ -308,30 +307,6 @@ class TestStrangers:
         assert evictionCandidate({1: "a", 2: "b", 3: "b", 4: "c"}, last) == 3
         assert evictionCandidate({1: "a", 2: "b", 3: "a"}, last) == 3
         assert evictionCandidate({5: "a", 6: "b"}, last) == 5
-
-
-class TestStarts:
-    def test_all_received_means_only_started_calls_were_running(self) -> None:
-        starts = StartLog()
-        for number in (1, 2):
-            starts.started(number)
-        starts.answered(1)
-        assert starts.unstarted([1, 2, 3], (), receivedAll=True) == [1, 3]
-
-    def test_cut_all_that_was_sent_may_have_been_running(self) -> None:
-        assert StartLog().unstarted([1, 2, 3], {3}, receivedAll=False) == [3]
-
-    def test_a_recall_is_over_when_each_call_has_started_or_is_back(self) -> None:
-        starts = StartLog()
-        starts.started(1)
-        starts.recalled([1, 2, 3])
-        starts.answered(1)
-        starts.started(2)
-        assert starts.recalling
-        starts.answered(3)
-        assert not starts.recalling
-        starts.recalled([2])
-        assert not starts.recalling
 
 
 class TestPulse:
