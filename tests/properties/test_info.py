@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule
 
-from asynqueue.info import Info, hashIt, info
+from asynqueue.info import Info, hashIt, knowncalls
 from asynqueue.info import text as calltext
 
 
@@ -105,8 +105,8 @@ class EachCallIsToldOfUntilItIsForgottenOrAThousandLater(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bound = info.REMEMBERED
-        info.REMEMBERED = 5
+        self.bound = knowncalls.REMEMBERED
+        knowncalls.REMEMBERED = 5
         self.info = Info(remember=True)
         # The model: what is said of each call; the ones in contexts, apart; the current one.
         self.past: dict[int, str] = {}
@@ -115,7 +115,7 @@ class EachCallIsToldOfUntilItIsForgottenOrAThousandLater(RuleBasedStateMachine):
         self.number = 0
 
     def teardown(self) -> None:
-        info.REMEMBERED = self.bound
+        knowncalls.REMEMBERED = self.bound
 
     def told(self, ID: int | None) -> str:
         assert ID is not None

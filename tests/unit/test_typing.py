@@ -90,7 +90,7 @@ class TestRejected:
         for option in ("consumer=Consumer()", 'niceness="5"', "nicenes=5", "raw=2"):
             messages = check(f"queue.map(plain, [1], {option})")
             assert "[call-overload]" in messages[0], option
-            assert '"map" of "Submission"' in messages[0], option
+            assert '"map" of "MappingSubmission"' in messages[0], option
 
     def test_a_name_that_is_not_public(self, check: Check) -> None:
         messages = check("""

@@ -10,14 +10,12 @@ to their callables and arguments. Importing this module installs no reactor.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from types import MethodType
 from typing import Any, Literal, TypeVar, overload
 
-import attrs
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
@@ -25,14 +23,12 @@ from asynqueue.core.records import CallSpec
 from asynqueue.core.results import isA
 from asynqueue.info.conversion import Converter, hashIt
 from asynqueue.info.decorators import showResult, whichThread
+from asynqueue.info.knowncalls import KnownCall, KnownCalls
 from asynqueue.info.text import callText, currentThread, report
 
 __all__ = ["Converter", "Info", "InfoHolder", "hashIt", "showResult", "whichThread"]
 
 T = TypeVar("T")
-
-REMEMBERED = 1000
-"""How many calls an `Info` remembers, besides those with an open context."""
 
 _IDs = count(1)
 
@@ -59,11 +55,7 @@ class Info:
     def __init__(self, remember: bool = False, whichThread: bool = False) -> None:
         self._remember = remember
         self._whichThread = whichThread
-        self._lock = threading.Lock()
-        self._current: _Remembered | None = None
-        self._past: dict[int, _Remembered] = {}
-        # The calls with an open context, which later calls never push out.
-        self._held: dict[int, _Remembered] = {}
+        self._calls = KnownCalls()
 
     def setCall(
         self,
@@ -94,15 +86,13 @@ class Info:
             >>> Info().setCall(round).setCall(args=(2.5,)).aboutCall()
             'round(2.5)'
         """
-        self._current = self._set(metaArgs, args, kw, instance)
-        if self._remember:
-            self._keep(self._past, self._current)
+        self._calls.set(self._made(metaArgs, args, kw, instance), self._remember)
         return self
 
     @property
     def ID(self) -> int | None:
         """The unique number of the current call. None without a call."""
-        return None if self._current is None else self._current.ID
+        return self._calls.ID
 
     def forgetID(self, ID: int | None) -> None:
         """Forget a call and release its arguments.
@@ -110,12 +100,7 @@ class Info:
         Args:
             ID: The ID of the call. An unknown ID is ignored.
         """
-        with self._lock:
-            for calls in self._past, self._held:
-                if ID is not None:
-                    calls.pop(ID, None)
-            if self.ID == ID:
-                self._current = None
+        self._calls.forget(ID)
 
     @contextmanager
     def context(
@@ -143,8 +128,8 @@ class Info:
             >>> one.aboutCall()
             ''
         """
-        call = self._current = self._set(metaArgs, args, kw, instance)
-        self._keep(self._held, call)
+        call = self._made(metaArgs, args, kw, instance)
+        self._calls.hold(call)
         try:
             yield InfoHolder(self, call.ID)
         finally:
@@ -167,7 +152,7 @@ class Info:
             >>> Info().setCall(divmod, (7, 2)).getInfo(None, "callDict")["args"]
             (7, 2)
         """
-        call = self._find(ID)
+        call = self._calls.find(ID)
         if call is None:
             return None
         if nowForget:
@@ -190,15 +175,7 @@ class Info:
             >>> info.getInfo(info.ID, "seconds"), info.saveInfo("seconds", 1.5), info.getInfo(info.ID, "seconds")
             (None, 1.5, 1.5)
         """
-        with self._lock:
-            call = self._find(ID)
-            if call is not None:
-                noted = attrs.evolve(call, notes={**call.notes, name: x})
-                for calls in self._past, self._held:
-                    if call.ID in calls:
-                        calls[call.ID] = noted
-                if self.ID == call.ID:
-                    self._current = noted
+        self._calls.note(ID, name, x)
         return x
 
     @overload
@@ -232,7 +209,7 @@ class Info:
             >>> Info().setCall("textwrap.dedent").nn()
             (None, 'textwrap.dedent')
         """
-        call = self._find(ID)
+        call = self._calls.find(ID)
         if call is None:
             return None, None
         convert = Converter()
@@ -262,7 +239,7 @@ class Info:
             >>> Info().setCall(partial(sorted, reverse=True), ["abc"]).aboutCall()
             "sorted('abc', reverse=True)"
         """
-        call = self._find(ID)
+        call = self._calls.find(ID)
         if call is None:
             return ""
         return self._noted("aboutCall", call.text, call, nowForget)
@@ -288,7 +265,7 @@ class Info:
             ...     print(info.aboutException().splitlines()[0])
             Exception 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
         """
-        call = self._find(ID)
+        call = self._calls.find(ID)
         if exception is None:
             exception = sys.exc_info()[1]
         if exception is None:
@@ -319,45 +296,33 @@ class Info:
             Failure 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
             ----...
         """
-        call = self._find(ID)
+        call = self._calls.find(ID)
         text = report("Failure", failureObj.value, failureObj.getTracebackObject(), None if call is None else call.text)
         return self._noted("aboutFailure", text, call, nowForget)
 
-    def _set(
+    def _made(
         self,
         metaArgs: tuple[Any, ...],
         args: Sequence[Any] | None,
         kw: Mapping[str, Any] | None,
         instance: object,
-    ) -> _Remembered:
+    ) -> KnownCall:
         if len(metaArgs) > 3:
             raise TypeError(f"setCall takes a callable, its args and its kw, at most 3 items, got {len(metaArgs)}")
         if metaArgs:
             given = metaArgs[1] if len(metaArgs) > 1 else ()
             spread = tuple(given) if isA(given, list, tuple) else (given,)
             before = CallSpec(metaArgs[0], spread, metaArgs[2] if len(metaArgs) > 2 else {})
-        elif self._current is not None and (args is not None or kw is not None or instance is not None):
-            before = self._current.spec
-            instance = self._current.instance if instance is None else instance
+        elif (current := self._calls.find(None)) is not None and any(it is not None for it in (args, kw, instance)):
+            before = current.spec
+            instance = current.instance if instance is None else instance
         else:
             raise ValueError("no call to describe: give setCall a callable, or change the current call")
         spec = CallSpec(before.f, before.args if args is None else tuple(args), dict(before.kw if kw is None else kw))
         thread = currentThread() if self._whichThread else None
-        return _Remembered(next(_IDs), spec, callText(spec, instance, thread), instance, thread)
+        return KnownCall(next(_IDs), spec, callText(spec, instance, thread), instance, thread)
 
-    def _keep(self, calls: dict[int, _Remembered], call: _Remembered) -> None:
-        with self._lock:
-            calls[call.ID] = call
-            while len(self._past) > REMEMBERED:
-                del self._past[next(iter(self._past))]
-
-    def _find(self, ID: int | None) -> _Remembered | None:
-        current = self._current
-        if ID is None or (current is not None and current.ID == ID):
-            return current
-        return self._held.get(ID) or self._past.get(ID)
-
-    def _noted(self, name: str, text: str, call: _Remembered | None, nowForget: bool) -> str:
+    def _noted(self, name: str, text: str, call: KnownCall | None, nowForget: bool) -> str:
         if call is not None:
             if nowForget:
                 self.forgetID(call.ID)
@@ -431,27 +396,3 @@ class InfoHolder:
             failureObj: The Failure.
         """
         return self.info.aboutFailure(failureObj, self.ID)
-
-
-@attrs.frozen(eq=False)
-class _Remembered:
-    """One call, its TEXT when it was set, and the NOTES saved with it."""
-
-    ID: int
-    spec: CallSpec[Any]  # Any, for calls of any result
-    text: str
-    instance: object = None
-    thread: str | None = None
-    notes: Mapping[str, Any] = attrs.field(factory=dict)  # Any, for whatever a user saves
-
-    def callDict(self) -> dict[str, Any]:
-        """Return what was set, in the form of AsynQueue 0.9."""
-        f = self.spec.f
-        given = {
-            "f": f,
-            "fs": callText(CallSpec(f), self.instance)[: -len("()")],
-            "args": self.spec.args,
-            "kw": dict(self.spec.kw),
-            "instance": self.instance,
-        }
-        return given if self.thread is None else {**given, "thread": self.thread}

@@ -1,4 +1,4 @@
-"""The results of many calls as one stream, in order.
+"""`map`: the results of many calls as one stream, in order.
 
 A `MapSource` is an `asynqueue.interfaces.ItemSource` whose items are results: each granted item is one more call. So
 the bound on items ahead is also a bound on calls ahead, and an endless iterable is read only as far as its results
@@ -8,19 +8,98 @@ are taken. Asynchronous iterables are read by an `asynqueue.iteration.sources.Fe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from typing_extensions import TypeIs
+from typing_extensions import TypeIs, Unpack
 
 from asynqueue.core.flow.reorder import Reorder
+from asynqueue.core.records import CallSpec
 from asynqueue.core.results import isA
+from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, ItemSink
+from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.sources import Fetched, FetchSource, closeNext
+from asynqueue.queue.options import CallOptions, checkOptions
+from asynqueue.queue.submission import Submission, Whatever
 from asynqueue.reactor.failures import failureOf
+
+AnyIterable: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+
+T = TypeVar("T")
+
+
+class MappingSubmission(Submission):
+    """The calls of a queue, and `map`."""
+
+    @overload
+    def map(
+        self, f: Callable[..., Whatever], /, *iterables: AnyIterable, raw: bool | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferator[Any]: ...  # fmt: skip
+    @overload
+    def map(
+        self,
+        f: Callable[..., T],
+        /,
+        *iterables: AnyIterable,
+        raw: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> Deferator[T]: ...
+    @overload
+    def map(
+        self, f: Callable[..., Iterator[T]], /, *iterables: AnyIterable, raw: Literal[False] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferator[Deferator[T]]: ...  # fmt: skip
+    @overload
+    def map(
+        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *iterables: AnyIterable,
+        raw: bool | None = None, **options: Unpack[CallOptions],
+    ) -> Deferator[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, f: Callable[..., T], /, *iterables: AnyIterable, raw: bool | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferator[T]: ...  # fmt: skip
+
+    @overload
+    def map(self, f: str, /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]: ...
+
+    def map(self, f: Any, /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]:
+        """Call `f` on the items of the iterables and return the results as a stream, in order.
+
+        The first call that fails ends the stream, after the results before it. The calls queued after it are cancelled.
+
+        Args:
+            f: A callable with one positional parameter for each iterable, or a name as for `call`.
+            *iterables: Iterables, asynchronous ones too (a `Deferator`, for example), and endless ones. Items are
+                taken in the main loop, at most a few hundred ahead of the results that are taken. The shortest
+                iterable ends the stream.
+            **options: Those of `call`, but for `consumer`.
+
+        Returns:
+            A `Deferator` over the results.
+
+        Raises:
+            TypeError: There is no iterable, or an option has a wrong type.
+            ValueError: An option has a wrong value.
+            asynqueue.errors.QueueRunError: The queue is shut down.
+        """
+        spec: CallSpec[Any] = CallSpec(f)
+        if type(f) is str:
+            spec, _ = self._byName(spec, None)
+        checkOptions(spec, options)
+        if not iterables:
+            raise TypeError(f"map needs an iterable at least, whose items {spec} is called with")
+        if "consumer" in options:
+            raise ValueError("map gives a Deferator, which feeds a consumer by an IterationProducer, not by consumer=")
+        if not self._scheduler.running:
+            raise QueueRunError(f"the queue is not running: {spec} was not mapped")
+        clock = self._driver.clock()
+        return Deferator(MapSource(partial(self.call, f, **options), iterables, clock), reactor=clock)
 
 
 class MapSource:
@@ -29,7 +108,7 @@ class MapSource:
     def __init__(
         self,
         call: Callable[..., Deferred[Any]],
-        iterables: Iterable[Iterable[Any] | AsyncIterable[Any]],
+        iterables: Iterable[AnyIterable],
         reactor: Clock | None = None,
     ) -> None:
         self._call = call

@@ -1,14 +1,14 @@
-"""How a program hands calls to a queue: `call`, `submit`, `map` and `update`, with the types of their results.
+"""How a program hands calls to a queue: `call`, `submit` and `update`, with the types of their results.
 
 Each method checks its arguments, makes the `CallSpec` and the `Task`, and passes the task to the scheduler.
-`asynqueue.queue.taskqueue` completes the class with workers and the queue's end.
+`asynqueue.queue.mapping` adds `map`, and `asynqueue.queue.taskqueue` completes the class with workers and the queue's
+end.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Coroutine, Hashable, Iterable, Iterator
-from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar, final, overload
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from typing import Any, Literal, TypeVar, final, overload
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -24,20 +24,17 @@ from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.calls import Calls, Pending
 from asynqueue.queue.driver import Driver
-from asynqueue.queue.mapping import MapSource
-from asynqueue.queue.options import ByName, CallOptions, checkCall, checkOptions, checkSeries, checkTimeout
+from asynqueue.queue.options import ByName, CallOptions, checkCall, checkSeries, checkTimeout
 from asynqueue.queue.updates import Updates
 from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.stdlog import logger
-
-AnyIterable: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Consumer)
 
 
 @final
-class _Whatever:
+class Whatever:
     """The result type of a callable whose own type variables decide its result.
 
     `Submission.call` does not see such a callable's arguments and therefore gives Any. `CallSpec.of` sees them.
@@ -79,7 +76,7 @@ class Submission:
     ) -> Deferred[C]: ...  # fmt: skip
     @overload
     def call(
-        self, f: Callable[..., _Whatever], /, *args: Any, consumer: None = None, niceness: int = 0,
+        self, f: Callable[..., Whatever], /, *args: Any, consumer: None = None, niceness: int = 0,
         series: Hashable = None, doNext: bool = False, doLast: bool = False, timeout: float | None = None,
         raw: bool | None = None, retries: int | None = None, returnFailure: bool | None = None, **kw: Any,
     ) -> Deferred[Any]: ...  # fmt: skip
@@ -297,74 +294,8 @@ class Submission:
         raise NotImplementedError
 
     @overload
-    def map(
-        self, f: Callable[..., _Whatever], /, *iterables: AnyIterable, raw: bool | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Deferator[Any]: ...  # fmt: skip
-    @overload
-    def map(
-        self,
-        f: Callable[..., T],
-        /,
-        *iterables: AnyIterable,
-        raw: Literal[True],
-        **options: Unpack[CallOptions],
-    ) -> Deferator[T]: ...
-    @overload
-    def map(
-        self, f: Callable[..., Iterator[T]], /, *iterables: AnyIterable, raw: Literal[False] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Deferator[Deferator[T]]: ...  # fmt: skip
-    @overload
-    def map(
-        self, f: Callable[..., Deferred[T] | Coroutine[Any, Any, T]], /, *iterables: AnyIterable,
-        raw: bool | None = None, **options: Unpack[CallOptions],
-    ) -> Deferator[T]: ...  # fmt: skip
-    @overload
-    def map(
-        self, f: Callable[..., T], /, *iterables: AnyIterable, raw: bool | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Deferator[T]: ...  # fmt: skip
-
-    @overload
-    def map(self, f: str, /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]: ...
-
-    def map(self, f: Any, /, *iterables: AnyIterable, **options: Any) -> Deferator[Any]:
-        """Call `f` on the items of the iterables and return the results as a stream, in order.
-
-        The first call that fails ends the stream, after the results before it. The calls queued after it are cancelled.
-
-        Args:
-            f: A callable with one positional parameter for each iterable, or a name as for `call`.
-            *iterables: Iterables, asynchronous ones too (a `Deferator`, for example), and endless ones. Items are
-                taken in the main loop, at most a few hundred ahead of the results that are taken. The shortest
-                iterable ends the stream.
-            **options: Those of `call`, but for `consumer`.
-
-        Returns:
-            A `Deferator` over the results.
-
-        Raises:
-            TypeError: There is no iterable, or an option has a wrong type.
-            ValueError: An option has a wrong value.
-            asynqueue.errors.QueueRunError: The queue is shut down.
-        """
-        spec: CallSpec[Any] = CallSpec(f)
-        if type(f) is str:
-            spec, _ = self._byName(spec, None)
-        checkOptions(spec, options)
-        if not iterables:
-            raise TypeError(f"map needs an iterable at least, whose items {spec} is called with")
-        if "consumer" in options:
-            raise ValueError("map gives a Deferator, which feeds a consumer by an IterationProducer, not by consumer=")
-        if not self._scheduler.running:
-            raise QueueRunError(f"the queue is not running: {spec} was not mapped")
-        clock = self._driver.clock()
-        return Deferator(MapSource(partial(self.call, f, **options), iterables, clock), reactor=clock)
-
-    @overload
     def update(
-        self, f: Callable[..., _Whatever], /, *args: Any, ephemeral: bool = False, sequential: bool = False,
+        self, f: Callable[..., Whatever], /, *args: Any, ephemeral: bool = False, sequential: bool = False,
         series: Hashable = None, niceness: int = 0, consumer: None = None, **kw: Any,
     ) -> Deferred[list[Any]]: ...  # fmt: skip
     @overload

@@ -28,9 +28,9 @@ from asynqueue.core.scheduling.statistics import QueueStats
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.queue.dispatch import Dispatcher
+from asynqueue.queue.mapping import MappingSubmission
 from asynqueue.queue.options import checkConsumer, checkSeries, checkTimeout
 from asynqueue.queue.registry import WorkerRegistry, callsByName
-from asynqueue.queue.submission import Submission
 from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["TaskQueue"]
@@ -39,7 +39,7 @@ PATIENCE = 5.0
 """Seconds after which a shutdown logs what it waits for."""
 
 
-class TaskQueue(Submission):
+class TaskQueue(MappingSubmission):
     """Runs calls on the workers attached to it, in a fair order of priority.
 
     A queue is used in the reactor's thread only. It lives until `shutdown`, or until the reactor stops.
