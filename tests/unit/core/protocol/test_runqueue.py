@@ -62,6 +62,12 @@ class TestRecall:
         runs.asked()
         assert not runs.recalling
 
+    def test_what_was_asked_for_and_taken_back_after_all_is_back(self) -> None:
+        runs = having(1, single=False)
+        runs.asked()
+        runs.takenBack([1])
+        assert not runs.recalling
+
     def test_what_was_not_sent_has_not_started_whatever_the_server_says(self) -> None:
         runs = having(1, 2, single=False)
         runs.started(1)
@@ -102,6 +108,19 @@ class TestAWorkerThatStartsNothing:
         runs.given(1, "", now=0.0)
         runs.given(2, "", now=START_GRACE)  # the worker was not idle
         assert runs.interrupt(2, [1, 2], START_GRACE, idle=True) == (True, [(1, Recalled()), (2, Recalled())])
+
+    def test_counts_the_time_from_the_first_call(self) -> None:
+        assert having(1).interrupt(1, [1], START_GRACE, idle=True)[0]
+        assert not having(1).interrupt(1, [1], idle=True)[0]
+
+    def test_counts_no_time_twice(self) -> None:
+        runs = having(1, 2, 3)
+        assert not runs.interrupt(1, [1, 2, 3], 0.6 * START_GRACE, idle=True)[0]
+        assert not runs.interrupt(2, [], 0.9 * START_GRACE, idle=True)[0]
+        assert runs.interrupt(3, [], START_GRACE, idle=True)[0]
+
+    def test_is_not_replaced_unless_it_is_idle(self) -> None:
+        assert not having(1).interrupt(1, [1], 3600.0)[0]
 
     def test_is_given_a_moment(self) -> None:
         runs = having(1)
