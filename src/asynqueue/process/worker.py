@@ -188,13 +188,12 @@ class ProcessWorker(ReportingWorker):
             ticket, task = run
             if self._process is not process:  # The limit is reached. The next process first runs the updates.
                 self.reported([(ticket, Recalled())])
-            elif task.update:
-                process.link.give([run], self._raw)
-            else:
+                continue
+            if not task.update:
                 self._recycling.given()
                 self._sent[ticket] = perf_counter()
-                process.link.give([run], self._raw)
-                self._review(process)
+            process.link.give([run], self._raw)
+            self._review(process)
 
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET. If it is running, the process is replaced, unless `killOnCancel` is False."""

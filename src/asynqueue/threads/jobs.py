@@ -19,10 +19,10 @@ from asynqueue.threads.thread import CallJob, WorkerThread
 
 
 class TaskJob(CallJob):
-    """The call of a task. ONOUTCOME is called with TICKET and the outcome."""
+    """The call of a task. ONOUTCOME is called with a pair: TICKET and the outcome."""
 
     def __init__(
-        self, task: Task, raw: bool, slot: ThreadSlot, ticket: int, onOutcome: Callable[[int, RunOutcome], None]
+        self, task: Task, raw: bool, slot: ThreadSlot, ticket: int, onOutcome: Callable[[tuple[int, RunOutcome]], None]
     ) -> None:
         super().__init__(task.call, raw, slot.ended, task.context)
         self.task = task
@@ -31,7 +31,7 @@ class TaskJob(CallJob):
 
     def deliver(self, outcome: RunOutcome) -> None:
         """Report OUTCOME."""
-        self._onOutcome(self.ticket, outcome)
+        self._onOutcome((self.ticket, outcome))
 
 
 class DirectJob(CallJob):

@@ -100,7 +100,7 @@ class ThreadWorker(DirectCaller, ReportingWorker):
         """
         for ticket, task in runs:
             raw = self._raw if task.raw is None else task.raw
-            self._slot.start(TaskJob(task, raw, self._slot, ticket, self._ended))
+            self._slot.start(TaskJob(task, raw, self._slot, ticket, self._outcomes.append))
 
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET. If it has started, its thread is abandoned."""
@@ -135,13 +135,11 @@ class ThreadWorker(DirectCaller, ReportingWorker):
         """The number of calls without an outcome."""
         return len(self._slot.jobs)
 
-    def _ended(self, ticket: int, outcome: RunOutcome) -> None:
-        self._outcomes.append((ticket, outcome))
-
     def _reportOutcomes(self) -> None:
         """Report the outcomes that wait, in one call."""
         while self._outcomes:
-            outcomes, self._outcomes = self._outcomes, []
+            outcomes = self._outcomes.copy()
+            self._outcomes.clear()  # and not another list, to which jobs would not append
             self.reported(outcomes)
 
     def _refreshed(self) -> None:

@@ -123,10 +123,10 @@ class ClientConnection(WireProtocol, Link):
 
         - Calls that were not sent end as `Recalled` at once.
         - The server is asked for the others, and answers soon.
-        - If the connection is lost, all calls that did not start end as `Recalled`.
+        - If the connection is lost, all calls end, and those that did not start end as `Recalled`.
         """
         if not self.open:
-            super().recall()
+            self.conclude(self.reason)
             return
         outcomes = self._runs.takenBack(self._unsend(list(self._runs.calls)))
         if self._runs.begun:

@@ -182,10 +182,7 @@ class WireWorker(ReportingWorker):
     def recall(self) -> None:
         """End the calls that the server has not started as `Recalled`: soon, or at once if the connection is lost."""
         if self._link is not None:
-            if self._link.open:
-                self._link.recall()
-            else:
-                self._link.conclude(self._link.reason)
+            self._link.recall()
 
     def stop(self) -> Deferred[None]:
         """End the connection after its calls. Return a Deferred that fires when it has ended."""
@@ -198,7 +195,7 @@ class WireWorker(ReportingWorker):
                 self._gone.callback(None)
             else:
                 self._link.whenIdle(self._isIdle)
-        self._gone.addBoth(_fire, stopped)
+        self._gone.addBoth(lambda _: stopped.callback(None))
         return stopped
 
     def crash(self) -> Sequence[Task]:
@@ -395,11 +392,6 @@ class _Attempts:
         if reason.value is not None:
             self._onFailed(reason.value)
         return reason
-
-
-def _fire(result: object, stopped: Deferred[None]) -> object:
-    stopped.callback(None)
-    return result
 
 
 def _cancel(result: None, call: IDelayedCall) -> None:
