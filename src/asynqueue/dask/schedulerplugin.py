@@ -15,6 +15,7 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
+from asynqueue.core.protocol.definitions import DefinitionLog, Node
 from asynqueue.core.scheduling.clusterpermits import Placement
 from asynqueue.dask import internals
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, install, op
@@ -36,9 +37,11 @@ class SchedulerSide(SchedulerPlugin):
         self._scheduler = scheduler
         self._placement = Placement()
         self._notices: dict[str, _Notices] = {}
+        self._logs: dict[str, DefinitionLog] = {}
         self._joined = asyncio.Event()
         self._leaving = asyncio.Event()
         handlers = (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave)
+        handlers += (self.define, self.definitions)
         internals.serve(scheduler, **{op(handler.__name__): handler for handler in handlers})
 
     # Called by sessions.
@@ -47,6 +50,7 @@ class SchedulerSide(SchedulerPlugin):
         """Open SESSION of CLIENT."""
         self._placement.open(session, client)
         self._notices[session] = _Notices()
+        self._logs[session] = DefinitionLog()
 
     async def watch(self, session: str, heartbeat: float) -> dict[str, Any] | None:
         """Return the news since the last call, when there is any or after HEARTBEAT seconds.
@@ -95,11 +99,33 @@ class SchedulerSide(SchedulerPlugin):
             return None
         return [outcome for outcome in (first, *others) if outcome is not None]
 
+    async def define(self, session: str, number: int, nodes: list[Node], dead: list[int], stream: bytes) -> bool:
+        """Keep the STREAM of definitions of this NUMBER, for the workers that need it."""
+        log = self._logs.get(session)
+        notices = self._notices.get(session)
+        if log is not None and notices is not None:
+            while log.last < number - 1:  # Requests may arrive in another order.
+                notices.defined.clear()
+                await notices.defined.wait()
+            log.add(number, nodes, dead, stream)
+            notices.defined.set()
+        return True
+
     async def leave(self, session: str) -> None:
         """Close SESSION."""
         self._close(session)
 
     # Called by workers.
+
+    async def definitions(self, session: str, after: int, number: int) -> tuple[int, list[bytes]]:
+        """Return the number of the last definitions, NUMBER at least, and the streams after that of number AFTER."""
+        while session in self._notices:
+            log, notices = self._logs[session], self._notices[session]
+            if log.last >= number:
+                return log.last, log.after(after)
+            notices.defined.clear()
+            await notices.defined.wait()
+        return number, []
 
     async def starting(self, session: str, call: str | None, worker: str, did: int | None) -> tuple[Any, ...]:
         """Answer whether WORKER may start CALL. DID is the number of the update that WORKER has just run."""
@@ -188,8 +214,10 @@ class SchedulerSide(SchedulerPlugin):
 
     def _close(self, session: str) -> None:
         notices = self._notices.pop(session, None)
+        self._logs.pop(session, None)
         if notices is not None:
             notices.event.set()
+            notices.defined.set()
         for worker in self._placement.close(session):
             self._send(worker, "forget", session=session)
 
@@ -201,6 +229,7 @@ class _Notices:
         self.lost: list[str] = []
         self.gone: list[str] = []
         self.event = asyncio.Event()
+        self.defined = asyncio.Event()  # definitions have come, or the session is closed
         self.event.set()  # the first answer has the number of threads
 
     def take(self) -> dict[str, Any]:

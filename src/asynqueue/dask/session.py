@@ -26,6 +26,7 @@ from distributed.protocol.pickle import dumps
 from asynqueue.dask import internals
 from asynqueue.dask.schedulerplugin import SchedulerSide
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, op, run
+from asynqueue.transport.script.exports import Definitions
 
 HEARTBEAT = 10.0
 """The time within which the scheduler answers although it has no news, in seconds."""
@@ -121,6 +122,10 @@ class Session:
     def update(self, opening: str, call: str, number: int, payload: bytes, ephemeral: bool, resident: bool) -> None:
         """Make the call in PAYLOAD on every worker of the cluster."""
         self._post(self._update, opening, call, number, payload, ephemeral, resident)
+
+    def define(self, opening: str, number: int, definitions: Definitions) -> None:
+        """Give the scheduler DEFINITIONS, which later calls refer to by NUMBER."""
+        self._post(self._define, opening, number, definitions)
 
     def withdraw(self, call: str) -> None:
         """Cancel a call. If it runs, its thread continues on its own."""
@@ -308,6 +313,10 @@ class Session:
                 outcome = *(failed or outcomes)[0], []
         if self._isOpen(opening):
             self._notify(self._owner.ended, call, outcome)
+
+    async def _define(self, opening: str, number: int, definitions: Definitions) -> None:
+        stream, nodes, dead = definitions
+        await self._answer(opening, "define", number=number, nodes=nodes, dead=dead, stream=stream)
 
     async def _withdraw(self, call: str) -> None:
         future = self._futures.pop(call, None)

@@ -28,8 +28,10 @@ from asynqueue.queue.options import Qualified, seriesOf
 from asynqueue.reactor.failures import failureOf
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
+from asynqueue.transport.callcodec import NUMBER, CallEncoder
 from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.residents import Residents
+from asynqueue.transport.script.exports import Definitions
 from asynqueue.transport.serialization import loads
 
 if TYPE_CHECKING:
@@ -46,6 +48,23 @@ A client whose loop has ended never confirms it.
 """
 
 STOPPED = "this DaskWorker was stopped: attach a new one"
+
+
+class _Encoder(CallEncoder):
+    """Encodes calls for the cluster. Definitions go to its scheduler, of which each worker requests what it lacks."""
+
+    def __init__(self, session: Session, opening: str = "") -> None:
+        super().__init__()
+        self._session = session
+        self._opening = opening
+        self._number = 0
+
+    def carry(self, definitions: Definitions | None) -> bytes:
+        """Send DEFINITIONS. Return the number of the last ones that the call needs."""
+        if definitions is not None:
+            self._number += 1
+            self._session.define(self._opening, self._number, definitions)
+        return NUMBER.pack(self._number)
 
 
 @attrs.define(eq=False)
@@ -109,7 +128,8 @@ class DaskWorker(Qualified):
         self._wasConnected = False
         self._over: BaseException | None = None
         self._lastNumber = 0
-        self._residents = Residents()
+        self._encoder = _Encoder(self._session)
+        self._residents = Residents(self._encoder)
         self._calls: dict[_Call, None] = {}  # the calls without an outcome, in order
         self._byKey: dict[str, _Call] = {}
         self._sources: dict[_DaskSource, None] = {}
@@ -248,7 +268,8 @@ class DaskWorker(Qualified):
         if self._closing:
             return
         self._opening = opening
-        self._residents = Residents()
+        self._encoder = _Encoder(self._session, opening)
+        self._residents = Residents(self._encoder)
         returning, self._wasConnected = self._wasConnected, True
         if returning:
             if self._resign is not None:

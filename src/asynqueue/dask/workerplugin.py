@@ -29,8 +29,10 @@ from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.clusterpermits import First, Refuse
 from asynqueue.dask import internals
 from asynqueue.errors import SerializationError, WorkerLost
-from asynqueue.transport.callcodec import CallDecoder
+from asynqueue.transport.callcodec import NUMBER, CallDecoder
 from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.script.context import using
+from asynqueue.transport.script.namespace import Namespace
 from asynqueue.transport.serialization import INLINE, Resident, Undelivered
 
 PROTOCOL = "asynqueue_1"
@@ -75,7 +77,7 @@ class WorkerSide(WorkerPlugin):
     name = PROTOCOL
 
     def __init__(self) -> None:
-        self._callees = CallDecoder()
+        self._programs: dict[str, _Program] = {}
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._iterations: dict[tuple[str, str], _Iteration] = {}
         self._residents: dict[tuple[str, int], Any] = {}
@@ -102,13 +104,14 @@ class WorkerSide(WorkerPlugin):
             refused = await self._mayStart(session, call, errors)
         if refused is not None:
             return "Refused", 0.0, refused, errors
-        job = self._jobs[session, call] = _Job(self._worker, call, raw)
+        program = await self._program(session, payload)
+        job = self._jobs[session, call] = _Job(self._worker, call, raw, program.namespace)
         try:
-            what, seconds, it = await job.run(lambda: self._called(session, payload))
+            what, seconds, it = await job.run(lambda: self._called(session, program, payload))
         finally:
             del self._jobs[session, call]
         if what == "Iterating":
-            self._iterations[session, call] = _Iteration(it)
+            self._iterations[session, call] = _Iteration(it, program.namespace)
             it = self._worker.address
         return what, seconds, it, errors
 
@@ -163,6 +166,7 @@ class WorkerSide(WorkerPlugin):
             for number in [number for number in kept if number[0] == session]:
                 del kept[number]
         self._catchingUp.pop(session, None)
+        self._programs.pop(session, None)
 
     async def _mayStart(self, session: str, call: str | None, errors: list[bytes]) -> bool | None:
         """Ask the scheduler for permission, and first run the updates that it requires.
@@ -183,19 +187,35 @@ class WorkerSide(WorkerPlugin):
             else:
                 return bool(more[0]) if what == Refuse.__name__ else None
 
+    async def _program(self, session: str, payload: bytes) -> _Program:
+        """Return what is known of the program of SESSION, with all definitions that the call in PAYLOAD needs."""
+        program = self._programs.setdefault(session, _Program())
+        (number,) = NUMBER.unpack_from(payload)
+        async with program.requesting:
+            if program.number < number:
+                ask: Callable[..., Awaitable[tuple[int, list[bytes]]]] = getattr(
+                    self._worker.scheduler, op("definitions")
+                )
+                last, streams = await ask(session=session, after=program.number, number=number)
+                program.streams += streams
+                program.number = last
+        return program
+
     async def _update(self, session: str, payload: bytes, run: bool) -> Outcome:
+        program = await self._program(session, payload)
+
         def called() -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-            f, args, kw = self._called(session, payload)
+            f, args, kw = self._called(session, program, payload)
             return (f, args, kw) if run else (lambda: None, (), {})
 
-        what, seconds, it = await _Job(self._worker, None, False).run(called)
+        what, seconds, it = await _Job(self._worker, None, False, program.namespace).run(called)
         if what == "Iterating":
             what, it = "Raised", dumpError(TypeError("an update cannot return an iterator"))
         return what, seconds, it
 
-    def _called(self, session: str, payload: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _called(self, session: str, program: _Program, payload: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         try:
-            f, args, kw, objects = self._callees.load(payload)
+            f, args, kw, objects = program.load(payload)
         except SerializationError as error:
             raise Undelivered(*error.args) from error.__cause__
         if isinstance(f, Resident):
@@ -208,6 +228,25 @@ class WorkerSide(WorkerPlugin):
         return f, args, kw
 
 
+class _Program:
+    """What this worker has of the program of one session."""
+
+    def __init__(self) -> None:
+        self.namespace = Namespace()
+        self.requesting = asyncio.Lock()
+        self.number = 0  # of the last definitions that have come
+        self.streams: list[bytes] = []  # those that have come and are not used yet
+        self._decoder = CallDecoder(namespace=self.namespace)
+        self._lock = threading.Lock()
+
+    def load(self, payload: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
+        """Return callable, arguments, keywords and further objects of a call. Raises `SerializationError`."""
+        with self._lock:
+            while self.streams:
+                self.namespace.define(self.streams.pop(0))
+            return self._decoder.load(memoryview(payload)[NUMBER.size :])
+
+
 def _resultOf(value: Any) -> tuple[str, bytes]:
     try:
         return "Returned", INLINE.dumpResult(value)
@@ -218,8 +257,9 @@ def _resultOf(value: Any) -> tuple[str, bytes]:
 class _Job:
     """One call in a thread of WORKER, where its name is KEY. With RAW, an iterator is a value like any other."""
 
-    def __init__(self, worker: Worker, key: str | None, raw: bool) -> None:
+    def __init__(self, worker: Worker, key: str | None, raw: bool, namespace: Namespace) -> None:
         self._worker = worker
+        self._namespace = namespace
         self._key = key
         self._raw = raw
         self._loop = asyncio.get_running_loop()
@@ -231,7 +271,7 @@ class _Job:
 
     async def run(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> tuple[str, float, Any]:
         """Make the call that CALLED returns. Return the kind of outcome, its seconds and its value."""
-        self._worker.executor.submit(copy_context().run, self._work, called)
+        self._worker.executor.submit(copy_context().run, self._workInNamespace, called)
         try:
             what, seconds, it = await self._ended
             return await self._await(it) if what == "Awaiting" else (what, seconds, it)
@@ -260,8 +300,13 @@ class _Job:
             return self._ended.result()
         seconds = perf_counter() - started
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        what, it = _resultOf(task.result()) if error is None else ("Raised", dumpError(error))
+        with using(self._namespace):
+            what, it = _resultOf(task.result()) if error is None else ("Raised", dumpError(error))
         return what, seconds, it
+
+    def _workInNamespace(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> None:
+        with using(self._namespace):
+            self._work(called)
 
     def _work(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> None:
         with self._lock:
@@ -278,7 +323,7 @@ class _Job:
             seconds = perf_counter() - started
         except BaseException as error:  # SystemExit too, which ends the call and not the thread
             seconds = perf_counter() - started
-            what, it = "Raised", dumpError(error)
+            what, it = "Raised", dumpError(self._namespace.explained(error))
         else:
             kind = kindOf(it)
             if kind is Kind.COROUTINE:
@@ -302,13 +347,14 @@ class _Job:
 class _Iteration:
     """An iterator and the thread that runs it."""
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
+    def __init__(self, iterator: Iterator[Any], namespace: Namespace) -> None:
+        self._namespace = namespace
         self._iterator = iterator
         self._flow = Outflow()
         self._loop = asyncio.get_running_loop()
         self._asked: SimpleQueue[tuple[int, asyncio.Future[Any]] | None] = SimpleQueue()
         work = copy_context().run
-        threading.Thread(target=work, args=(self._work,), name="asynqueue-iteration", daemon=True).start()
+        threading.Thread(target=work, args=(self._workInNamespace,), name="asynqueue-iteration", daemon=True).start()
 
     async def items(self, credit: int) -> tuple[int, bytes, bytes | None, bool]:
         """Return up to CREDIT more items, within a slice of time."""
@@ -328,6 +374,10 @@ class _Iteration:
         answer = self._loop.create_future()
         self._asked.put((credit, answer))
         return answer
+
+    def _workInNamespace(self) -> None:
+        with using(self._namespace):
+            self._work()
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:

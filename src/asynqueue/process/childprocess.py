@@ -1,7 +1,7 @@
 """The child process of a worker, and the link to it.
 
 `multiprocessing` starts the process, which runs `asynqueue.process.child.main.main`. The process does not import the
-``__main__`` of the program: objects of that module go to it by value.
+``__main__`` of the program, but has a namespace for it: see `asynqueue.transport.script`.
 
 When the process ends, two events come in any order: the end of the link, and the exit. The exit counts. All messages of
 the process are in the socket by then, so they are received, and the link is closed. The link may not end by itself: a
@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, spawn
 from multiprocessing.context import BaseContext
-from types import ModuleType
+from threading import get_ident
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -357,13 +357,24 @@ class _Sentinel:
 
 @contextmanager
 def _withoutMain() -> Iterator[None]:
-    """Prevent that `multiprocessing` lets a new process import the ``__main__`` of the program."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    """Prevent that `multiprocessing` lets a new process import the ``__main__`` of the program.
+
+    What other threads start meanwhile is not affected.
+    """
+    original, thread = spawn.get_preparation_data, get_ident()
+
+    def preparation(name: str) -> dict[str, Any]:
+        prepared: dict[str, Any] = original(name)
+        if get_ident() == thread:
+            for key in ("init_main_from_name", "init_main_from_path", "main_path"):
+                prepared.pop(key, None)
+        return prepared
+
+    spawn.get_preparation_data = preparation
     try:
         yield
     finally:
-        sys.modules["__main__"] = main
+        spawn.get_preparation_data = original
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Encode calls so that each callable is pickled and looked up once for each link.
 
-A function or class that pickle carries by name is the same few bytes in every call of it. The encoder therefore
-remembers the bytes of a callable, and the decoder remembers the callable of the bytes. Neither needs to know what the
-other remembers. The arguments of each call are pickled by themselves: two calls never share an object, even when they
-travel in one write.
+A function or class that pickle carries by name is the same few bytes in every call of it, and so is one of
+``__main__``, which goes by key. The encoder therefore remembers the bytes of a callable, and the decoder remembers the
+callable of the bytes. Neither needs to know what the other remembers. The arguments of each call are pickled by
+themselves: two calls never share an object, even when they travel in one write.
 
 A call is encoded as:
 
@@ -12,6 +12,9 @@ A call is encoded as:
 - the pickle of the arguments.
 
 With the length 0, one pickle follows, of the callable, arguments, keywords and further objects.
+
+If the worker lacks definitions of ``__main__`` (see `asynqueue.transport.script.exports`), they come first: the length
+`_DEFINITIONS`, then 8 bytes with the length of the definitions, then these.
 
 Worker processes import this module.
 """
@@ -22,11 +25,15 @@ import sys
 from collections.abc import Callable, Mapping
 from struct import Struct
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from asynqueue.core.protocol.chunkedpayload import whole
 from asynqueue.core.protocol.messages import Payload
-from asynqueue.transport.pickler import dumps
+from asynqueue.errors import SerializationError
+from asynqueue.transport.pickler import dumps, isForeign
+from asynqueue.transport.script.context import current, keyed, using
+from asynqueue.transport.script.exports import Definitions, Exports
+from asynqueue.transport.script.namespace import Namespace
 from asynqueue.transport.serialization import INLINE, Codec, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, referenceLength
 
@@ -36,6 +43,20 @@ KNOWN = 1000
 _LENGTH = Struct("<H")
 _KEYWORDS = 0x8000
 _UNNAMED = _LENGTH.pack(0)
+_DEFINITIONS = 0xFFFF
+_SIZE = Struct("<HQ")
+
+NUMBER = Struct("<Q")
+"""What a call on a cluster begins with: the number of the last definitions that it needs."""
+
+
+class _Known(NamedTuple):
+    """A callable, what its calls begin with, without and with keywords, and its key if it is of ``__main__``."""
+
+    f: object  # It is kept, so that no other object gets its id.
+    prefix: bytes | None
+    prefixWithKeywords: bytes | None
+    key: int | None = None
 
 
 class CallEncoder:
@@ -43,8 +64,8 @@ class CallEncoder:
 
     def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
         self._codec = INLINE if channel is None else Codec(channel.dumps)
-        # By id(). The callable is kept, so that no other object gets its id.
-        self._known: dict[int, tuple[object, bytes | None, bytes | None]] = {}
+        self._known: dict[int, _Known] = {}  # by id()
+        self._exports = Exports()
 
     def dump(
         self, f: object, args: tuple[Any, ...], kw: Mapping[str, Any], *more: Any, describe: Callable[[], str]
@@ -53,61 +74,127 @@ class CallEncoder:
 
         Raises `SerializationError`, which names the call as DESCRIBE returns it.
         """
-        known = self._known.get(id(f))
-        if known is None:
-            known = self._remember(f)
-        prefix = known[2] if kw else known[1]
+        exports = self._exports
+        exports.mentions.clear()
+        with using(exports):
+            call = self._dump(f, args, kw, more, describe)
+            definitions = exports.definitions() if exports.mentions else None
+        return self.carry(definitions) + call
+
+    def carry(self, definitions: Definitions | None) -> bytes:
+        """Return what comes before a call that needs DEFINITIONS. They are part of it, unless a subclass sends them."""
+        if definitions is None:
+            return b""
+        payload = self._codec.dumps(definitions.stream)
+        return _SIZE.pack(_DEFINITIONS, len(payload)) + payload
+
+    def _dump(
+        self,
+        f: object,
+        args: tuple[Any, ...],
+        kw: Mapping[str, Any],
+        more: tuple[Any, ...],
+        describe: Callable[[], str],
+    ) -> bytes:
+        known = self._known.get(id(f)) or self._remember(f)
+        prefix = known.prefixWithKeywords if kw else known.prefix
         if prefix is not None and not more:
+            if known.key is not None:
+                self._exports.mentions[known.key] = f
             try:
                 return prefix + self._codec.dumps([args, dict(kw)] if kw else args)
             except BaseException:  # Pickling may raise anything. `dumpCall` finds out which object was refused.
                 pass
         return _UNNAMED + self._codec.dumpCall((f, args, dict(kw), *more), f, args, kw, describe)
 
-    def _remember(self, f: object) -> tuple[object, bytes | None, bytes | None]:
-        name = _pickledName(f)
+    def _remember(self, f: object) -> _Known:
+        name, key = _pickledName(f), None
+        if name is None and _isOfMain(f):
+            key = self._exports.mention(f)
+            name = dumps(_Keyed(key))
         if name is None:
-            return f, None, None
+            return _Known(f, None, None)
         if len(self._known) >= KNOWN:
             self._known.clear()
-        known = f, _LENGTH.pack(len(name)) + name, _LENGTH.pack(len(name) | _KEYWORDS) + name
+        known = _Known(f, _LENGTH.pack(len(name)) + name, _LENGTH.pack(len(name) | _KEYWORDS) + name, key)
         self._known[id(f)] = known
         return known
 
 
-class CallDecoder:
-    """Decodes calls, and remembers the callables of their bytes. Large arguments come over CHANNEL, if there is one."""
+class _Keyed:
+    """Is pickled as the object of KEY."""
 
-    def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
+    def __init__(self, key: int) -> None:
+        self._key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return keyed, (self._key,)
+
+
+class CallDecoder:
+    """Decodes calls, and remembers the callables of their bytes. Definitions go into NAMESPACE. Large arguments come
+    over CHANNEL, if there is one."""
+
+    def __init__(self, channel: SharedMemoryChannel | None = None, namespace: Namespace | None = None) -> None:
+        self._namespace = namespace or Namespace()
         self._channel = channel
         self._known: dict[bytes, Any] = {}
 
-    def load(self, payload: Payload) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
+    def load(self, payload: Payload | memoryview) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
         """Return callable, arguments, keywords and further objects of a call. Raises `SerializationError`."""
-        payload = whole(payload)
-        (length,) = _LENGTH.unpack_from(payload)
+        if current() is self._namespace:
+            return self._load(payload)
+        with using(self._namespace):
+            return self._load(payload)
+
+    def _load(self, payload: Payload | memoryview) -> tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]:
+        call = self._define(payload)
+        (length,) = _LENGTH.unpack_from(call)
         if not length:
-            f, args, kw, *more = loads(memoryview(payload)[2:], "the call", self._channel)
+            f, args, kw, *more = loads(call[2:], "the call", self._channel)
             return f, args, kw, more
         end = 2 + (length & ~_KEYWORDS)
-        name = bytes(payload[2:end])
+        name = bytes(call[2:end])
         known = self._known.get(name)
         if known is None:
             if len(self._known) >= KNOWN:
                 self._known.clear()
             known = self._known[name] = loads(name, "the callable")
-        passed = loads(memoryview(payload)[end:], "the call", self._channel)
+        passed = loads(call[end:], "the call", self._channel)
         if length & _KEYWORDS:
             return known, *passed, []
         return known, passed, {}, []
 
     def drop(self, payload: Payload) -> None:
-        """Discard a call that is not run, and the shared memory that its arguments are in."""
-        payload = whole(payload)
-        (length,) = _LENGTH.unpack_from(payload)
-        passed = memoryview(payload)[2 + (length & ~_KEYWORDS) :]
+        """Discard a call that is not run, and the shared memory that its arguments are in. Its definitions count."""
+        try:
+            call = self._define(payload)
+        except SerializationError:
+            return
+        (length,) = _LENGTH.unpack_from(call)
+        passed = call[2 + (length & ~_KEYWORDS) :]
         if self._channel is not None and referenceLength(passed):
             self._channel.drop(passed)
+
+    def _define(self, payload: Payload | memoryview) -> memoryview:
+        """Take over the definitions in PAYLOAD, if it has some. Return the call in it."""
+        view = payload if isinstance(payload, memoryview) else memoryview(whole(payload))
+        if _LENGTH.unpack_from(view)[0] != _DEFINITIONS:
+            return view
+        _, size = _SIZE.unpack_from(view)
+        end = _SIZE.size + size
+        self._namespace.define(loads(view[_SIZE.size : end], "the definitions", self._channel))
+        return view[end:]
+
+
+def _isOfMain(f: object) -> bool:
+    """Return whether F is a function or class that is a global of ``__main__``."""
+    if type(f) is not FunctionType and type(f) is not type:
+        return False
+    try:
+        return f.__module__ == "__main__" and vars(sys.modules["__main__"]).get(f.__qualname__) is f
+    except BaseException:  # A class may raise anything when it is looked at.
+        return False
 
 
 def _pickledName(f: object) -> bytes | None:
@@ -128,4 +215,4 @@ def _pickledName(f: object) -> bytes | None:
     except BaseException:  # a module may have a `__getattr__`
         return None
     pickled = dumps(f)
-    return pickled if len(pickled) < _KEYWORDS else None
+    return pickled if len(pickled) < _KEYWORDS - 1 and not isForeign(pickled) else None

@@ -30,7 +30,8 @@ from typing import Any, TypeAlias
 from asynqueue.core.protocol.messages import Payload
 from asynqueue.core.text import className, cut, errorMessage, errorText, fullClassName, mroOf, namespaceOf, valueText
 from asynqueue.errors import SerializationError
-from asynqueue.transport.pickler import PROTOCOL, dumps
+from asynqueue.transport.pickler import dumps
+from asynqueue.transport.script.context import PROTOCOL
 from asynqueue.transport.serialization import loads
 
 TEXT_LENGTH = 100_000

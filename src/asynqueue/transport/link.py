@@ -39,6 +39,7 @@ from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.reactor.watchdog import CloseWatchdog
+from asynqueue.transport.callcodec import CallEncoder
 from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.items import LinkSource
 from asynqueue.transport.permits import PermitIssuer
@@ -101,7 +102,7 @@ class Link(Protocol):
         self._decoder = Decoder()
         self._runs: RunQueue[int, _Pending] = RunQueue(single)  # by number
         self._sources: dict[int, LinkSource] = {}
-        self._residents = Residents(channel)
+        self._residents = Residents(CallEncoder(channel))
         self._lastNumber = 0
         self._receiving = False  # while True, messages are collected, and written at the end
         self._permitted: list[int] = []  # the collected calls

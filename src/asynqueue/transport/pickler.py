@@ -3,8 +3,9 @@
 Three rules stand here once:
 
 - pickle is tried first, because it is fast;
-- cloudpickle carries by value what pickle refuses, and everything that belongs to ``__main__``: another process has
-  another module of that name;
+- what pickle refuses goes another way, and so does everything that belongs to ``__main__``, because another process
+  has another module of that name: see `asynqueue.transport.script`. So does what belongs to a module that
+  `cloudpickle.register_pickle_by_value` was called with;
 - a value of `LARGE` bytes or more is large.
 
 Worker processes import this module: it imports neither attrs nor Twisted, and cloudpickle only when needed.
@@ -15,13 +16,13 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+import sys
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
 from asynqueue.core.protocol.chunkedpayload import ChunkedPayload
-
-PROTOCOL = 5
+from asynqueue.transport.script.context import PROTOCOL, current, sharesMain
 
 LARGE = 1 << 16
 """Bytes from which on a value goes through shared memory.
@@ -48,14 +49,24 @@ class PickleWriter:
         self.parts: list[Any] = []  # bytes and views of them
         self.write: Callable[[Any], None] = self.parts.append
 
-    def mentionsMain(self) -> bool:
-        """Return whether a name of ``__main__`` was written. Large values contain no names and are skipped."""
-        return any(b"__main__" in bytes(part) for part in self.parts if _mayBeFrame(part))
+    def isForeign(self) -> bool:
+        """Return whether a name was written that is not the same elsewhere. Large values contain no names."""
+        return any(isForeign(bytes(part)) for part in self.parts if _mayBeFrame(part))
 
 
 def _mayBeFrame(part: bytes | memoryview) -> bool:
     """Return False if PART is certainly one large value, and not a frame of small ones."""
     return len(part) < _FRAME or (len(part) < _FRAME_MOST and bytes(part[:1]) in (b"\x80", b"\x95"))
+
+
+def isForeign(pickled: bytes) -> bool:
+    """Return whether PICKLED has a name of ``__main__``, or of a module that cloudpickle is to carry by value."""
+    if b"__main__" in pickled and not sharesMain():
+        return True
+    library: Any = sys.modules.get("cloudpickle")
+    if library is None:
+        return False
+    return any(name.encode() in pickled for name in library.list_registry_pickle_by_value())
 
 
 def plainPickler(file: Any, isInline: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:
@@ -98,15 +109,12 @@ def dumpsPlainly(obj: Any, isInline: Callable[[pickle.PickleBuffer], bool] | Non
             payload = pickle.dumps(obj, PROTOCOL, buffer_callback=isInline)
     except BaseException:  # Pickling runs code of the objects, which may raise anything, SystemExit too.
         return None
-    return None if b"__main__" in payload else payload
+    return None if isForeign(payload) else payload
 
 
 def dumpsByValue(obj: Any) -> bytes:
-    """Return OBJ as bytes, by cloudpickle. Raises whatever it raises."""
-    import cloudpickle
-
-    payload: bytes = cloudpickle.dumps(obj, PROTOCOL)
-    return payload
+    """Return OBJ as bytes that pickle alone cannot make. Raises whatever the pickler raises."""
+    return current().dumps(obj)
 
 
 def dumpsInPieces(obj: Any) -> bytes | ChunkedPayload:
@@ -120,7 +128,7 @@ def dumpsInPieces(obj: Any) -> bytes | ChunkedPayload:
     try:
         pickle.Pickler(writer, PROTOCOL).dump(obj)
         writer.parts = [bytes(part) for part in writer.parts]  # This does not copy what is bytes already.
-        byValue = writer.mentionsMain()
+        byValue = writer.isForeign()
     except BaseException:  # as in `dumpsPlainly`
         byValue = True
     if byValue:

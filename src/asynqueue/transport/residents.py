@@ -13,14 +13,13 @@ from asynqueue.core.records import Raised, Returned, RunOutcome, Task
 from asynqueue.core.results import isA
 from asynqueue.transport.callcodec import CallEncoder
 from asynqueue.transport.serialization import Resident, Undelivered
-from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
 
 class Residents:
-    """The residents of one worker, and the encoder of its calls. Large arguments go over CHANNEL, if there is one."""
+    """The residents of one worker, whose calls ENCODER encodes."""
 
-    def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
-        self._encoder = CallEncoder(channel)
+    def __init__(self, encoder: CallEncoder) -> None:
+        self._encoder = encoder
         self._known: dict[int, tuple[int, object]] = {}  # By id(). The object is kept, so that no other gets its id.
 
     def payload(self, task: Task, number: int) -> tuple[bytes, object]:

@@ -101,7 +101,7 @@ class SharedMemoryChannel:
             plainPickler(writer, self._isInline).dump(obj)
         finally:
             buffers, self._outOfBand = self._outOfBand, ()
-        return None if writer.mentionsMain() else self._send(writer.parts, buffers)
+        return None if writer.isForeign() else self._send(writer.parts, buffers)
 
     def open(self, reference: bytes | bytearray | memoryview) -> Any:
         """Return the value of REFERENCE, which is used up by this. Raises whatever pickle raises, and OSError."""

@@ -23,6 +23,8 @@ from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fet
 from asynqueue.reactor.failures import errorIn
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.script.context import using
+from asynqueue.transport.script.namespace import Namespace
 from asynqueue.transport.serialization import PIECES, loads
 from asynqueue.wire.universe import WireWorkerUniverse, unpack
 
@@ -52,6 +54,8 @@ class CallRunner:
         self._methods = methods
         self._peer = peer
         self._onEnded = onEnded
+        self.namespace: Namespace = Namespace()
+        """What this server has of the client's ``__main__``."""
         self._running: dict[int, Deferred[Any]] = {}  # each fires with an outcome, or with a method's result
         self._idleThreads: list[ThreadWorker] = []
         self._busyThreads: dict[int, ThreadWorker] = {}
@@ -71,6 +75,15 @@ class CallRunner:
         else:
             self._returned(call, result, started)
 
+    def discard(self, call: m.Call) -> None:
+        """Discard CALL, which does not run. Its definitions count: later calls may need them."""
+        try:
+            definitions = unpack(call.payload).definitions
+            if definitions is not None:
+                self.namespace.define(definitions)
+        except (ValueError, SerializationError) as error:
+            self._log.warn("{peer} has sent definitions that are of no use: {error}", peer=self._peer, error=error)
+
     def cancel(self, number: int) -> None:
         """Cancel call NUMBER, which runs. It has no outcome."""
         self._running.pop(number).cancel()
@@ -88,7 +101,9 @@ class CallRunner:
             thread.crash()
 
     def _load(self, call: m.Call) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
-        name, inThread, arguments = unpack(call.payload)
+        name, inThread, definitions, arguments = unpack(call.payload)
+        if definitions is not None:
+            self.namespace.define(definitions)
         method = self._methods.get(name)
         if method is None:
             universe = type(self._universe).__name__
@@ -97,7 +112,8 @@ class CallRunner:
                 peer=self._peer, universe=universe, name=name,
             )  # fmt: skip
             raise ImplementationError(f"{universe} has no public method {name!r}")
-        args, kw = loads(arguments, "the call")
+        with using(self.namespace):
+            args, kw = loads(arguments, "the call")
         return method, args, kw, inThread
 
     def _runInThread(self, call: m.Call, spec: CallSpec[Any]) -> None:
@@ -161,13 +177,16 @@ class IterationOwner(Typed):
 class ServedIteration:
     """Sends the items of SOURCE, an iterator that call NUMBER returned, on the connection CLIENT.
 
-    At most about BACKLOG bytes of items wait to be sent.
+    At most about BACKLOG bytes of items wait to be sent. Items are pickled for the program of NAMESPACE.
     """
 
-    def __init__(self, client: IterationOwner, number: int, source: ItemSource, backlog: int) -> None:
+    def __init__(
+        self, client: IterationOwner, number: int, source: ItemSource, backlog: int, namespace: Namespace
+    ) -> None:
         self._client = client
         self._number = number
         self._source = source
+        self._namespace = namespace
         self._throttle = ItemThrottle(backlog)
         self._over = False
         source.begin(self)
@@ -195,7 +214,8 @@ class ServedIteration:
         refusal: SerializationError | None = None
         for item in items:
             try:
-                dumped.append(PIECES.dumpItem(item))
+                with using(self._namespace):
+                    dumped.append(PIECES.dumpItem(item))
             except SerializationError as error:
                 refusal = error
                 break
@@ -215,7 +235,9 @@ class ServedIteration:
             return
         self._over = True
         number = self._number
-        self._client.sendOfIteration(m.Exhausted(number) if error is None else m.Failed(number, dumpError(error)))
+        with using(self._namespace):
+            end = m.Exhausted(number) if error is None else m.Failed(number, dumpError(error))
+        self._client.sendOfIteration(end)
         self._client.iterationEnded(number)
 
 

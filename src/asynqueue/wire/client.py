@@ -20,6 +20,8 @@ from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Ta
 from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.transport.link import Link
+from asynqueue.transport.script.context import using
+from asynqueue.transport.script.exports import Exports
 from asynqueue.transport.serialization import PIECES
 from asynqueue.wire.endpoints import trustFailure
 from asynqueue.wire.protocol import WireProtocol
@@ -93,6 +95,7 @@ class ClientConnection(WireProtocol, Link):
         self._quota = ClientQuota(1, 1)  # by those terms
         self._held: dict[int, m.Call] = {}  # the calls that the quota does not admit yet
         self._aborted = False
+        self._exports = Exports()
 
     # What the worker calls.
 
@@ -175,9 +178,14 @@ class ClientConnection(WireProtocol, Link):
         """Return the call of TASK as bytes: the name of a method, and its arguments."""
         call = task.call
         name = nameOf(call.f, self._universe)
-        arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
-        payload = pack(name, self._thread, arguments)
+        exports = self._exports
+        exports.mentions.clear()
+        with using(exports):
+            arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
+            definitions = exports.definitions() if exports.mentions else None
+        payload = pack(name, self._thread, arguments, None if definitions is None else definitions.stream)
         if not self._quota.fits(len(payload)):
+            self._exports = Exports()  # The definitions are not sent.
             most = 0 if self._terms is None else self._terms.messages
             raise SerializationError(
                 f"{call} takes {len(payload)} bytes, and {self._server} takes no more than {most} of a client at once: "

@@ -24,6 +24,7 @@ from asynqueue.core.protocol.handshake import NONCE, ServerHandshake
 from asynqueue.core.records import Iterating, Raised, Returned, RunOutcome
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.transport.errorcodec import dumpError
+from asynqueue.transport.script.context import using
 from asynqueue.transport.serialization import PIECES
 from asynqueue.wire.calls import CallRunner, ServedIteration
 from asynqueue.wire.endpoints import trustFailure
@@ -246,11 +247,13 @@ class ServerConnection(WireProtocol):
         if self._recalling and self._writer.small < self._limits.backlog:
             self._recalling = False
             for number in admission.recalled():
-                del self._calls[number]
+                self._runner.discard(self._calls.pop(number))
                 self.send(m.Recalled(number))
 
     def _cancel(self, admission: CallAdmission, number: int) -> None:
-        self._calls.pop(number, None)
+        call = self._calls.pop(number, None)
+        if call is not None:
+            self._runner.discard(call)
         if number in self._iterations:
             self._iterations[number].close()
         if admission.cancelled(number):
@@ -318,21 +321,28 @@ class ServerConnection(WireProtocol):
             outcome.source.close()
             why = f"no more than {self._limits.iterations} iterators may be open on this connection"
             outcome = Raised(WorkerError(why), outcome.seconds)
+        with using(self._runner.namespace):
+            answer = self._answer(number, outcome)
+        self._writer.add(answer)
+        if not self._proceeding:
+            self._proceed()
+
+    def _answer(self, number: int, outcome: RunOutcome) -> m.ToLocal:
         if isinstance(outcome, Returned):
             try:
                 answer: m.ToLocal = m.Returned(number, outcome.seconds, PIECES.dumpResult(outcome.value))
             except SerializationError as error:
                 answer = m.Raised(number, outcome.seconds, dumpError(error))
         elif isinstance(outcome, Iterating):
-            self._iterations[number] = ServedIteration(self, number, outcome.source, self._limits.backlog)
+            self._iterations[number] = ServedIteration(
+                self, number, outcome.source, self._limits.backlog, self._runner.namespace
+            )
             answer = m.Opened(number, outcome.seconds)
         elif isinstance(outcome, Raised):
             answer = m.Raised(number, outcome.seconds, dumpError(outcome.error))
         else:
             answer = m.Raised(number, 0.0, dumpError(WorkerLost("the thread of this call was abandoned")))
-        self._writer.add(answer)
-        if not self._proceeding:
-            self._proceed()
+        return answer
 
     # For the iterations.
 

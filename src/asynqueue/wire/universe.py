@@ -12,12 +12,13 @@ classes, and nothing that only an instance has.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from inspect import Parameter, signature
 from struct import Struct
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from twisted.python.reflect import namedAny
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = (FunctionType, type(lru_cache(len)))  # the second is the type of a cached method
 _HEAD = Struct("<BH")
+_SIZE = Struct("<Q")
 _THREAD = 1
+_DEFINITIONS = 2
 
 _known: WeakKeyDictionary[type, Mapping[str, Any]] = WeakKeyDictionary()  # as `methods` has them
 
@@ -154,32 +157,51 @@ def _takesServer(universe: type[WireWorkerUniverse]) -> bool:
     return first is not None and first.kind in positional and first.default in (None, Parameter.empty)
 
 
-def pack(name: str, thread: bool, arguments: bytes | ChunkedPayload) -> bytes | ChunkedPayload:
-    """Return a call of the method NAME as bytes, to run in a THREAD or not, with ARGUMENTS, which are pickled."""
+def pack(
+    name: str, thread: bool, arguments: bytes | ChunkedPayload, definitions: bytes | None = None
+) -> bytes | ChunkedPayload:
+    """Return a call of the method NAME as bytes, to run in a THREAD or not, with ARGUMENTS, which are pickled.
+
+    DEFINITIONS are those that the arguments need and the server lacks.
+    """
     encoded = name.encode()
-    head = _HEAD.pack(_THREAD if thread else 0, len(encoded)) + encoded
+    flags = (_THREAD if thread else 0) | (0 if definitions is None else _DEFINITIONS)
+    head = _HEAD.pack(flags, len(encoded)) + encoded
+    if definitions is not None:
+        head += _SIZE.pack(len(definitions)) + definitions
     if isinstance(arguments, ChunkedPayload):
         arguments.prepend(head)
         return arguments
     return head + arguments
 
 
-def unpack(payload: Payload) -> tuple[str, bool, Payload]:
-    """Return the method name, whether to run in a thread, and the arguments. Raise `ValueError` for a bad PAYLOAD."""
-    if len(payload) < _HEAD.size:
-        raise ValueError("a call without a head")
+class Packed(NamedTuple):
+    """A call as it comes: the method's name, whether to run in a thread, definitions for it, and its arguments."""
+
+    name: str
+    inThread: bool
+    definitions: bytes | None
     arguments: Payload
-    if isinstance(payload, ChunkedPayload):
-        flags, length = _HEAD.unpack(payload.read(_HEAD.size))
-        encoded, arguments = payload.read(length), payload
-    else:
-        flags, length = _HEAD.unpack_from(payload)
-        end = _HEAD.size + length
-        encoded, arguments = bytes(payload[_HEAD.size : end]), payload[end:]
-    if len(encoded) < length or flags > _THREAD:
+
+
+def unpack(payload: Payload) -> Packed:
+    """Return the call in PAYLOAD. Raise `ValueError` for a bad one."""
+    stream = payload if isinstance(payload, ChunkedPayload) else io.BytesIO(payload)
+    head = stream.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise ValueError("a call without a head")
+    flags, length = _HEAD.unpack(head)
+    encoded, definitions = stream.read(length), None
+    if len(encoded) < length or flags & ~(_THREAD | _DEFINITIONS):
         raise ValueError("a call with a bad head")
+    if flags & _DEFINITIONS:
+        size = stream.read(_SIZE.size)
+        if len(size) < _SIZE.size:
+            raise ValueError("a call with a bad head")
+        definitions = stream.read(_SIZE.unpack(size)[0])
     name = encoded.decode(errors="backslashreplace")  # no method has a name that is not UTF-8
-    return name, flags == _THREAD, arguments
+    arguments = stream if isinstance(stream, ChunkedPayload) else stream.read()
+    return Packed(name, bool(flags & _THREAD), definitions, arguments)
 
 
 def bound(descriptor: Any, universe: WireWorkerUniverse) -> Callable[..., Any]:

@@ -153,7 +153,7 @@ def test_a_name_in_main_is_seen_wherever_it_stands(sizes: list[int], where: int)
         for more in ([], [ofMain]):
             chunks = PickleWriter()
             plainPickler(chunks, None).dump([*values[:where], *more, *values[where:]])
-            assert chunks.mentionsMain() == bool(more)
+            assert chunks.isForeign() == bool(more)
 
 
 @pytest.mark.parametrize("size", [LARGE, 3 * LARGE])

@@ -41,6 +41,7 @@ from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.errorcodec import dumpError, tracebackText
 from asynqueue.transport.lifeline import dieWithPipe, disown
 from asynqueue.transport.permits import PermitHolder
+from asynqueue.transport.script.namespace import settle
 from asynqueue.transport.serialization import INLINE, Codec, Resident, Undelivered
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
@@ -67,6 +68,7 @@ class ProcessUniverse:
     """Runs the calls that come over STREAM and have PERMITS. Large values go over CHANNEL, if there is one."""
 
     def __init__(self, stream: socket.socket, permits: socket.socket, channel: socket.socket | None = None) -> None:
+        self._namespace = settle()
         self._stream = stream
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
@@ -75,7 +77,7 @@ class ProcessUniverse:
         self._iterations: dict[int, Iteration] = {}
         self._channel = None if channel is None else SharedMemoryChannel(channel)
         self._codec = INLINE if self._channel is None else Codec(self._channel.dumps)
-        self._callDecoder = CallDecoder(self._channel)
+        self._callDecoder = CallDecoder(self._channel, self._namespace)
         self._residents: dict[int, Any] = {}
         self._leaving = False
         self._forked = False
@@ -171,7 +173,8 @@ class ProcessUniverse:
             started = perf_counter()
             result = f(*args, **kw)
         except BaseException as error:  # SystemExit too: it ends the call, and not the process.
-            self._send(m.Raised(call.id, perf_counter() - started, dumpError(error)))
+            seconds = perf_counter() - started
+            self._send(m.Raised(call.id, seconds, dumpError(self._namespace.explained(error))))
         else:
             self._returned(call, result, perf_counter() - started)
 

@@ -127,7 +127,7 @@ class ReactorUniverse(ProcessUniverse):
         error = errorIn(reason)
         if reason.tb is not None:
             error = BaseException.with_traceback(error, reason.tb)
-        self._send(m.Raised(call.id, seconds, dumpError(error)))
+        self._send(m.Raised(call.id, seconds, dumpError(self._namespace.explained(error))))
 
     def _ended(self, result: Failure | None) -> None:
         """Continue after a call: its outcome was sent, or the link is closed and RESULT is the Failure of that."""
