@@ -25,12 +25,12 @@ import sys
 from collections.abc import Callable, Mapping
 from struct import Struct
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from asynqueue.core.protocol.chunkedpayload import whole
 from asynqueue.core.protocol.messages import Payload
 from asynqueue.errors import SerializationError
-from asynqueue.transport.pickler import dumps, isForeign
+from asynqueue.transport.pickler import dumps, dumpsByValue, isForeign
 from asynqueue.transport.script.context import current, keyed, using
 from asynqueue.transport.script.exports import Definitions, Exports
 from asynqueue.transport.script.namespace import Namespace
@@ -50,22 +50,30 @@ NUMBER = Struct("<Q")
 """What a call on a cluster begins with: the number of the last definitions that it needs."""
 
 
-class _Known(NamedTuple):
+class _Known:
     """A callable, what its calls begin with, without and with keywords, and its key if it is of ``__main__``."""
 
-    f: object  # It is kept, so that no other object gets its id.
-    prefix: bytes | None
-    prefixWithKeywords: bytes | None
-    key: int | None = None
+    __slots__ = ("f", "key", "ofMain", "prefix", "prefixWithKeywords")
+
+    def __init__(self, f: object, prefix: bytes | None, prefixWithKeywords: bytes | None, key: int | None) -> None:
+        self.f = f  # It is kept, so that no other object gets its id.
+        self.prefix = prefix
+        self.prefixWithKeywords = prefixWithKeywords
+        self.key = key
+        self.ofMain = False  # whether arguments of its last call were of ``__main__``: pickle alone is of no use then
 
 
 class CallEncoder:
-    """Encodes calls, and remembers the bytes of their callables. Large arguments go over CHANNEL, if there is one."""
+    """Encodes calls, and remembers the bytes of their callables. Large arguments go over CHANNEL, if there is one.
 
-    def __init__(self, channel: SharedMemoryChannel | None = None) -> None:
+    BYNAME is as for `Exports`.
+    """
+
+    def __init__(self, channel: SharedMemoryChannel | None = None, byName: bool = False) -> None:
         self._codec = INLINE if channel is None else Codec(channel.dumps)
+        self._codecForMain = Codec(dumpsByValue if channel is None else channel.dumpsByValue)
         self._known: dict[int, _Known] = {}  # by id()
-        self._exports = Exports()
+        self._exports = Exports(byName)
 
     def dump(
         self, f: object, args: tuple[Any, ...], kw: Mapping[str, Any], *more: Any, describe: Callable[[], str]
@@ -78,8 +86,7 @@ class CallEncoder:
         exports.mentions.clear()
         with using(exports):
             call = self._dump(f, args, kw, more, describe)
-            definitions = exports.definitions() if exports.mentions else None
-        return self.carry(definitions) + call
+        return self.carry(exports.definitions() if exports.mentions else None) + call
 
     def carry(self, definitions: Definitions | None) -> bytes:
         """Return what comes before a call that needs DEFINITIONS. They are part of it, unless a subclass sends them."""
@@ -99,13 +106,17 @@ class CallEncoder:
         known = self._known.get(id(f)) or self._remember(f)
         prefix = known.prefixWithKeywords if kw else known.prefix
         if prefix is not None and not more:
-            if known.key is not None:
-                self._exports.mentions[known.key] = f
+            mentions = self._exports.mentions
             try:
-                return prefix + self._codec.dumps([args, dict(kw)] if kw else args)
+                passed = (self._codecForMain if known.ofMain else self._codec).dumps([args, dict(kw)] if kw else args)
+                known.ofMain = bool(mentions)
+                if known.key is not None:
+                    mentions[known.key] = f
+                return prefix + passed
             except BaseException:  # Pickling may raise anything. `dumpCall` finds out which object was refused.
                 pass
-        return _UNNAMED + self._codec.dumpCall((f, args, dict(kw), *more), f, args, kw, describe)
+        codec = self._codecForMain if known.ofMain else self._codec
+        return _UNNAMED + codec.dumpCall((f, args, dict(kw), *more), f, args, kw, describe)
 
     def _remember(self, f: object) -> _Known:
         name, key = _pickledName(f), None
@@ -113,7 +124,9 @@ class CallEncoder:
             key = self._exports.mention(f)
             name = dumps(_Keyed(key))
         if name is None:
-            return _Known(f, None, None)
+            known = _Known(f, None, None, None)
+            known.ofMain = type(f) is FunctionType  # a nested one, which pickle alone refuses
+            return known
         if len(self._known) >= KNOWN:
             self._known.clear()
         known = _Known(f, _LENGTH.pack(len(name)) + name, _LENGTH.pack(len(name) | _KEYWORDS) + name, key)

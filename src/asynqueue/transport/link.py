@@ -102,7 +102,7 @@ class Link(Protocol):
         self._decoder = Decoder()
         self._runs: RunQueue[int, _Pending] = RunQueue(single)  # by number
         self._sources: dict[int, LinkSource] = {}
-        self._residents = Residents(CallEncoder(channel))
+        self._residents = Residents(CallEncoder(channel, byName=True))
         self._lastNumber = 0
         self._receiving = False  # while True, messages are collected, and written at the end
         self._permitted: list[int] = []  # the collected calls

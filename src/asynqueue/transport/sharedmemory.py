@@ -93,6 +93,12 @@ class SharedMemoryChannel:
             return payload
         return self._send([payload], buffers) or (dumps(obj) if buffers else payload)
 
+    def dumpsByValue(self, obj: Any) -> bytes:
+        """Return OBJ as bytes that pickle alone cannot make, or a reference to them if there are many. Raises whatever
+        the pickler raises."""
+        payload = dumpsByValue(obj)
+        return payload if len(payload) < LARGE else self._send([payload], ()) or payload
+
     def send(self, obj: Any) -> bytes | None:
         """Send OBJ without copying it first. Return its reference, or None if it has to go through the pipe or by
         value. Raises whatever pickle raises."""

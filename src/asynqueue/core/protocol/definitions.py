@@ -75,6 +75,11 @@ class Ledger:
         """Return whether the worker has NODE, current or not."""
         return node in self._sent
 
+    def valueOf(self, name: str) -> object:
+        """Return the value that was sent of the global NAME."""
+        sent = self._sent.get(name)
+        return ABSENT if sent is None else sent.values[0]
+
     def bring(self, nodes: Iterable[Node], send: Callable[[Node], Mapping[Node, Sent]]) -> None:
         """Make NODES current: call SEND for each node that is missing or stale, among them and all that they need.
 

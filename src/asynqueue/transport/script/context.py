@@ -15,8 +15,7 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from types import ModuleType
@@ -63,14 +62,19 @@ def current() -> Main:
     return _current.get() or _home
 
 
-@contextmanager
-def using(main: Main) -> Iterator[None]:
-    """Pickle and unpickle for MAIN meanwhile."""
-    token = _current.set(main)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class using:  # It is used like a function. A class is three times as fast as a generator.
+    """Pickle and unpickle for MAIN in the body of a ``with`` statement."""
+
+    __slots__ = ("_main", "_token")
+
+    def __init__(self, main: Main) -> None:
+        self._main = main
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._main)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def sharesMain() -> bool:
@@ -137,6 +141,14 @@ def born(key: int | None, make: Callable[..., Any], *args: Any) -> Any:
     made = make(*args)
     current().born(key, made)
     return made
+
+
+def attributeOf(name: str) -> Any:
+    """Return the global NAME of ``__main__``, which may be a path."""
+    found: Any = current().module()
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def mainDict() -> dict[str, Any]:

@@ -12,12 +12,15 @@ from __future__ import annotations
 import io
 import sys
 from types import CellType, FunctionType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asynqueue.core.protocol.definitions import ABSENT, Ledger, Node, Sent, contentOf
 from asynqueue.core.text import errorText
 from asynqueue.errors import SerializationError
 from asynqueue.transport.script.context import HINT, Main, Mourner, keyFor, mourners, newKey
+
+if TYPE_CHECKING:
+    from asynqueue.transport.script.reducers import QuickPickler
 
 KEPT = 1000
 """How many functions and classes that have no name a worker keeps."""
@@ -35,15 +38,20 @@ class Definitions(NamedTuple):
 
 
 class Exports(Main, Mourner):
-    """What one worker has of the program's ``__main__``."""
+    """What one worker has of the program's ``__main__``.
 
-    def __init__(self) -> None:
-        self.mentions: dict[int, object] = {}
-        """The functions and classes that the present call mentions, by key."""
+    With BYNAME, the worker finds what has a name there by that name.
+    """
+
+    def __init__(self, byName: bool = False) -> None:
+        self.mentions: dict[Node, object] = {}
+        """The functions and classes that the present call mentions, by key, and other objects by name."""
+        self._byName = byName
+        self._quick: QuickPickler | None = None
         self._globals = vars(sys.modules["__main__"])
         self._ledger = Ledger(self._globals)
         self._sent: dict[int, bool] = {}  # the keys that the worker has: True for those that have a name
-        self._cells: dict[int, tuple[CellType, int]] = {}  # by id(): those of functions with a name, and their keys
+        self._cells: dict[int, tuple[CellType, int, int]] = {}  # by id(): the cell, its key, that of its function
         self._forgotten: list[int] = []
         self._refused: dict[str, tuple[object, str]] = {}  # by name: the value, and why it cannot be sent
         mourners.add(self)
@@ -56,20 +64,30 @@ class Exports(Main, Mourner):
 
     def dumps(self, obj: Any) -> bytes:
         """Return OBJ, a part of a call, as bytes. Raises whatever the pickler raises."""
-        from asynqueue.transport.script.reducers import CallPickler
+        quick, self._quick = self._quick, None  # Pickling runs code of the objects, which may come back here.
+        if quick is None:
+            from asynqueue.transport.script.reducers import QuickPickler
 
-        file = io.BytesIO()
-        CallPickler(file, self._globals, self.mention).dump(obj)
-        return file.getvalue()
+            quick = QuickPickler(self._globals, self._byName)
+        try:
+            return quick.dumps(obj, self.mentions)
+        except BaseException:  # as above: it may raise anything
+            from asynqueue.transport.script.reducers import CallPickler
+
+            file = io.BytesIO()
+            CallPickler(file, self._globals, self.mentions).dump(obj)
+            return file.getvalue()
+        finally:
+            self._quick = quick
 
     def definitions(self) -> Definitions | None:
         """Return the definitions that the worker needs for the present call, None if it has them all.
 
         Raises `SerializationError`, if something that the call mentions cannot be sent.
         """
-        mentions, self.mentions = self.mentions, {}
-        if all(map(self._ledger.isCurrent, mentions)) and len(self._forgotten) < KEPT:
+        if all(map(self._ledger.isCurrent, self.mentions)) and len(self._forgotten) < KEPT:
             return None
+        mentions, self.mentions = self.mentions, {}
         while True:
             stream = _Stream(self._globals, self._ledger, self._sent, self._cells, mentions, self._refused)
             try:
@@ -92,6 +110,10 @@ class Exports(Main, Mourner):
         self._ledger.forget(key)
         if self._sent.pop(key, None) is not None:
             self._forgotten.append(key)
+            for number, (_, own, owner) in list(self._cells.items()) if self._cells else ():
+                if owner == key:
+                    del self._cells[number]
+                    self._forgotten.append(own)
 
 
 class _Refused(Exception):
@@ -110,8 +132,8 @@ class _Stream:
         globals: dict[str, Any],
         ledger: Ledger,
         sent: dict[int, bool],
-        cells: dict[int, tuple[CellType, int]],
-        mentions: dict[int, object],
+        cells: dict[int, tuple[CellType, int, int]],
+        mentions: dict[Node, object],
         refused: dict[str, tuple[object, str]],
     ) -> None:
         from asynqueue.transport.script.reducers import DefinitionPickler
@@ -120,13 +142,13 @@ class _Stream:
         self._all: list[Node] = []
         self._globals = globals
         self._ledger = ledger
-        self.cells: dict[int, tuple[CellType, int]] = {}
+        self.cells: dict[int, tuple[CellType, int, int]] = {}
         self._before = sent
         self._cells = cells
         self._mentions = mentions
         self._refused = refused
         self._file = io.BytesIO()
-        self._pickler = DefinitionPickler(self._file, globals, self._refer, self._define, self._cellKey)
+        self._pickler = DefinitionPickler(self._file, globals, self._refer, self._define, self._cellKey, self._isThere)
         self._new: dict[Node, Sent] = {}
         self._needs: dict[Node, None] = {}
 
@@ -204,6 +226,11 @@ class _Stream:
             return key
         return None
 
+    def _isThere(self, name: str, obj: object) -> bool:
+        """Return whether the worker has OBJ as the global NAME."""
+        self._needs[name] = None
+        return self._ledger.valueOf(name) is obj
+
     def _cellKey(self, cell: CellType) -> tuple[int | None, bool]:
         """Return the key of CELL, None if it has none, and whether the worker has it already."""
         found = self._cells.get(id(cell)) or self.cells.get(id(cell))
@@ -216,11 +243,11 @@ class _Stream:
         key = keyFor(obj)
         cells: tuple[CellType, ...] = ()
         if type(obj) is FunctionType and obj.__closure__:
+            # A cell is kept here. One that contains a function may contain this one, which could not cease to exist.
             cells = tuple(cell for cell in obj.__closure__ if not isDefinable(contentOf(cell)))
-            if self._hasName(key):  # It lasts. The cells of others are not kept, since they may refer to the function.
-                for cell in obj.__closure__:
-                    if id(cell) not in self._cells and id(cell) not in self.cells:
-                        self.cells[id(cell)] = cell, newKey()
+            for cell in obj.__closure__ if self._hasName(key) else cells:
+                if id(cell) not in self._cells and id(cell) not in self.cells:
+                    self.cells[id(cell)] = cell, newKey(), key
         self._new[key] = Sent(tuple(map(contentOf, cells)), (), cells)
         self._needs.update((name, None) for name in namesOf(obj, self._globals) if name not in _OWN)
         return key

@@ -12,10 +12,12 @@ What neither is in ``__main__`` nor has to go by value is left to cloudpickle.
 from __future__ import annotations
 
 import _abc  # type: ignore[import-not-found]  # it has no types
+import copyreg
 import dis
 import functools
 import io
 import marshal
+import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -34,14 +36,16 @@ from typing import Any
 
 import cloudpickle.cloudpickle  # type: ignore[import-untyped]  # it has no types
 
-from asynqueue.core.protocol.definitions import ABSENT, contentOf
+from asynqueue.core.protocol.definitions import ABSENT, Node, contentOf
 from asynqueue.transport.script import rebuilding
-from asynqueue.transport.script.context import PROTOCOL, born, keyed, mainDict, mainModule
+from asynqueue.transport.script.context import PROTOCOL, attributeOf, born, keyed, keyFor, mainDict, mainModule
 
 internals: Any = cloudpickle.cloudpickle  # It has no types.
 CACHED = type(functools.lru_cache(lambda: None))
 _TYPEVAR = internals.typing.TypeVar
 _DISPATCHER: CodeType = functools.singledispatch(len).__code__  # type: ignore[attr-defined]  # a function
+_REDUCE: Any = object.__reduce__
+_REDUCE_EX: Any = object.__reduce_ex__
 _IN_STATE = (FunctionType, classmethod, staticmethod, property, functools.cached_property, str, int, float, type(None))
 """The attributes that a class needs before an object of it can be made."""
 
@@ -59,6 +63,15 @@ def isElsewhere(obj: Any) -> bool:
         return found is not None and not internals._is_registered_pickle_by_value(found[0])
     except BaseException:  # A class may raise anything when it is looked at.
         return False
+
+
+def nameGiven(obj: Any) -> str | None:
+    """Return the name by which OBJ, an object of a class of ``__main__``, wants to be pickled, if it has one."""
+    kind = type(obj)
+    if kind.__reduce__ is _REDUCE and kind.__reduce_ex__ is _REDUCE_EX:
+        return None
+    reduced = obj.__reduce_ex__(PROTOCOL)
+    return reduced if type(reduced) is str else None
 
 
 class _Pickler(internals.Pickler):  # type: ignore[misc]  # as above
@@ -102,9 +115,16 @@ class _Pickler(internals.Pickler):  # type: ignore[misc]  # as above
                 return import_module, (obj.__name__,)
         elif kind is CodeType:
             return _reducedCode(obj)
+        elif kind.__module__ == "__main__":
+            return self.ofMain(obj)
         elif kind is functools.cached_property:
             return rebuilding.makeCachedProperty, (obj.func, obj.attrname), {"__doc__": obj.__doc__}
         return NotImplemented
+
+    def ofMain(self, obj: Any) -> Any:
+        """Return how to pickle OBJ, whose class is of ``__main__``: by name, if the class says so."""
+        name = nameGiven(obj)
+        return NotImplemented if name is None else (attributeOf, (name,))
 
     def cell(self, cell: CellType) -> Any:
         """Return how to pickle CELL. The function that it belongs to brings its content, if the function is of ours."""
@@ -204,6 +224,8 @@ def _content(cell: CellType) -> Any:
 
 def annotationsOf(obj: Any) -> dict[str, Any]:
     """Return the annotations of OBJ, none if they cannot be evaluated yet."""
+    if issubclass(type(obj), type) and sys.version_info < (3, 14):
+        return dict(vars(obj).get("__annotations__", {}))  # To look at the attribute would make one.
     try:
         return dict(obj.__annotations__)
     except NameError:  # from Python 3.14 on
@@ -306,16 +328,72 @@ def namesOf(obj: Any, globals: dict[str, Any]) -> Iterator[str]:
 # What goes with a call, and what is sent before it.
 
 
-class CallPickler(_Pickler):
-    """Pickles what goes with a call, to FILE. MENTION is called with each function and class, and returns its key."""
+class QuickPickler(pickle.Pickler):
+    """Does what a `CallPickler` does, in a fraction of the time, unless there is something that pickle refuses.
 
-    def __init__(self, file: Any, globals: dict[str, Any], mention: Callable[[object], int]) -> None:
+    With BYNAME, what has a name in ``__main__`` goes by that.
+    """
+
+    def __init__(self, globals: dict[str, Any], byName: bool) -> None:
+        self._file = io.BytesIO()
+        super().__init__(self._file, PROTOCOL)
+        self._globals = globals
+        self._byName = byName
+        self._mentions: dict[Node, object] = {}
+
+    def dumps(self, obj: Any, mentions: dict[Node, object]) -> bytes:
+        """Return OBJ as bytes. What it mentions of ``__main__`` is put into MENTIONS."""
+        self._mentions = mentions
+        try:
+            self.dump(obj)
+            return self._file.getvalue()
+        finally:
+            self.clear_memo()
+            self._file.seek(0)
+            self._file.truncate()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how to pickle OBJ."""
+        kind = type(obj)
+        if kind.__module__ == "__main__":
+            if kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
+                name = nameGiven(obj)
+                if name is not None:
+                    self._mentions[name.partition(".")[0]] = obj
+                    return attributeOf, (name,)
+            if not issubclass(kind, type):
+                return NotImplemented
+        if kind is FunctionType or kind is CACHED or kind is _TYPEVAR or issubclass(kind, type):
+            if obj.__module__ != "__main__" and (obj.__module__ == "builtins" or isElsewhere(obj)):
+                return NotImplemented
+            key = keyFor(obj)
+            self._mentions[key] = obj
+            if self._byName and kind is not _TYPEVAR and self._globals.get(obj.__qualname__) is obj:
+                return NotImplemented
+            return keyed, (key,)
+        return NotImplemented
+
+
+class CallPickler(_Pickler):
+    """Pickles what goes with a call, to FILE. What it mentions of ``__main__`` is put into MENTIONS."""
+
+    def __init__(self, file: Any, globals: dict[str, Any], mentions: dict[Node, object]) -> None:
         super().__init__(file, globals)
-        self._mention = mention
+        self._mentions = mentions
 
     def reference(self, obj: Any) -> tuple[Any, ...] | None:
         """Return the key of OBJ."""
-        return keyed, (self._mention(obj),)
+        key = keyFor(obj)
+        self._mentions[key] = obj
+        return keyed, (key,)
+
+    def ofMain(self, obj: Any) -> Any:
+        """Return how to pickle OBJ, whose class is of ``__main__``."""
+        name = nameGiven(obj)
+        if name is None:
+            return NotImplemented
+        self._mentions[name.partition(".")[0]] = obj
+        return attributeOf, (name,)
 
 
 class DefinitionPickler(_Pickler):
@@ -323,6 +401,7 @@ class DefinitionPickler(_Pickler):
 
     REFER returns the key of an object that the worker has already, else None. DEFINE is called with each that it does
     not have, and returns its key. CELLKEY returns the key of a cell, or None, and whether the worker has it.
+    ISTHERE returns whether the worker has an object as the global of a name.
     """
 
     def __init__(
@@ -332,8 +411,10 @@ class DefinitionPickler(_Pickler):
         refer: Callable[[object], int | None],
         define: Callable[[Any], int],
         cellKey: Callable[[CellType], tuple[int | None, bool]],
+        isThere: Callable[[str, object], bool],
     ) -> None:
         super().__init__(file, globals)
+        self._isThere = isThere
         self._cellKey = cellKey
         self.rest: list[tuple[Any, ...]] = []
         """Elements of the stream that have to follow the present one."""
@@ -358,6 +439,13 @@ class DefinitionPickler(_Pickler):
         if known:
             return keyed, (key,)
         return reduced if key is None else (born, (key, CellType))
+
+    def ofMain(self, obj: Any) -> Any:
+        """Return how to pickle OBJ, whose class is of ``__main__``. A name is of use once the worker has that."""
+        name = nameGiven(obj)
+        if name is None:
+            return NotImplemented
+        return (attributeOf, (name,)) if self._isThere(name, obj) else (copyreg.__newobj__, (type(obj),), vars(obj))  # type: ignore[attr-defined]  # it is there
 
     def contents(self, f: FunctionType) -> tuple[Any, ...]:
         """Return what the cells of F are to contain. Those that the worker has stay as they are there."""
