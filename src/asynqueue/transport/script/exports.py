@@ -20,7 +20,7 @@ from asynqueue.errors import SerializationError
 from asynqueue.transport.script.context import HINT, Main, Mourner, keyFor, mourners, newKey
 
 if TYPE_CHECKING:
-    from asynqueue.transport.script.reducers import QuickPickler
+    from asynqueue.transport.script.picklers import QuickPickler
 
 KEPT = 1000
 """How many functions and classes that have no name a worker keeps."""
@@ -66,13 +66,13 @@ class Exports(Main, Mourner):
         """Return OBJ, a part of a call, as bytes. Raises whatever the pickler raises."""
         quick, self._quick = self._quick, None  # Pickling runs code of the objects, which may come back here.
         if quick is None:
-            from asynqueue.transport.script.reducers import QuickPickler
+            from asynqueue.transport.script.picklers import QuickPickler
 
             quick = QuickPickler(self._globals, self._byName)
         try:
             return quick.dumps(obj, self.mentions)
         except BaseException:  # as above: it may raise anything
-            from asynqueue.transport.script.reducers import CallPickler
+            from asynqueue.transport.script.picklers import CallPickler
 
             file = io.BytesIO()
             CallPickler(file, self._globals, self.mentions).dump(obj)
@@ -136,7 +136,7 @@ class _Stream:
         mentions: dict[Node, object],
         refused: dict[str, tuple[object, str]],
     ) -> None:
-        from asynqueue.transport.script.reducers import DefinitionPickler
+        from asynqueue.transport.script.picklers import DefinitionPickler
 
         self.keys: dict[int, bool] = {}
         self._all: list[Node] = []
@@ -238,7 +238,7 @@ class _Stream:
 
     def _define(self, obj: Any) -> int:
         """Note that OBJ is written. Return its key."""
-        from asynqueue.transport.script.reducers import isDefinable, namesOf
+        from asynqueue.transport.script.needs import isDefinable, namesOf
 
         key = keyFor(obj)
         cells: tuple[CellType, ...] = ()

@@ -59,7 +59,7 @@ class Namespace(Main):
 
     def dumps(self, obj: Any) -> bytes:
         """Return OBJ as bytes for the program. Raises whatever the pickler raises."""
-        from asynqueue.transport.script.reducers import dumpsForProgram
+        from asynqueue.transport.script.picklers import dumpsForProgram
 
         return dumpsForProgram(obj, self.names, self.keyOf)
 
