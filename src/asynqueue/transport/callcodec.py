@@ -86,7 +86,7 @@ class CallEncoder:
         exports.mentions.clear()
         with using(exports):
             call = self._dump(f, args, kw, more, describe)
-        return self.carry(exports.definitions() if exports.mentions else None) + call
+        return self.carry(exports.definitions() if exports.mentions or exports.forgotten else None) + call
 
     def carry(self, definitions: Definitions | None) -> bytes:
         """Return what comes before a call that needs DEFINITIONS. They are part of it, unless a subclass sends them."""

@@ -182,7 +182,7 @@ class ClientConnection(WireProtocol, Link):
         exports.mentions.clear()
         with using(exports):
             arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
-            definitions = exports.definitions() if exports.mentions else None
+            definitions = exports.definitions() if exports.mentions or exports.forgotten else None
         payload = pack(name, self._thread, arguments, None if definitions is None else definitions.stream)
         if not self._quota.fits(len(payload)):
             self._exports = Exports()  # The definitions are not sent.

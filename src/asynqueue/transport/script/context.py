@@ -13,6 +13,7 @@ Worker processes import this module: it imports almost nothing, and cloudpickle 
 from __future__ import annotations
 
 import itertools
+import pickle
 import sys
 import weakref
 from collections.abc import Callable
@@ -134,6 +135,14 @@ def _died(address: int, key: int, _: object) -> None:
 def keyed(key: int) -> Any:
     """Return the object of KEY."""
     return current().keyed(key)
+
+
+def keyedOr(key: int, pickled: bytes) -> Any:
+    """Return the object of KEY, or if that is no more, what is PICKLED."""
+    try:
+        return current().keyed(key)
+    except LookupError:
+        return pickle.loads(pickled)
 
 
 def born(key: int | None, make: Callable[..., Any], *args: Any) -> Any:

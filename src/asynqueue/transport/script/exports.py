@@ -52,7 +52,8 @@ class Exports(Main, Mourner):
         self._ledger = Ledger(self._globals)
         self._sent: dict[int, bool] = {}  # the keys that the worker has: True for those that have a name
         self._cells: dict[int, tuple[CellType, int, int]] = {}  # by id(): the cell, its key, that of its function
-        self._forgotten: list[int] = []
+        self.forgotten: list[int] = []
+        """The keys that exist no more, and that the worker is to forget."""
         self._refused: dict[str, tuple[object, str]] = {}  # by name: the value, and why it cannot be sent
         mourners.add(self)
 
@@ -85,7 +86,7 @@ class Exports(Main, Mourner):
 
         Raises `SerializationError`, if something that the call mentions cannot be sent.
         """
-        if all(map(self._ledger.isCurrent, self.mentions)) and len(self._forgotten) < KEPT:
+        if not self.forgotten and all(map(self._ledger.isCurrent, self.mentions)):
             return None
         mentions, self.mentions = self.mentions, {}
         while True:
@@ -102,18 +103,18 @@ class Exports(Main, Mourner):
         if len(unnamed) > KEPT:
             for key in unnamed[: KEPT // 2]:
                 self.died(key)
-        forgotten, self._forgotten = self._forgotten, []
+        forgotten, self.forgotten = self.forgotten, []
         return stream.end(forgotten)
 
     def died(self, key: int) -> None:
         """Note that the object of KEY exists no more."""
         self._ledger.forget(key)
         if self._sent.pop(key, None) is not None:
-            self._forgotten.append(key)
+            self.forgotten.append(key)
             for number, (_, own, owner) in list(self._cells.items()) if self._cells else ():
                 if owner == key:
                     del self._cells[number]
-                    self._forgotten.append(own)
+                    self.forgotten.append(own)
 
 
 class _Refused(Exception):

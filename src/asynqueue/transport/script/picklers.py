@@ -16,7 +16,7 @@ from typing import Any
 
 from asynqueue.core.protocol.definitions import Node
 from asynqueue.transport.script import rebuilding
-from asynqueue.transport.script.context import PROTOCOL, attributeOf, born, keyed, keyFor
+from asynqueue.transport.script.context import PROTOCOL, attributeOf, born, keyed, keyedOr, keyFor
 from asynqueue.transport.script.needs import (
     CACHED,
     REDUCE,
@@ -177,14 +177,24 @@ class DefinitionPickler(Reducer):
 
 
 class _ResultPickler(Reducer):
-    def __init__(self, file: Any, globals: dict[str, Any], keyOf: Callable[[object], int | None]) -> None:
+    """Pickles a result. The functions and classes PARENTS are being pickled by value, the last of them by this."""
+
+    def __init__(
+        self, file: Any, globals: dict[str, Any], keyOf: Callable[[object], int | None], parents: tuple[Any, ...] = ()
+    ) -> None:
         super().__init__(file, globals)
         self._keyOf = keyOf
+        self._parents = parents
 
     def reference(self, obj: Any) -> tuple[Any, ...] | None:
-        """Return the key under which OBJ has come, if it has."""
+        """Return the key under which OBJ has come, if it has. What has no name the program may have dropped since: it
+        goes by value as well."""
         key = self._keyOf(obj)
-        return None if key is None else (keyed, (key,))
+        if key is None or (self._parents and obj is self._parents[-1]):
+            return None
+        if self.globals.get(getattr(obj, "__qualname__", "")) is obj or any(obj is each for each in self._parents):
+            return keyed, (key,)
+        return keyedOr, (key, _dumpsResult(obj, self.globals, self._keyOf, (*self._parents, obj)))
 
     def _reducedClass(self, cls: type) -> Any:
         """Return how to pickle CLS, which a call has made. It is made in the program when it first comes there."""
@@ -198,6 +208,12 @@ def dumpsForProgram(obj: Any, globals: dict[str, Any], keyOf: Callable[[object],
 
     GLOBALS are those of its ``__main__`` here. KEYOF returns the key under which an object has come, or None.
     """
+    return _dumpsResult(obj, globals, keyOf, ())
+
+
+def _dumpsResult(
+    obj: Any, globals: dict[str, Any], keyOf: Callable[[object], int | None], parents: tuple[Any, ...]
+) -> bytes:
     file = io.BytesIO()
-    _ResultPickler(file, globals, keyOf).dump(obj)
+    _ResultPickler(file, globals, keyOf, parents).dump(obj)
     return file.getvalue()
