@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.deeds import count, echo, now, spin
 from benchmarks.picture import mcm
+from benchmarks.script import script
 from benchmarks.startup import startup
 from benchmarks.systems import WORKERS, Processes, System
 
@@ -165,6 +166,7 @@ CASES: dict[str, Callable[[System], Awaitable[Figures]]] = {
     "queued": queued,
     "busy": busy,
     "doNext": doNext,
+    "script": script,
     "startup": startup,
     "mcm": mcm,
 }

@@ -173,7 +173,7 @@ class Twisted(System):
 class Processes(Twisted):
     """AsynQueue's `ProcessQueue`."""
 
-    cases = (*System.cases, "iteration", "queued", "doNext")
+    cases = (*System.cases, "iteration", "queued", "doNext", "script")
 
     def open(self) -> None:
         self.queue = import_module("asynqueue").ProcessQueue(WORKERS)

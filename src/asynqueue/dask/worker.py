@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
+from asynqueue.core.results import isA
 from asynqueue.core.scheduling.window import Window
 from asynqueue.dask.source import _DaskSource, _explained
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
@@ -32,7 +33,7 @@ from asynqueue.transport.callcodec import NUMBER, CallEncoder
 from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.residents import Residents
 from asynqueue.transport.script.exports import Definitions
-from asynqueue.transport.serialization import loads
+from asynqueue.transport.serialization import Undelivered, loads
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -361,6 +362,8 @@ class DaskWorker(Qualified):
             self._byKey.pop(call.key, None)
         if call.owner is not None:
             self._residents.ended(call.owner, call.task.id, outcome)
+        if isinstance(outcome, Raised) and isA(outcome.error, Undelivered):
+            self._encoder.restart()
         if not call.deferred.called:
             call.deferred.callback(outcome)
         self._closeIfDone()

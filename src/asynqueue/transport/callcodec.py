@@ -73,6 +73,7 @@ class CallEncoder:
         self._codec = INLINE if channel is None else Codec(channel.dumps)
         self._codecForMain = Codec(dumpsByValue if channel is None else channel.dumpsByValue)
         self._known: dict[int, _Known] = {}  # by id()
+        self._byName = byName
         self._exports = Exports(byName)
 
     def dump(
@@ -87,6 +88,10 @@ class CallEncoder:
         with using(exports):
             call = self._dump(f, args, kw, more, describe)
         return self.carry(exports.definitions() if exports.mentions or exports.forgotten else None) + call
+
+    def restart(self) -> None:
+        """Send all definitions again when they are needed: the worker may not have those that were sent."""
+        self._exports = Exports(self._byName)
 
     def carry(self, definitions: Definitions | None) -> bytes:
         """Return what comes before a call that needs DEFINITIONS. They are part of it, unless a subclass sends them."""

@@ -34,6 +34,7 @@ from asynqueue.core.protocol.framing import Decoder, FrameError, encode
 from asynqueue.core.protocol.runqueue import Outcomes, RunQueue
 from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import Iterating, Raised, Returned, RunOutcome, Task
+from asynqueue.core.results import isA
 from asynqueue.core.text import errorText
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
@@ -44,7 +45,7 @@ from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.items import LinkSource
 from asynqueue.transport.permits import PermitIssuer
 from asynqueue.transport.residents import Residents
-from asynqueue.transport.serialization import loadItems, loads
+from asynqueue.transport.serialization import Undelivered, loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
 
@@ -297,6 +298,10 @@ class Link(Protocol):
         """
         return self._residents.payload(task, self._lastNumber + 1)
 
+    def definitionsLost(self) -> None:
+        """Send all definitions again when they are needed: the worker may not have those that were sent."""
+        self._residents.definitionsLost()
+
     def _submit(self, task: Task, raw: bool, ticket: int, now: float) -> None:
         number = self._lastNumber + 1
         pending = _Pending(task, ticket)
@@ -335,6 +340,8 @@ class Link(Protocol):
             return False
         if pending.owner is not None:
             self._residents.ended(pending.owner, number, outcome)
+        if isinstance(outcome, Raised) and isA(outcome.error, Undelivered):
+            self.definitionsLost()
         self._outcomes.append((pending.ticket, outcome))
         return True
 

@@ -41,6 +41,10 @@ class Residents:
                 return self._encoder.dump(f, call.args, call.kw, owner, describe=call.__str__), owner
         return self._encoder.dump(f, call.args, call.kw, describe=call.__str__), owner
 
+    def definitionsLost(self) -> None:
+        """Send all definitions of ``__main__`` again when they are needed."""
+        self._encoder.restart()
+
     def ended(self, owner: object, number: int, outcome: RunOutcome) -> None:
         """Register OWNER as resident under NUMBER, unless the update that sent it did not arrive."""
         arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, Undelivered)

@@ -19,6 +19,7 @@ from asynqueue.core.protocol.messages import Payload
 from asynqueue.core.text import className, errorText
 from asynqueue.errors import SerializationError
 from asynqueue.transport.pickler import dumps, dumpsInPieces
+from asynqueue.transport.script.context import Undelivered as Undelivered
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, referenceLength
 
 P = TypeVar("P")
@@ -29,10 +30,6 @@ class Resident(NamedTuple):
 
     key: int
     name: str | None
-
-
-class Undelivered(SerializationError):
-    """A call that could not be unpickled by its worker. No part of it has arrived."""
 
 
 class Codec(Generic[P]):

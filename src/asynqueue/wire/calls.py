@@ -78,8 +78,8 @@ class CallRunner:
     def discard(self, call: m.Call) -> None:
         """Discard CALL, which does not run. Its definitions count: later calls may need them."""
         try:
-            definitions = unpack(call.payload).definitions
-            if definitions is not None:
+            name, _, definitions, _ = unpack(call.payload)
+            if definitions is not None and name in self._methods:
                 self.namespace.define(definitions)
         except (ValueError, SerializationError) as error:
             self._log.warn("{peer} has sent definitions that are of no use: {error}", peer=self._peer, error=error)
@@ -102,8 +102,6 @@ class CallRunner:
 
     def _load(self, call: m.Call) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]:
         name, inThread, definitions, arguments = unpack(call.payload)
-        if definitions is not None:
-            self.namespace.define(definitions)
         method = self._methods.get(name)
         if method is None:
             universe = type(self._universe).__name__
@@ -112,6 +110,8 @@ class CallRunner:
                 peer=self._peer, universe=universe, name=name,
             )  # fmt: skip
             raise ImplementationError(f"{universe} has no public method {name!r}")
+        if definitions is not None:
+            self.namespace.define(definitions)
         with using(self.namespace):
             args, kw = loads(arguments, "the call")
         return method, args, kw, inThread

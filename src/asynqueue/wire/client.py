@@ -17,7 +17,8 @@ from asynqueue.core.protocol.clientquota import ClientQuota
 from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.protocol.handshake import NONCE, ClientHandshake
 from asynqueue.core.records import Interrupted, Raised, Recalled, RunOutcome, Task
-from asynqueue.errors import AuthenticationError, SerializationError, WorkerLost
+from asynqueue.core.results import isA
+from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.transport.link import Link
 from asynqueue.transport.script.context import using
@@ -96,6 +97,7 @@ class ClientConnection(WireProtocol, Link):
         self._held: dict[int, m.Call] = {}  # the calls that the quota does not admit yet
         self._aborted = False
         self._exports = Exports()
+        self._carrying: set[int] = set()  # the calls that definitions go with
 
     # What the worker calls.
 
@@ -161,6 +163,11 @@ class ClientConnection(WireProtocol, Link):
 
     def answer(self, number: int, outcome: RunOutcome) -> bool:
         """End call NUMBER with OUTCOME. Return False if it was not pending."""
+        if number in self._carrying:
+            self._carrying.remove(number)
+            refused = isinstance(outcome, Raised) and isA(outcome.error, ImplementationError)
+            if refused or isinstance(outcome, Recalled):
+                self.definitionsLost()
         if isinstance(outcome, Interrupted):
             self._decoder.drop(number)  # the parts of its answer that have come are not wanted any more
         self._held.pop(number, None)
@@ -183,9 +190,12 @@ class ClientConnection(WireProtocol, Link):
         with using(exports):
             arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
             definitions = exports.definitions() if exports.mentions or exports.forgotten else None
+        if definitions is not None:
+            self._carrying.add(self._lastNumber + 1)
         payload = pack(name, self._thread, arguments, None if definitions is None else definitions.stream)
         if not self._quota.fits(len(payload)):
-            self._exports = Exports()  # The definitions are not sent.
+            self._carrying.discard(self._lastNumber + 1)
+            self.definitionsLost()
             most = 0 if self._terms is None else self._terms.messages
             raise SerializationError(
                 f"{call} takes {len(payload)} bytes, and {self._server} takes no more than {most} of a client at once: "
@@ -193,12 +203,17 @@ class ClientConnection(WireProtocol, Link):
             )
         return payload, None
 
+    def definitionsLost(self) -> None:
+        """Send all definitions again when they are needed."""
+        self._exports = Exports()
+
     def receiveOther(self, message: m.Message) -> None:
         """Receive a MESSAGE that only a server sends."""
         if isinstance(message, m.Started):
             self._runs.started(message.id)
             self._notifyRecall()
         elif isinstance(message, m.Recalled):
+            self._carrying.discard(message.id)  # The server has the definitions that came with the call.
             self.answer(message.id, Recalled())
         elif isinstance(message, m.Terms):
             self._accept(message)

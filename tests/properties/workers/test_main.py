@@ -100,7 +100,7 @@ _operation = st.one_of(
     st.tuples(st.just("bind"), _global, _fresh),
     st.tuples(st.just("exec"), _function.flatmap(definitions), st.just("")),
     st.tuples(st.just("call"), st.builds("lambda x: (f{}(x), {})".format, _function, _global), _value),
-    st.tuples(st.just("exec"), _global.map("globals().pop({!r}, None)".format), st.just("")),
+    st.tuples(st.just("delete"), _global, st.just("")),
 )
 
 
@@ -160,5 +160,8 @@ def test_a_program_behaves_the_same_as_main_and_as_a_module(
             if what == "call":
                 ours, right = program.call(encoder, first, second)
                 assert ours == right
+            elif what == "delete":
+                if first in vars(program.main):  # else nothing happens in the program
+                    program.exec(f"globals().pop({first!r}, None)")
             else:
                 program.exec(f"{first} = {second}" if what == "bind" else first)

@@ -430,3 +430,75 @@ def test_every_kind_of_process_has_a_namespace(context: str, tmp_path: Path) -> 
 
 def test_a_program_without_a_file_has_a_namespace_too(tmp_path: Path) -> None:
     run(tmp_path, CLAIMS["a_global_that_is_bound_anew_is_sent_again_and_wins"], stdin=True)
+
+
+SHARED = """
+    import dataclasses
+    n, table = 1, list(range(1000))
+    @dataclasses.dataclass(slots=True)
+    class Point:
+        x: int
+    class Oops(Exception): pass
+    def move(point): point.x += n; return point
+    def setN(value):
+        global n
+        n = value
+    def getN(): return n, table[-1]
+    def fail(): raise Oops("oops")
+    def points(k): return (Point(i) for i in range(k))
+    async def check(call):
+        global n
+        moved = await call(move, Point(1))
+        assert type(moved) is Point and moved.x == 2
+        n = 5
+        assert (await call(move, Point(1))).x == 6
+        await call(setN, 7)
+        assert await call(getN) == (7, 999) and n == 5
+        assert await call(lambda: (n, Point)) == (7, Point)
+        assert [type(point) async for point in await call(points, 3)] == [Point] * 3
+        try: await call(fail)
+        except Oops as error: assert str(error) == "oops"
+        else: assert False
+    """
+
+UNIVERSE = """
+from asynqueue.wire import WireWorkerUniverse
+class Universe(WireWorkerUniverse):
+    def apply(self, f, *args): return f(*args)
+"""
+
+
+def test_a_server_has_a_namespace_for_each_client(tmp_path: Path) -> None:
+    (tmp_path / "universe.py").write_text(UNIVERSE)
+    program = """
+        import os
+        from asynqueue.wire import WireQueue, WireServer
+        from universe import Universe
+        async def main(queue):
+            server = await WireServer("unix:sock", Universe, key=b"k" * 32).start()
+            for _ in range(2):
+                async with WireQueue("unix:sock", Universe, key=b"k" * 32) as wire:
+                    await check(lambda f, *args: wire.call(Universe.apply, f, *args))
+                global n
+                n = 1
+            await server.stop()
+        """
+    run(tmp_path, textwrap.dedent(SHARED) + textwrap.dedent(program))
+
+
+def test_a_cluster_has_a_namespace_for_each_program(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    program = """
+        from distributed import Client, LocalCluster
+        from asynqueue import TaskQueue
+        from asynqueue.dask import DaskWorker
+        async def main(queue):
+            with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None,
+                              local_directory="scratch") as cluster:
+                with Client(cluster) as client:
+                    tasks = TaskQueue(DaskWorker(client))
+                    # An update sets the global on each worker.
+                    await check(lambda f, *args: tasks.update(f, *args) if f is setN else tasks.call(f, *args))
+                    await tasks.shutdown()
+        """
+    run(tmp_path, textwrap.dedent(SHARED) + textwrap.dedent(program))

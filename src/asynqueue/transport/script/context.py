@@ -22,9 +22,15 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from asynqueue.errors import SerializationError
+
 PROTOCOL = 5
 
 HINT = "put it into a module that the workers can import"
+
+
+class Undelivered(SerializationError):
+    """A call that could not be unpickled by its worker. No part of it has arrived."""
 
 
 class Main:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from asynqueue.errors import SerializationError
-from asynqueue.transport.script.context import HINT, Main, setHome, using
+from asynqueue.transport.script.context import HINT, Main, Undelivered, setHome, using
 
 
 class Namespace(Main):
@@ -64,7 +64,7 @@ class Namespace(Main):
         return dumpsForProgram(obj, self.names, self.keyOf)
 
     def define(self, stream: bytes) -> None:
-        """Take over the definitions in STREAM. Raises `SerializationError`."""
+        """Take over the definitions in STREAM. Raises `Undelivered`."""
         self._defining = True
         try:
             with using(self):
@@ -72,7 +72,7 @@ class Namespace(Main):
                 for what, *more in iter(unpickler.load, None):
                     getattr(self, f"_{what}")(*more)
         except BaseException as error:  # Unpickling runs code of users, which may raise anything.
-            raise SerializationError(
+            raise Undelivered(
                 f"a definition of the program's __main__ cannot be unpickled: {type(error).__name__}: {error}"
             ) from error
         finally:
