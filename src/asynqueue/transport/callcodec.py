@@ -87,7 +87,7 @@ class CallEncoder:
         exports.mentions.clear()
         with using(exports):
             call = self._dump(f, args, kw, more, describe)
-        return self.carry(exports.definitions() if exports.mentions or exports.forgotten else None) + call
+        return self.carry(exports.definitions() if exports.mentions or exports.dead else None) + call
 
     def restart(self) -> None:
         """Send all definitions again when they are needed: the worker may not have those that were sent."""

@@ -189,7 +189,7 @@ class ClientConnection(WireProtocol, Link):
         exports.mentions.clear()
         with using(exports):
             arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
-            definitions = exports.definitions() if exports.mentions or exports.forgotten else None
+            definitions = exports.definitions() if exports.mentions or exports.dead else None
         if definitions is not None:
             self._carrying.add(self._lastNumber + 1)
         payload = pack(name, self._thread, arguments, None if definitions is None else definitions.stream)

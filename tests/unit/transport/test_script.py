@@ -489,12 +489,13 @@ def test_a_server_has_a_namespace_for_each_client(tmp_path: Path) -> None:
 def test_a_cluster_has_a_namespace_for_each_program(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     program = """
+        import dask
         from distributed import Client, LocalCluster
+        dask.config.set(temporary_directory="scratch")
         from asynqueue import TaskQueue
         from asynqueue.dask import DaskWorker
         async def main(queue):
-            with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None,
-                              local_directory="scratch") as cluster:
+            with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
                 with Client(cluster) as client:
                     tasks = TaskQueue(DaskWorker(client))
                     # An update sets the global on each worker.

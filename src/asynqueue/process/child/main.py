@@ -41,7 +41,7 @@ from asynqueue.transport.callcodec import CallDecoder
 from asynqueue.transport.errorcodec import dumpError, tracebackText
 from asynqueue.transport.lifeline import dieWithPipe, disown
 from asynqueue.transport.permits import PermitHolder
-from asynqueue.transport.script.namespace import settle
+from asynqueue.transport.script.namespace import Namespace, settle, settled
 from asynqueue.transport.serialization import INLINE, Codec, Resident, Undelivered
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
 
@@ -68,7 +68,7 @@ class ProcessUniverse:
     """Runs the calls that come over STREAM and have PERMITS. Large values go over CHANNEL, if there is one."""
 
     def __init__(self, stream: socket.socket, permits: socket.socket, channel: socket.socket | None = None) -> None:
-        self._namespace = settle()
+        self._namespace = settled() or Namespace()
         self._stream = stream
         self._permits = PermitHolder(permits)
         self._decoder = Decoder()
@@ -243,6 +243,7 @@ def main(
     INHERITED are descriptors of other links, which are closed. A process that is FORKED, from a fork server or from the
     program, exits without its `atexit` functions: so they are called here. SURROUNDINGS are those of the program.
     """
+    settle()
     if surroundings is not None:
         adopt(surroundings)
     if forked:

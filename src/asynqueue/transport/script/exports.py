@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import deque
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,9 +52,9 @@ class Exports(Main, Mourner):
         self._globals = vars(sys.modules["__main__"])
         self._ledger = Ledger(self._globals)
         self._sent: dict[int, bool] = {}  # the keys that the worker has: True for those that have a name
-        self._cells: dict[int, tuple[CellType, int, int]] = {}  # by id(): the cell, its key, that of its function
-        self.forgotten: list[int] = []
-        """The keys that exist no more, and that the worker is to forget."""
+        self._cells: dict[int, _Cell] = {}  # by id()
+        self.dead: deque[int] = deque()
+        """The keys of objects that exist no more, and that the worker is to forget."""
         self._refused: dict[str, tuple[object, str]] = {}  # by name: the value, and why it cannot be sent
         mourners.add(self)
 
@@ -86,8 +87,11 @@ class Exports(Main, Mourner):
 
         Raises `SerializationError`, if something that the call mentions cannot be sent.
         """
-        if not self.forgotten and all(map(self._ledger.isCurrent, self.mentions)):
+        if not self.dead and all(map(self._ledger.isCurrent, self.mentions)):
             return None
+        forgotten: list[int] = []
+        while self.dead:
+            self._drop(self.dead.popleft(), forgotten)
         mentions, self.mentions = self.mentions, {}
         while True:
             stream = _Stream(self._globals, self._ledger, self._sent, self._cells, mentions, self._refused)
@@ -102,19 +106,32 @@ class Exports(Main, Mourner):
         unnamed = [key for key, named in self._sent.items() if not named and key not in mentions]
         if len(unnamed) > KEPT:
             for key in unnamed[: KEPT // 2]:
-                self.died(key)
-        forgotten, self.forgotten = self.forgotten, []
+                self._drop(key, forgotten)
         return stream.end(forgotten)
 
     def died(self, key: int) -> None:
-        """Note that the object of KEY exists no more."""
+        """Note that the object of KEY exists no more. This may be called at any time, and in any thread."""
+        if key in self._sent:
+            self.dead.append(key)
+
+    def _drop(self, key: int, forgotten: list[int]) -> None:
+        """Forget KEY and its cells. Append the keys of both to FORGOTTEN."""
         self._ledger.forget(key)
         if self._sent.pop(key, None) is not None:
-            self.forgotten.append(key)
-            for number, (_, own, owner) in list(self._cells.items()) if self._cells else ():
-                if owner == key:
+            forgotten.append(key)
+            for number, cell in list(self._cells.items()):
+                if cell.owner == key:
                     del self._cells[number]
-                    self.forgotten.append(own)
+                    forgotten.append(cell.key)
+
+
+class _Cell(NamedTuple):
+    """A cell that the worker has under KEY, with the CONTENT that was sent. The function OWNER came with it first."""
+
+    cell: CellType
+    key: int
+    owner: int
+    content: object
 
 
 class _Refused(Exception):
@@ -133,7 +150,7 @@ class _Stream:
         globals: dict[str, Any],
         ledger: Ledger,
         sent: dict[int, bool],
-        cells: dict[int, tuple[CellType, int, int]],
+        cells: dict[int, _Cell],
         mentions: dict[Node, object],
         refused: dict[str, tuple[object, str]],
     ) -> None:
@@ -143,13 +160,15 @@ class _Stream:
         self._all: list[Node] = []
         self._globals = globals
         self._ledger = ledger
-        self.cells: dict[int, tuple[CellType, int, int]] = {}
+        self.cells: dict[int, _Cell] = {}
         self._before = sent
         self._cells = cells
         self._mentions = mentions
         self._refused = refused
         self._file = io.BytesIO()
-        self._pickler = DefinitionPickler(self._file, globals, self._refer, self._define, self._cellKey, self._isThere)
+        self._pickler = DefinitionPickler(
+            self._file, globals, self._refer, self._define, self._cellKey, self._isUnchanged, self._isThere
+        )
         self._new: dict[Node, Sent] = {}
         self._needs: dict[Node, None] = {}
 
@@ -235,7 +254,11 @@ class _Stream:
     def _cellKey(self, cell: CellType) -> tuple[int | None, bool]:
         """Return the key of CELL, None if it has none, and whether the worker has it already."""
         found = self._cells.get(id(cell)) or self.cells.get(id(cell))
-        return (None, False) if found is None else (found[1], id(cell) in self._cells)
+        return (None, False) if found is None else (found.key, id(cell) in self._cells)
+
+    def _isUnchanged(self, cell: CellType) -> bool:
+        """Return whether the worker has CELL with the content that it has now, as far as it was sent."""
+        return id(cell) in self._cells and self._cells[id(cell)].content is contentOf(cell)
 
     def _define(self, obj: Any) -> int:
         """Note that OBJ is written. Return its key."""
@@ -247,8 +270,9 @@ class _Stream:
             # A cell is kept here. One that contains a function may contain this one, which could not cease to exist.
             cells = tuple(cell for cell in obj.__closure__ if not isDefinable(contentOf(cell)))
             for cell in obj.__closure__ if self._hasName(key) else cells:
-                if id(cell) not in self._cells and id(cell) not in self.cells:
-                    self.cells[id(cell)] = cell, newKey(), key
+                known = self._cells.get(id(cell)) or self.cells.get(id(cell))
+                own, owner = (newKey(), key) if known is None else (known.key, known.owner)
+                self.cells[id(cell)] = _Cell(cell, own, owner, contentOf(cell))
         self._new[key] = Sent(tuple(map(contentOf, cells)), (), cells)
         self._needs.update((name, None) for name in namesOf(obj, self._globals) if name not in _OWN)
         return key

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from asynqueue.errors import SerializationError
-from asynqueue.transport.script.context import HINT, Main, Undelivered, setHome, using
+from asynqueue.transport.script.context import HINT, Main, Undelivered, current, setHome, using
 
 
 class Namespace(Main):
@@ -118,6 +118,12 @@ class Namespace(Main):
     def _forget(self, keys: Sequence[int]) -> None:
         for key in keys:
             self._keys.pop(id(self._objects.pop(key, None)), None)
+
+
+def settled() -> Namespace | None:
+    """Return the namespace that is the ``__main__`` of this process, None if it is no worker."""
+    home = current()
+    return home if isinstance(home, Namespace) else None
 
 
 def settle() -> Namespace:

@@ -104,7 +104,8 @@ class DefinitionPickler(Reducer):
     """Pickles definitions, to FILE.
 
     REFER returns the key of an object that the worker has already, else None. DEFINE is called with each that it does
-    not have, and returns its key. CELLKEY returns the key of a cell, or None, and whether the worker has it.
+    not have, and returns its key. CELLKEY returns the key of a cell, or None, and whether the worker has it;
+    ISUNCHANGED whether it has it with its present content.
     ISTHERE returns whether the worker has an object as the global of a name.
     """
 
@@ -115,11 +116,13 @@ class DefinitionPickler(Reducer):
         refer: Callable[[object], int | None],
         define: Callable[[Any], int],
         cellKey: Callable[[CellType], tuple[int | None, bool]],
+        isUnchanged: Callable[[CellType], bool],
         isThere: Callable[[str, object], bool],
     ) -> None:
         super().__init__(file, globals)
         self._isThere = isThere
         self._cellKey = cellKey
+        self._isUnchanged = isUnchanged
         self.rest: list[tuple[Any, ...]] = []
         """Elements of the stream that have to follow the present one."""
         self._refer = refer
@@ -153,7 +156,7 @@ class DefinitionPickler(Reducer):
 
     def contents(self, f: FunctionType) -> tuple[Any, ...]:
         """Return what the cells of F are to contain. Those that the worker has stay as they are there."""
-        known = [self._cellKey(cell)[1] for cell in f.__closure__ or ()]
+        known = map(self._isUnchanged, f.__closure__ or ())
         return tuple(rebuilding.Kept if k else c for k, c in zip(known, super().contents(f), strict=True))
 
     def changed(self, f: FunctionType) -> tuple[Any, ...]:

@@ -92,6 +92,13 @@ def makeDispatcher(function: Callable[..., Any], registered: Sequence[tuple[type
     return made
 
 
+def makeDispatchMethod(function: Callable[..., Any], dispatcher: Any) -> functools.singledispatchmethod[Any]:
+    """Return a `functools.singledispatchmethod` that has DISPATCHER."""
+    made: functools.singledispatchmethod[Any] = functools.singledispatchmethod(function)
+    made.dispatcher = dispatcher
+    return made
+
+
 def makeClass(
     meta: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any], slots: tuple[str, ...] | None
 ) -> type:

@@ -83,6 +83,8 @@ class Reducer(internals.Pickler):  # type: ignore[misc]  # as above
             return _reducedCode(obj)
         elif kind.__module__ == "__main__":
             return self.ofMain(obj)
+        elif kind is functools.singledispatchmethod:
+            return rebuilding.makeDispatchMethod, (obj.func, obj.dispatcher)
         elif kind is functools.cached_property:
             return rebuilding.makeCachedProperty, (obj.func, obj.attrname), {"__doc__": obj.__doc__}
         return NotImplemented
