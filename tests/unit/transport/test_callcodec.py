@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from operator import add
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -86,3 +87,16 @@ def test_no_more_callables_are_remembered_than_is_said(monkeypatch: pytest.Monke
         assert far.load(dump(near, f))[0] is f
         assert len(near._known) <= 2
         assert len(far._known) <= 2
+
+
+def test_the_definitions_of_a_call_that_is_dropped_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = ModuleType("__main__")
+    exec("n = 5\ndef f(): return n\ndef g(): return f()", vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    near, far = CallEncoder(), CallDecoder()
+    far.drop(dump(near, main.g))
+    again = dump(near, main.f)
+    assert len(again) < 200  # It goes by its key alone.
+    f = far.load(again)[0]
+    assert f() == 5
+    assert f is not main.f

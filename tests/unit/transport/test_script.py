@@ -390,6 +390,22 @@ CLAIMS = {
                 assert type(await queue.call(lib.k)) is lib.K
                 assert await queue.call(isinstance, lib.K(), lib.K)
         """,
+    "a_definition_that_cannot_be_unpickled_fails_each_call_for_that_reason": """
+        import os, pathlib
+        from asynqueue.errors import SerializationError
+        pathlib.Path("absent.py").write_text("class K: pass\\n")
+        import absent
+        os.remove("absent.py")
+        kept = absent.K()
+        def use(): return kept
+        def other(): return 5
+        async def main(queue):
+            for _ in range(3):
+                try: await queue.call(use)
+                except SerializationError as error: assert "No module named 'absent'" in str(error), error
+                else: assert False
+                assert await queue.call(other) == 5
+        """,
     "no_module_of_the_program_is_touched": """
         import threading
         class Record: pass
