@@ -40,8 +40,8 @@ class SchedulerSide(SchedulerPlugin):
         self._logs: dict[str, DefinitionLog] = {}
         self._joined = asyncio.Event()
         self._leaving = asyncio.Event()
-        handlers = (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave)
-        handlers += (self.define, self.definitions)
+        calls = (self.open, self.watch, self.starting, self.withdraw, self.recall, self.update, self.leave)
+        handlers = (*calls, self.define, self.definitions)
         internals.serve(scheduler, **{op(handler.__name__): handler for handler in handlers})
 
     # Called by sessions.
