@@ -38,52 +38,57 @@ E = TypeVar("E", IStreamServerEndpoint, IStreamClientEndpoint)
 
 
 @attrs.frozen
-class Place(Generic[E]):
-    """An ENDPOINT. CERTIFIED: TLS verifies a certificate of each peer there."""
+class Endpoint(Generic[E]):
+    """Twisted's ENDPOINT, at which a server listens or by which a client connects.
+
+    CERTIFIED says that TLS verifies a certificate of each peer there.
+    """
 
     endpoint: E
     certified: bool = False
 
 
-def place(reactor: Any, description: str | IStreamServerEndpoint, plain: bool = False) -> Place[IStreamServerEndpoint]:
-    """Return the endpoint of a server with that DESCRIPTION.
+def serverEndpoint(
+    reactor: Any, description: str | IStreamServerEndpoint, plain: bool = False
+) -> Endpoint[IStreamServerEndpoint]:
+    """Return the endpoint at which a server with that DESCRIPTION listens. An endpoint object is taken as it is.
 
-    Raises `ValueError` if it is not a description, or if it is an open one without PLAIN.
+    Raises `ValueError` if it is no description. Without PLAIN, also if others could stand between there, or if the
+    kind is unknown (`asynqueue.wire.trust.kinds`).
     """
     if not isinstance(description, str):
-        return Place(description)
+        return Endpoint(description)
     _checkPort(description, "server", 0)
     check("server", description, plain)
     if description.startswith("tls:"):
         sessions, given = _tls(description, "server")
         listening = SSL4ServerEndpoint(reactor, int(given["port"]), sessions, interface=given.get("interface", ""))
-        return Place(listening, certified="trustRoots" in given)
+        return Endpoint(listening, certified="trustRoots" in given)
     if description in ("unix:", "unix:address="):
         raise ValueError(f"{description!r} names no socket: give its path, as in unix:/path/of/the/socket")
     try:
         if description.startswith("unix:") and not re.search(r"(?<!\\):mode=", description):
-            return Place(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
-        return Place(serverFromString(reactor, description))
+            return Endpoint(_PrivateEndpoint(serverFromString(reactor, f"{description}:mode=600")))
+        return Endpoint(serverFromString(reactor, description))
     except Exception as error:  # a plugin or a certificate's file may raise any
         raise ValueError(f"{description!r} is no description of a server endpoint: {error}") from error
 
 
-def target(reactor: Any, description: str | IStreamClientEndpoint, plain: bool = False) -> Place[IStreamClientEndpoint]:
-    """Return the endpoint of a client with that DESCRIPTION.
-
-    Raises `ValueError` if it is not a description, or if it is an open one without PLAIN.
-    """
+def clientEndpoint(
+    reactor: Any, description: str | IStreamClientEndpoint, plain: bool = False
+) -> Endpoint[IStreamClientEndpoint]:
+    """Return the endpoint by which a client connects to the server at that DESCRIPTION. Else as `serverEndpoint`."""
     if not isinstance(description, str):
-        return Place(description)
+        return Endpoint(description)
     _checkPort(description, "client", 1)
     check("client", description, plain)
     if description.startswith("tls:"):
         sessions, given = _tls(description, "client")
         host = HostnameEndpoint(reactor, given["host"], int(given["port"]), float(given.get("timeout", 30)))
-        return Place(wrapClientTLS(sessions, host), certified=True)
+        return Endpoint(wrapClientTLS(sessions, host), certified=True)
     try:
-        return Place(clientFromString(reactor, description))
-    except Exception as error:  # as in `place`
+        return Endpoint(clientFromString(reactor, description))
+    except Exception as error:  # as in `serverEndpoint`
         raise ValueError(f"{description!r} is no description of a client endpoint: {error}") from error
 
 

@@ -19,7 +19,7 @@ from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
 from asynqueue.wire import keys
 from asynqueue.wire.connection import ServerConnection
-from asynqueue.wire.endpoints import place
+from asynqueue.wire.endpoints import serverEndpoint
 from asynqueue.wire.protocol import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse, bound, load, methods
 
@@ -113,7 +113,7 @@ class WireServer:
         if self._port is not None:
             raise RuntimeError("the server listens already")
         self._reactor = installedReactor(self._reactor)
-        where = place(self._reactor, self._description, self._plain)
+        where = serverEndpoint(self._reactor, self._description, self._plain)
         self.certified = where.certified
         if self.key is None and not self.certified:
             raise AuthenticationError(

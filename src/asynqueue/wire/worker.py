@@ -27,7 +27,7 @@ from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.wire import keys
 from asynqueue.wire.client import MESSAGES, ClientConnection, ClosedEarly
-from asynqueue.wire.endpoints import target
+from asynqueue.wire.endpoints import clientEndpoint
 from asynqueue.wire.protocol import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse
 
@@ -138,7 +138,7 @@ class WireWorker(ReportingWorker):
         self._messages = messages
         self._reactor: Any = installedReactor(reactor)
         self._plain = plain
-        self._place = target(self._reactor, description, plain)
+        self._endpoint = clientEndpoint(self._reactor, description, plain)
         self._service: ClientService | None = None
         self._link: ClientConnection | None = None
         self._resign: Resignator | None = None
@@ -157,7 +157,7 @@ class WireWorker(ReportingWorker):
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = callableObject
         callableObject(Disconnected())
-        attempts = _Attempts(self._place.endpoint, self._newLink, self._established, self._unconnected)
+        attempts = _Attempts(self._endpoint.endpoint, self._newLink, self._established, self._unconnected)
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
         self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
         self._service.startService()
@@ -232,7 +232,7 @@ class WireWorker(ReportingWorker):
 
     def _newLink(self) -> ClientConnection:
         link = ClientConnection(
-            self._reactor, self.description, self._universe, self._key, self._place.certified, self.window.running,
+            self._reactor, self.description, self._universe, self._key, self._endpoint.certified, self.window.running,
             self._thread, PATIENCE, self._silence, lambda: self._lost(link), self.reported,
             self._messages, self._recalling, self._plain,
         )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from asynqueue import WireQueue
 from asynqueue.wire import WireServer
-from asynqueue.wire.endpoints import place, target
+from asynqueue.wire.endpoints import clientEndpoint, serverEndpoint
 from asynqueue.wire.trust.certificates import FILES, descriptions, make
 from tests.support.calls import failureOf, inLoop
 from tests.support.deferreds import logged
@@ -98,5 +98,5 @@ class TestCertificates:
         folder = tmp_path / "a:b=c\\d"
         make(folder, ["::1"])
         server, (client,) = descriptions(folder, ["::1"], 7654)
-        assert place(reactor, server).certified
-        assert target(reactor, client).certified
+        assert serverEndpoint(reactor, server).certified
+        assert clientEndpoint(reactor, client).certified

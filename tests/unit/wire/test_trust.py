@@ -16,7 +16,7 @@ from asynqueue import WireQueue, WireWorker
 from asynqueue.errors import AuthenticationError
 from asynqueue.wire import WireServer
 from asynqueue.wire.client import ClientConnection
-from asynqueue.wire.endpoints import place, target
+from asynqueue.wire.endpoints import clientEndpoint, serverEndpoint
 from asynqueue.wire.trust.kinds import TABLE, Trust, fields, isLoopback, whyOpen
 from tests.support.calls import inLoop
 from tests.support.deferreds import errorOf, logged
@@ -112,8 +112,8 @@ class TestDescriptions:
         from twisted.internet import reactor
 
         for description in ("tcp:10.0.0.5:7654", "ssl:10.0.0.5:7654"):
-            assert not target(reactor, description, True).certified
-        assert not place(reactor, "tcp:7654", True).certified
+            assert not clientEndpoint(reactor, description, True).certified
+        assert not serverEndpoint(reactor, "tcp:7654", True).certified
         certificates = Certificates(tmp_path)
         server = await WireServer(certificates.listen(authenticate=False), Things, key=KEY).start()
         async with WireQueue(f"ssl:127.0.0.1:{portOf(server)}", Things, key=KEY, plain=True) as queue:
