@@ -21,7 +21,7 @@ from types import (
     MemberDescriptorType,
     ModuleType,
 )
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asynqueue.core.protocol.definitions import ABSENT, contentOf
 from asynqueue.transport.script import rebuilding
@@ -40,7 +40,13 @@ _IN_STATE = (FunctionType, classmethod, staticmethod, property, functools.cached
 """The attributes that a class needs before an object of it can be made."""
 
 
-class Reducer(internals.Pickler):  # type: ignore[misc]  # as above
+if TYPE_CHECKING:  # cloudpickle has no types, and its pickler is one of pickle's
+    from pickle import Pickler
+else:
+    Pickler = internals.Pickler
+
+
+class Reducer(Pickler):
     """Pickles for another process, which has a `Main` for the globals GLOBALS."""
 
     def __init__(self, file: Any, globals: dict[str, Any]) -> None:
