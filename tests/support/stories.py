@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-REAL = {"default": 100, "deep": 500}
+REAL = {"brief": 30, "default": 100, "deep": 500}
 """By profile, the stories that a real worker is told."""
 
 
