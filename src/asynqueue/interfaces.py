@@ -276,7 +276,10 @@ class ItemSource(Protocol):
     """The side of an iteration that has the iterator."""
 
     def begin(self, sink: ItemSink, /) -> None:
-        """Send items to `sink` from now on, as many as are granted. It is called once, before all else."""
+        """Send items to `sink` from now on, as many as are granted. It is called before any `grant`, and once at most.
+
+        A source that nobody wants is closed without it.
+        """
 
     def grant(self, items: int, /) -> None:
         """Grant credit: so many more items may be sent."""

@@ -37,6 +37,13 @@ def _chunks(bands: Iterator[Piece], view: View) -> Iterator[tuple[bytes, bytes]]
         yield b"IEND", b""
 
 
+COMPRESSION = 2
+"""ISA-L's compression level for the rows of a picture, from 0 to 3.
+
+Levels 1 and 2 take 1.5 % of the time in which the kernel draws the whole set. Level 3 takes 3.4 %, for files smaller by
+4 %. zlib takes 5 % for files smaller by a sixth, and 9 % for files smaller by a third.
+"""
+
 BEGIN = b"\x78\x01"
 """The beginning of a zlib stream, before its first piece."""
 

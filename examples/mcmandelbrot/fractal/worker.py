@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcmandelbrot.fractal.picture import PALETTES, Band, Picture, View
-from mcmandelbrot.fractal.png import Piece, compressed
+from mcmandelbrot.fractal.png import COMPRESSION, Piece, compressed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,13 +28,6 @@ class Ready(NamedTuple):
     pid: int
     compiling: float
 
-
-COMPRESSION = 2
-"""ISA-L's compression level for the rows of a picture, from 0 to 3.
-
-Levels 1 and 2 take 1.5 % of the time in which the kernel draws the whole set. Level 3 takes 3.4 %, for files smaller by
-4 %. zlib takes 5 % for files smaller by a sixth, and 9 % for files smaller by a third.
-"""
 
 _UNFILTERED = b"\0"
 """The byte before each row of a PNG: its bytes are the pixels."""

@@ -15,7 +15,7 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
-from asynqueue.core.protocol.definitions import DefinitionLog, Node
+from asynqueue.core.protocol.scriptdefinitions import DefinitionLog, Node
 from asynqueue.core.scheduling.clusterpermits import Placement
 from asynqueue.dask import internals
 from asynqueue.dask.workerplugin import PROTOCOL, Outcome, install, op

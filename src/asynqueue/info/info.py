@@ -382,7 +382,7 @@ class InfoHolder:
         return self.info.aboutCall(self.ID)
 
     def aboutException(self, exception: BaseException | None = None) -> str:
-        """Describe an exception, as `Info.aboutException`.
+        """Describe an exception that this call raised, as `Info.aboutException`.
 
         Args:
             exception: The exception. None is the one that is being handled.

@@ -347,7 +347,7 @@ class _Sentinel:
         self._onExit()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Call ONEXIT: the descriptor is at its end, or the reactor stops."""
+        """Report the exit too: the descriptor is at its end, or the reactor stops."""
         self._onExit()
 
     def logPrefix(self) -> str:

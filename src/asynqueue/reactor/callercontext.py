@@ -20,7 +20,7 @@ Runner = Callable[..., Any]
 
 
 class CallerContext:
-    """The context variables of a caller, and its `twisted.python.context`: the one that differs from the default."""
+    """The context variables of a caller, and its `twisted.python.context`. One of them at least is not the default."""
 
     __slots__ = ("_twisted", "_variables")
 

@@ -74,7 +74,7 @@ class Harness(RuleBasedStateMachine):
         """
 
     def makeClock(self) -> Clock | None:
-        """Return the clock for everything, which is then `clock`. None uses the installed reactor."""
+        """Return the clock by which queue and worker run, which `clock` is then. None is for the installed reactor."""
         return None
 
     def makeTurner(self) -> Turner:

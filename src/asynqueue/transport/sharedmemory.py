@@ -110,7 +110,7 @@ class SharedMemoryChannel:
         return None if writer.isForeign() else self._send(writer.parts, buffers)
 
     def open(self, reference: bytes | bytearray | memoryview) -> Any:
-        """Return the value of REFERENCE, which is used up by this. Raises whatever pickle raises, and OSError."""
+        """Return the value of REFERENCE, which can be opened once. Raises whatever pickle raises, and OSError."""
         _, number, parts = _REFERENCE.unpack_from(reference)
         sizes = (_SIZE.unpack_from(reference, _REFERENCE.size + n * _SIZE.size)[0] for n in range(parts))
         ends = list(accumulate(sizes))

@@ -100,7 +100,10 @@ class ServerConnection(WireProtocol):
             self.send(m.Terms(limits.calls, limits.messages, limits.running))
             self.send(m.Ready(os.getpid()))
         else:
-            self._turnAway("the server has as many clients as it takes")
+            most = self._limits.connections
+            self._turnAway(
+                f"the server takes {most} clients at once, by its limit connections (--limit connections={most})"
+            )
 
     def notAuthenticated(self, why: str) -> None:
         """Log the reason WHY, and end the connection when the refusal is sent."""

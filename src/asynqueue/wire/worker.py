@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from typing_extensions import Unpack
 from zope.interface import implementer
 
-from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
+from asynqueue.core.protocol.connectattempts import ATTEMPTS, FIRST_PAUSE, GROWTH, LONGEST_PAUSE, ConnectPolicy
 from asynqueue.core.records import Lost, Task
 from asynqueue.core.scheduling.window import Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
@@ -40,7 +40,7 @@ PATIENCE = 10.0
 STOP_GRACE = 5.0
 """Seconds that a connection has to end. Then it is aborted."""
 
-RECONNECT: Callable[[int], float] = backoffPolicy(initialDelay=0.1, maxDelay=30.0, factor=1.6)
+RECONNECT: Callable[[int], float] = backoffPolicy(FIRST_PAUSE, LONGEST_PAUSE, GROWTH)
 """Seconds before the next attempt to connect, by the number of failures in a row: 0.1 to 30, with a jitter."""
 
 _HINT = "does a wire server listen there, with or without TLS as in the description, and does it trust this client?"
@@ -157,7 +157,9 @@ class WireWorker(ReportingWorker):
             raise WorkerError(f"the wire worker of {self.description} was stopped: attach a new one")
         self._resign = callableObject
         callableObject(Disconnected())
-        attempts = _Attempts(self._endpoint.endpoint, self._newLink, self._established, self._unconnected)
+        attempts = _Attempts(
+            self.description, self._endpoint.endpoint, self._newLink, self._established, self._unconnected
+        )
         policy = self._reconnect if callable(self._reconnect) else RECONNECT
         self._service = ClientService(attempts, Factory.forProtocol(Protocol), retryPolicy=policy, clock=self._reactor)
         self._service.startService()
@@ -356,7 +358,8 @@ class _LinkFactory(Factory):
 
 @implementer(IStreamClientEndpoint)
 class _Attempts:
-    """An endpoint that connects by ENDPOINT, with a link that NEWLINK makes, and waits until the link is established.
+    """An endpoint that connects to NAME by ENDPOINT, with a link that NEWLINK makes. It waits until that is
+    established.
 
     ONESTABLISHED is called with the link then, or ONFAILED with the error. The protocol of the caller's factory becomes
     the observer of the link: it has the transport, and is notified when the connection is lost.
@@ -364,15 +367,21 @@ class _Attempts:
 
     def __init__(
         self,
+        name: str,
         endpoint: IStreamClientEndpoint,
         newLink: Callable[[], ClientConnection],
         onEstablished: Callable[[ClientConnection], None],
         onFailed: Callable[[BaseException], None],
     ) -> None:
+        self._name = name
         self._endpoint = endpoint
         self._newLink = newLink
         self._onEstablished = onEstablished
         self._onFailed = onFailed
+
+    def __repr__(self) -> str:
+        """Return the name, for Twisted's log of its attempts."""
+        return self._name
 
     def connect(self, protocolFactory: Any) -> Any:  # the interface has no types
         """Connect, and wait until the link is established."""

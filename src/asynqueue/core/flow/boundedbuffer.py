@@ -205,7 +205,10 @@ class BoundedBuffer(Generic[T]):
         return due
 
     def shouldWakeWriters(self) -> bool:
-        """Return whether to wake the waiting writers, because there is room or an end. True once."""
+        """Return whether to wake the writers that wait: the buffer is half empty at least, or has ended.
+
+        True once for each time that writers began to wait.
+        """
         due = self._writerWaits and (self._hasRoom or self._phase is not Phase.OPEN)
         self._writerWaits = self._writerWaits and not due
         return due

@@ -1,4 +1,4 @@
-"""Decide whether to connect again to a server that has not authenticated itself.
+"""Decide whether and when to connect again to a server.
 
 A network that refuses or loses a connection may work later, so the client always tries again. A server may also accept
 the connection and close it without a message. There are several possible causes, which the client cannot distinguish:
@@ -9,12 +9,21 @@ the connection and close it without a message. There are several possible causes
 
 After `ATTEMPTS` such failures in a row the client stops trying. If the server has authenticated itself before, the
 client continues, because then the cause is not missing trust.
+
+Between two attempts is a pause. The first is `FIRST_PAUSE`, each further one is `GROWTH` times as long as the one
+before, and none is longer than `LONGEST_PAUSE`.
 """
 
 from __future__ import annotations
 
 ATTEMPTS = 10
 """How many connections in a row a server may close without a message, if it was never authenticated."""
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 30.0
+"""Seconds."""
+
+GROWTH = 1.6
 
 
 class ConnectPolicy:

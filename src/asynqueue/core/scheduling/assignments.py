@@ -4,8 +4,8 @@ Each assignment has a number of its own, the *ticket*. Its worker reports exactl
 report on a closed ticket is ignored, so a late or doubled report does no harm. An assigned task is queued again in
 three cases:
 
-- The worker gives it back unstarted: it keeps its place.
-- The worker died while it ran: it keeps its place, and one attempt is counted.
+- The worker gives it back unstarted: it goes before all that never went, in the order in which they went.
+- The worker died while it ran: the same, and one attempt is counted.
 - Its time ran out: it goes to the front, and one attempt is counted.
 
 When its attempts are spent, it settles as lost or timed out.

@@ -18,7 +18,7 @@ behind flows that only a slow worker serves. `asynqueue.core.scheduling.matching
 workers. It brings their times together where the sets meet (`joinAt`, `reached`, `absorb`).
 
 Single tasks stand in *bands* around the fair order. Before it: tasks whose time ran out, doNext tasks, and tasks that
-came back unstarted. After it: doLast tasks.
+came back from a worker, unstarted or because it died. After it: doLast tasks.
 
 Cost: O(log flows) a task, and O(1) for further tasks of a flow; O(log n) to find and remove one of n tasks. A removed
 task leaves a gap, which is skipped. Gaps are removed before they outnumber the tasks.

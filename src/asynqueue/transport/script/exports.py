@@ -1,7 +1,7 @@
 """What one worker gets of the program's ``__main__``, and when.
 
 A call mentions functions and classes. Those, and the globals that they need, go to the worker as a *stream of
-definitions* before the call, unless the worker has them. `asynqueue.core.protocol.definitions` decides which.
+definitions* before the call, unless the worker has them. `asynqueue.core.protocol.scriptdefinitions` decides which.
 
 A global that cannot be pickled does not fail the call, which may not come to use it. The worker is told why it is
 missing.
@@ -15,7 +15,7 @@ from collections import deque
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asynqueue.core.protocol.definitions import ABSENT, Ledger, Node, Sent, contentOf
+from asynqueue.core.protocol.scriptdefinitions import ABSENT, Ledger, Node, Sent, contentOf
 from asynqueue.core.text import errorText
 from asynqueue.errors import SerializationError
 from asynqueue.transport.script.context import HINT, Main, Mourner, keyFor, mourners, newKey

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import CellType, FunctionType
 from typing import Any
 
-from asynqueue.core.protocol.definitions import Node
+from asynqueue.core.protocol.scriptdefinitions import Node
 from asynqueue.transport.script import rebuilding
 from asynqueue.transport.script.context import PROTOCOL, attributeOf, born, keyed, keyedOr, keyFor
 from asynqueue.transport.script.needs import (

@@ -17,7 +17,7 @@ from types import CellType, CodeType, FunctionType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
-from asynqueue.core.protocol.definitions import ABSENT, contentOf
+from asynqueue.core.protocol.scriptdefinitions import ABSENT, contentOf
 
 
 class Empty:

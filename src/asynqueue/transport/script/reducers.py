@@ -23,7 +23,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from asynqueue.core.protocol.definitions import ABSENT, contentOf
+from asynqueue.core.protocol.scriptdefinitions import ABSENT, contentOf
 from asynqueue.transport.script import rebuilding
 from asynqueue.transport.script.context import PROTOCOL, attributeOf, born, mainDict, mainModule
 from asynqueue.transport.script.needs import (

@@ -7,7 +7,7 @@ from types import CellType
 
 import pytest
 
-from asynqueue.core.protocol.definitions import ABSENT, DefinitionLog, Ledger, Node, Sent
+from asynqueue.core.protocol.scriptdefinitions import ABSENT, DefinitionLog, Ledger, Node, Sent
 
 
 class Worker:
