@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from itertools import count
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 import dask
@@ -44,7 +45,7 @@ LARGE = 1_000_000
 """The size of a call, in bytes, above which Dask's warning about large calls is suppressed."""
 
 ASKED = 256
-"""The number of iterators that are asked for items at a time. More wait.
+"""The number of iterators of one client that are asked for items at a time, by all its sessions. More wait.
 
 Each takes one of the client's 512 connections.
 """
@@ -53,6 +54,7 @@ ALIVE = ("running", "connecting")
 """The values of `Client.status` with which a client can be used."""
 
 _numbers = count(1)
+_slots: WeakKeyDictionary[Client, asyncio.Semaphore] = WeakKeyDictionary()
 
 T = TypeVar("T")
 
@@ -105,7 +107,7 @@ class Session:
         self._id = ""
         self._connection: Comm | None = None
         self._opening = asyncio.Lock()  # held while the session opens, so that it is not closed half-open
-        self._slots = asyncio.Semaphore(ASKED)
+        self._slots = _slots.setdefault(client, asyncio.Semaphore(ASKED))
         self._futures: dict[str, Future] = {}
         self._coroutines: set[asyncio.Task[None]] = set()
         self._over = False

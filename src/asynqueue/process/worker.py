@@ -22,7 +22,7 @@ from asynqueue.core.records import Iterating, Raised, Recalled, Returned, RunOut
 from asynqueue.core.scheduling.recycling import Condition, RecycleLimits, RecyclePolicy
 from asynqueue.core.scheduling.restarts import RestartPolicy
 from asynqueue.core.scheduling.statistics import CallTimes, callLog
-from asynqueue.core.scheduling.window import Window
+from asynqueue.core.scheduling.window import PROCESS, Window
 from asynqueue.errors import ProcessError
 from asynqueue.interfaces import DelayedCall, Departed, IWorker, Resignator, Resizer, Restarted
 from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
@@ -69,7 +69,7 @@ class ProcessWorker(ReportingWorker):
     """
 
     cQualified: tuple[str, ...] = ("process", "local")
-    window: Window = Window(1, 32)
+    window: Window = PROCESS
     _log = Logger(namespace="asynqueue")
 
     def __init__(

@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from zope.interface import implementer
 
 from asynqueue.core.records import CallSpec, Lost, RunOutcome, Task
-from asynqueue.core.scheduling.window import Window
+from asynqueue.core.scheduling.window import THREAD, Window
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import IWorker, Resignator, Restarted
 from asynqueue.queue.adapter import ReportingWorker
@@ -78,7 +78,7 @@ class ThreadWorker(DirectCaller, ReportingWorker):
     """
 
     cQualified: tuple[str, ...] = ("thread", "local")
-    window: Window = Window(1, 64)
+    window: Window = THREAD
 
     def __init__(self, series: Iterable[Hashable] = (), raw: bool = False, *, reactor: Any = None) -> None:
         super().__init__()

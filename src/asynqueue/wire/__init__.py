@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from asynqueue.placeholders import gone
 
 if TYPE_CHECKING:
-    from asynqueue.core.protocol.admission import Limits as Limits
+    from asynqueue.core.protocol.serverlimits import Limits as Limits
     from asynqueue.core.records import Method as Method
     from asynqueue.util.pickling import o2p as o2p
     from asynqueue.util.pickling import p2o as p2o

@@ -21,7 +21,7 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from asynqueue.core.protocol.admission import Limits
+from asynqueue.core.protocol.serverlimits import Limits
 from asynqueue.errors import AsynQueueError
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.transport.lifeline import dieWithPipe

@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 
 from asynqueue.core.flow.iterators import SLICE
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.admission import CallAdmission, LimitExceeded, Limits
+from asynqueue.core.protocol.admission import CallAdmission
 from asynqueue.core.protocol.framing import WIRE_FRAME_LIMIT, Decoder, FrameError
 from asynqueue.core.protocol.handshake import NONCE, ServerHandshake
+from asynqueue.core.protocol.serverlimits import LimitExceeded, Limits
 from asynqueue.core.records import Iterating, Raised, Returned, RunOutcome
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.transport.errorcodec import dumpError

@@ -22,7 +22,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue.core.protocol.admission import Limits
+from asynqueue.core.protocol.serverlimits import Limits
 from asynqueue.errors import ProcessError
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger

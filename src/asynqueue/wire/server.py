@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from typing_extensions import Self
 
-from asynqueue.core.protocol.admission import Limits, evictionCandidate
+from asynqueue.core.protocol.serverlimits import Limits, evictionCandidate
 from asynqueue.errors import AuthenticationError
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters

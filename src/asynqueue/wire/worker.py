@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from asynqueue.core.protocol.connectattempts import ATTEMPTS, FIRST_PAUSE, GROWTH, LONGEST_PAUSE, ConnectPolicy
 from asynqueue.core.records import Lost, Task
-from asynqueue.core.scheduling.window import Window
+from asynqueue.core.scheduling.window import WIRE_AHEAD, Window
 from asynqueue.errors import AuthenticationError, WorkerError, WorkerLost
 from asynqueue.interfaces import Departed, Disconnected, IWorker, Reconnected, Resignator, Resizer
 from asynqueue.iteration.delay import deferToDelay
@@ -30,9 +30,6 @@ from asynqueue.wire.client import MESSAGES, ClientConnection, ClosedEarly
 from asynqueue.wire.endpoints import clientEndpoint
 from asynqueue.wire.protocol import SILENCE, checked
 from asynqueue.wire.universe import WireWorkerUniverse
-
-AHEAD = 63
-"""The most calls that are sent to a server beyond those that it runs."""
 
 PATIENCE = 10.0
 """Seconds that a server has to authenticate."""
@@ -127,7 +124,7 @@ class WireWorker(ReportingWorker):
             raise ValueError(f"N_concurrent must be an integer of 1 or more, got {N_concurrent!r}")
         super().__init__()
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
-        self.window: Window = Window(N_concurrent, N_concurrent + AHEAD)
+        self.window: Window = Window(N_concurrent, N_concurrent + WIRE_AHEAD)
         self.description: str = description if isinstance(description, str) else repr(description)
         self._universe = universe if universe is None or isinstance(universe, type) else type(universe)
         self._raw = raw

@@ -282,21 +282,23 @@ class TestIteration:
             assert [await drained(it) for it in opened] == [list(range(10))] * 5
 
     @inLoop
-    async def test_iterations_that_wait_leave_room_for_calls(
+    async def test_iterations_that_wait_leave_room_for_calls_of_all_queues_of_a_client(
         self, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def wait(path: Path) -> Iterator[str]:
             mark(path.parent / "asked")
             yield kit.waitFor(path, "went")
 
-        monkeypatch.setattr(dasksession, "ASKED", 2)
-        async with await queueFor(client) as queue:
-            opened = [queue.call(wait, tmp_path / "go") for _ in range(3)]
-            await until(lambda: marks(tmp_path / "asked")["started"] == 2)
-            assert [await queue.call(kit.echo, n) for n in range(3)] == [0, 1, 2]
-            assert marks(tmp_path / "asked")["started"] == 2
+        monkeypatch.setattr(dasksession, "ASKED", 1)
+        async with await queueFor(client) as queue, await queueFor(client) as other:
+            opened = [each.call(wait, tmp_path / "go") for each in (queue, other)]
+            await until(lambda: marks(tmp_path / "asked")["started"])
+            for number in range(9):
+                assert [await each.call(kit.echo, number) for each in (queue, other)] == [number, number]
+            asked = marks(tmp_path / "asked")["started"]
             mark(tmp_path / "go")
-            assert [await drained(await it) for it in opened] == [["went"]] * 3
+            assert asked == 1
+            assert [await drained(await it) for it in opened] == [["went"]] * 2
 
     @inLoop
     async def test_an_iteration_that_the_cluster_has_forgotten_is_lost(self, client: Client) -> None:

@@ -98,8 +98,11 @@ class Target:
 
 
 @asynccontextmanager
-async def attacked(directory: Path, limits: Limits | None = None) -> AsyncIterator[Target]:
-    """A server, which has to serve still when it has been attacked, and to have done nothing that it was not to do."""
+async def attacked(directory: Path, limits: Limits | None = None, most: int = 24) -> AsyncIterator[Target]:
+    """A server, which has to serve still when it has been attacked, and to have done nothing that it was not to do.
+
+    It may have MOST megabytes more in memory then.
+    """
     manager = ServerManager("tests.support.wires.Things", limits=limits)
     place = manager.newSocket()
     with logged() as events:
@@ -113,7 +116,7 @@ async def attacked(directory: Path, limits: Limits | None = None) -> AsyncIterat
         async with WireQueue(place, Things, key=manager.key) as another:
             assert await another.call(Things.add, 2) == 3
         assert not target.crater.exists(), "something was unpickled"
-        await until(lambda: target.memory - before < 24 * MEGABYTE)  # flat, when it has heard who has left
+        await until(lambda: target.memory - before < most * MEGABYTE)  # flat, when it has heard who has left
         await manager.shutdown()
 
 
@@ -240,7 +243,9 @@ for n in range(number):
 print(number, flush=True)
 sys.stdin.read()
 """
-        async with attacked(tmp_path) as target:
+        # What has left is garbage until it is collected, which Python 3.13 does later: 45 MB after 10,000 connections,
+        # and no more after 40,000. Ten thousand that are kept would take over 100.
+        async with attacked(tmp_path, most=64) as target:
             attacker = subprocess.Popen(
                 [sys.executable, "-c", program, target.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )

@@ -63,6 +63,14 @@ class Window:
             raise ValueError(f"a worker holds at least what it runs, got most={self.most}, running={self.running}")
 
 
+THREAD = Window(1, 64)
+PROCESS = Window(1, 32)
+"""The windows of a thread and of a process."""
+
+WIRE_AHEAD = 63
+"""The most calls that a server may hold beyond those that it runs."""
+
+
 class AdaptiveWindow:
     """The window of one worker, which follows how fast its calls return."""
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.admission import CallAdmission, ItemThrottle, LimitExceeded, Limits
+from asynqueue.core.protocol.admission import CallAdmission, ItemThrottle
 from asynqueue.core.protocol.clientquota import ClientQuota
 from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.framing import PART_COST, WIRE_FRAME_LIMIT, Decoder, encode
@@ -15,6 +15,7 @@ from asynqueue.core.protocol.handshake import NONCE, Authenticated, ClientHandsh
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
 from asynqueue.core.protocol.runqueue import RunQueue
 from asynqueue.core.protocol.sendqueue import SendQueue
+from asynqueue.core.protocol.serverlimits import LimitExceeded, Limits
 
 KEYS = st.binary(min_size=16, max_size=40)
 NONCES = st.binary(min_size=NONCE, max_size=NONCE)

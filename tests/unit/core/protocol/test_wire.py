@@ -5,18 +5,13 @@ from __future__ import annotations
 import pytest
 
 from asynqueue.core.protocol import messages as m
-from asynqueue.core.protocol.admission import (
-    CallAdmission,
-    ItemThrottle,
-    LimitExceeded,
-    Limits,
-    evictionCandidate,
-)
+from asynqueue.core.protocol.admission import CallAdmission, ItemThrottle
 from asynqueue.core.protocol.clientquota import ClientQuota
 from asynqueue.core.protocol.connectattempts import ATTEMPTS, ConnectPolicy
 from asynqueue.core.protocol.framing import PART_COST, Decoder, encode
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
 from asynqueue.core.protocol.sendqueue import SendQueue
+from asynqueue.core.protocol.serverlimits import LimitExceeded, Limits, evictionCandidate
 
 
 def serving(most: int = 2, **limits: int) -> CallAdmission:
