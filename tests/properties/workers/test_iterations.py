@@ -67,6 +67,7 @@ class Taker:
         self.error: BaseException | None = None
         self.complete: Deferred[bool] | None = None
         self.killed = False
+        self.pauses: list[Deferred[None]] = []  # those of a consumer; the last item may come before the last one ends
         self._producer: Any = None
         self._paused = False
 
@@ -133,11 +134,13 @@ class Taker:
         self.got.append(data)
         pause = self.story.pause(data)
         if pause == "later":
-            delay(0).addCallback(self._pause).addCallback(lambda _: delay(0)).addCallback(self._resume)
+            self.pauses.append(
+                delay(0).addCallback(self._pause).addCallback(lambda _: delay(0)).addCallback(self._resume)
+            )
         elif pause is not None:
             self._pause(None)
             if pause == "turn":
-                delay(0).addCallback(self._resume)
+                self.pauses.append(delay(0).addCallback(self._resume))
             else:
                 self._resume(None)
         if len(self.got) == self.story.after:
@@ -204,6 +207,7 @@ def property_(make: Maker, share: int = 1) -> Callable[[], None]:
             takers = [Taker(queue, path, which, story) for which, story in enumerate(told)]
             await gatherResults([Deferred.fromCoroutine(taker.take()) for taker in takers], consumeErrors=True)
             await queue.shutdown()  # which waits for the iterations that go on
+            await gatherResults([pause for taker in takers for pause in taker.pauses])
             ends = path.read_text().split() if path.exists() else []
         killed = any(taker.killed for taker in takers)
         for taker in takers:
