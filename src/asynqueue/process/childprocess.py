@@ -406,7 +406,10 @@ def _disownAll() -> None:
     """Forget all processes, in a fork of the program: they are the program's, and end with it and not with this."""
     descriptors = [descriptor for process in _living for descriptor in process.filenos()]
     alive: object = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_alive_fd", None)
-    disown(*descriptors, *([alive] if isinstance(alive, int) else []))
+    if isinstance(alive, int):
+        descriptors.append(alive)
+    if descriptors:
+        disown(*descriptors)
     _living.clear()
 
 

@@ -38,14 +38,19 @@ class Chains(Certificates):
         (self.directory / f"{name}.pem").write_bytes(chain)
 
 
+async def makesACall(chains: Chains) -> None:
+    """Serve, connect and make a call with the certificates of CHAINS."""
+    server = await WireServer(chains.listen(), Things).start()
+    async with WireQueue(chains.connect(portOf(server)), Things) as queue:
+        assert await queue.call(Things.add, 1) == 2
+    await server.stop()
+
+
 class TestGoodChains:
     @inLoop
     async def test_an_intermediate_authority_is_sent_by_both_sides(self, tmp_path: Path) -> None:
         chains = Chains(tmp_path)
-        server = await WireServer(chains.listen(), Things).start()
-        async with WireQueue(chains.connect(portOf(server)), Things) as queue:
-            assert await queue.call(Things.add, 1) == 2
-        await server.stop()
+        await makesACall(chains)
 
     @inLoop
     async def test_a_long_one_is_verified(self, tmp_path: Path) -> None:
@@ -53,10 +58,7 @@ class TestGoodChains:
         lower = chains.intermediate.create_child_ca()
         chains.chain("server", "127.0.0.1", lower)
         chains.chain("client", "client@example.com", lower)
-        server = await WireServer(chains.listen(), Things).start()
-        async with WireQueue(chains.connect(portOf(server)), Things) as queue:
-            assert await queue.call(Things.add, 1) == 2
-        await server.stop()
+        await makesACall(chains)
 
     @inLoop
     async def test_trust_roots_are_a_file_or_a_folder(self, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ sys.stdin.read()
 """
         # What has left is garbage until it is collected, which Python 3.13 does later: 45 MB after 10,000 connections,
         # and no more after 40,000. Ten thousand that are kept would take over 100.
-        async with attacked(tmp_path, most=64) as target:
+        async with attacked(tmp_path, most=64 if sys.version_info >= (3, 13) else 24) as target:
             attacker = subprocess.Popen(
                 [sys.executable, "-c", program, target.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )

@@ -35,7 +35,7 @@ ABSENT = _Absent()
 
 
 class Sent(NamedTuple):
-    """What was sent of a node: its VALUES, and which nodes it NEEDS. CELLS are the cells that had those values."""
+    """The VALUES of a node that were sent, and the nodes that it NEEDS. CELLS are the cells that had those values."""
 
     values: tuple[object, ...]
     needs: tuple[Node, ...]
@@ -103,7 +103,8 @@ class Ledger:
                 sent = new[node]
             todo.extend(sent.needs[::-1])
         if new:
-            # What was sent together needs all of it together: a pickle refers to what it contains already in silence.
+            # Nodes that were sent together need all that any of them needs: a pickle does not tell of a reference to
+            # an object that it contains already.
             together = [need for sent in new.values() for need in sent.needs]
             for node, sent in new.items():
                 before = self._sent.get(node) if isinstance(node, int) else None

@@ -3,7 +3,7 @@
 A call mentions functions and classes. Those, and the globals that they need, go to the worker as a *stream of
 definitions* before the call, unless the worker has them. `asynqueue.core.protocol.scriptdefinitions` decides which.
 
-A global that cannot be pickled does not fail the call, which may not come to use it. The worker is told why it is
+A global that cannot be pickled does not fail the call, which may not use it. The worker gets the reason why it is
 missing.
 """
 

@@ -48,7 +48,7 @@ class Namespace(Main):
             raise LookupError("a function or class of the program's __main__ that has not arrived") from None
 
     def keyOf(self, obj: object) -> int | None:
-        """Return the key under which OBJ has come, if it has."""
+        """Return the key under which OBJ came, or None if it did not come from the program."""
         return self._keys.get(id(obj))
 
     def born(self, key: int | None, made: Any) -> None:

@@ -190,8 +190,10 @@ class _ResultPickler(Reducer):
         self._parents = parents
 
     def reference(self, obj: Any) -> tuple[Any, ...] | None:
-        """Return the key under which OBJ has come, if it has. What has no name the program may have dropped since: it
-        goes by value as well."""
+        """Return the key under which OBJ came, or None if it did not come from the program.
+
+        An object without a name goes by value as well, because the program may have dropped it since.
+        """
         key = self._keyOf(obj)
         if key is None or (self._parents and obj is self._parents[-1]):
             return None

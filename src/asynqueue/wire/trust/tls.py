@@ -36,7 +36,7 @@ _REASONS = {
     25: "is further from its authority than that allows",
     26: "is for another purpose than this side of a wire",
 }
-"""What is wrong with a certificate, by the number of OpenSSL's error (``X509_V_ERR_...``)."""
+"""The fault of a certificate, by the number of OpenSSL's error (``X509_V_ERR_...``)."""
 
 
 class Session(SSL.Connection):
