@@ -70,7 +70,10 @@ def _joined(parts: list[Rows]) -> Rows:
 
 
 async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, response: ResponseStream, reactor: Any) -> None:
-    """Write PICTURE to RESPONSE as a PNG for VISITOR. Return when it is complete or the client has left."""
+    """Write PICTURE to RESPONSE as a PNG for VISITOR.
+
+    Return when it is complete or the client has left, and the thread of the drawing has ended.
+    """
     file = Filerator[bytes](limit=WRITES, reactor=reactor)
     drawing = Drawing(
         picture.bands(max(1, len(queue)), BAND_WORK),
@@ -79,12 +82,14 @@ async def stream(picture: Picture, queue: TaskQueue, visitor: Visitor, response:
         ahead=AHEAD,
         drawn=lambda band, rows: None,
         reactor=reactor,
-    ).start()
+    )
+    drawn = drawing.start()
     producer = IterationProducer(file.deferator(), response)
     try:
         await producer.run()
-        await drawing
+        await drawn
     finally:
-        drawing.cancel()
-        drawing.addErrback(lambda _: None)  # the producer has raised its error already
+        drawn.cancel()
+        drawn.addErrback(lambda _: None)  # the producer has raised its error already
         producer.stop()
+        await drawing.closed()

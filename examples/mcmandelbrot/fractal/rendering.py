@@ -65,6 +65,10 @@ class Drawing:
         Deferred.fromCoroutine(self._draw()).addCallbacks(self._finish, self._fail)
         return self._done
 
+    def closed(self) -> Deferred[None]:
+        """Accept no more bands. Return a Deferred that fires when the thread that writes has ended."""
+        return self._thread.stop()
+
     async def _draw(self) -> None:
         handingOver = DeferredTracker()
         self._pieces.start(writePicture, self._bands[0].picture.view, self._file)

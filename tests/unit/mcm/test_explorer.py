@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from socket import gethostname
-from typing import Any
+from threading import Event
+from typing import Any, BinaryIO
 from typing import Protocol as Typing
 
 import numpy as np
@@ -37,8 +38,10 @@ from mcmandelbrot.explorer.visitor import (
     STREAMS_PER_ADDRESS,
     TILES_AT_ONCE,
 )
+from mcmandelbrot.fractal import rendering
 from mcmandelbrot.fractal.palette import colourMap, paint
 from mcmandelbrot.fractal.picture import PALETTES, Picture, View
+from mcmandelbrot.fractal.png import Piece, writePicture
 from mcmandelbrot.fractal.worker import prepare
 from tests.support.calls import inLoop, until
 from tests.support.explorer import CHEAP, DEEP, PICTURE, THERE, Line, Site, callsMeanwhile, levelsOf, readings
@@ -109,8 +112,13 @@ def opening(queue: TileQueue) -> Iterator[Opening]:
     yield opened
     for server in servers:
         pytest_twisted.blockon(Deferred.fromCoroutine(server.close()))
-    over = until(lambda: not queue.stats().running and "Driver" not in str(clock.getDelayedCalls()))  # nor its tick
-    pytest_twisted.blockon(Deferred.fromCoroutine(over))
+
+    def over() -> bool:
+        """Whether no image and no call is in progress, and the driver has no tick due."""
+        drawing = any(server.explorer.pictures for server in servers)
+        return not drawing and not queue.stats().running and "Driver" not in str(clock.getDelayedCalls())
+
+    pytest_twisted.blockon(Deferred.fromCoroutine(until(over)))
 
 
 @pytest.fixture
@@ -506,6 +514,28 @@ class TestAPicture:
         await until(lambda: line.received)
         line.leave()
         await until(lambda: site.explorer.pictures == 0 and site.queue.stats().queued == 0)
+
+    @inLoop
+    async def test_it_counts_until_the_thread_that_writes_it_has_ended(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed, mayEnd = Event(), Event()
+
+        def writeAndWait(bands: Iterator[Piece], view: View, file: BinaryIO) -> None:
+            try:
+                writePicture(bands, view, file)
+            finally:
+                closed.set()
+                mayEnd.wait(5)
+
+        monkeypatch.setattr(rendering, "writePicture", writeAndWait)
+        line = await site.begin(PICTURE.format(width=MAX_PICTURE))
+        await until(lambda: line.received)
+        line.leave()
+        await until(closed.is_set)
+        assert site.explorer.pictures == 1
+        mayEnd.set()
+        await until(lambda: site.explorer.pictures == 0)
 
 
 class TestTheReadings:
