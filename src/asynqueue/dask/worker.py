@@ -59,13 +59,14 @@ class _Encoder(CallEncoder):
         self._session = session
         self._opening = opening
         self._number = 0
+        self.header = NUMBER.pack(self._number)
 
-    def carry(self, definitions: Definitions | None) -> bytes:
+    def carry(self, definitions: Definitions) -> bytes:
         """Send DEFINITIONS. Return the number of the last ones that the call needs."""
-        if definitions is not None:
-            self._number += 1
-            self._session.define(self._opening, self._number, definitions)
-        return NUMBER.pack(self._number)
+        self._number += 1
+        self._session.define(self._opening, self._number, definitions)
+        self.header = NUMBER.pack(self._number)
+        return self.header
 
 
 @attrs.define(eq=False)

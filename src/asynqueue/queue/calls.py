@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Returned, Settlement, Task
-from asynqueue.core.results import Kind, kindOf
+from asynqueue.core.results import PLAIN, Kind, kindOf
 from asynqueue.core.scheduling.commands import Settle
 from asynqueue.core.scheduling.statistics import StatsCollector
 from asynqueue.core.text import errorText, valueText
@@ -132,6 +132,9 @@ class Calls:
             self._fail(pending, errorOf(settlement, pending.task.call))
 
     def _returned(self, pending: Pending, value: Any) -> None:
+        if id(type(value)) in PLAIN:
+            self._succeed(pending, value)
+            return
         kind = kindOf(value)
         if kind is Kind.DEFERRED:
             self.awaited[pending.task.id] = value
@@ -162,7 +165,8 @@ class Calls:
             worker, started = pending.run
             wait = started - pending.submitted
             run = self._driver.moment - started
-        self._statistics.ended(plainSeries(pending.task.series), worker, settlement, wait, run)
+        series = pending.task.series
+        self._statistics.ended(series if series is None else plainSeries(series), worker, settlement, wait, run)
 
     def _iterate(self, pending: Pending, source: ItemSource) -> None:
         """Open the iteration of a call that returned an iterator, whose items come from SOURCE."""

@@ -156,7 +156,7 @@ class Driver:
 
     def stamp(self) -> float:
         """Return the reactor's time to `STAMP` seconds."""
-        now = self.now()
+        now: float = (self.reactor or self.clock()).seconds()
         if not 0.0 <= now - self._stamped < STAMP:
             self._stamped = now
         return self._stamped

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
+from weakref import ref
 
 from twisted.python import context as twistedContext
 
@@ -22,11 +23,11 @@ Runner = Callable[..., Any]
 class CallerContext:
     """The context variables of a caller, and its `twisted.python.context`. One of them at least is not the default."""
 
-    __slots__ = ("_twisted", "_variables")
+    __slots__ = ("__weakref__", "_variables", "twisted")
 
     def __init__(self, variables: Context, twisted: dict[Any, Any]) -> None:
         self._variables = variables
-        self._twisted = twisted
+        self.twisted: dict[Any, Any] = twisted
 
     def inLoop(self) -> Runner:
         """Return a function that calls another in a fresh copy of the context variables."""
@@ -34,7 +35,7 @@ class CallerContext:
 
     def inThread(self) -> Runner:
         """Return a function that calls another in a fresh copy of the variables, and in Twisted's context."""
-        variables, twisted = self._variables.copy(), self._twisted
+        variables, twisted = self._variables.copy(), self.twisted
 
         def run(f: Callable[..., T], /, *args: Any, **kw: Any) -> T:
             def inTwisted() -> T:  # any keyword is allowed: `twistedContext.call` has parameters of its own
@@ -46,10 +47,24 @@ class CallerContext:
         return run
 
 
+_recent: ref[CallerContext] | None = None  # the last one without context variables
+
+
 def callerContext() -> CallerContext | None:
-    """Return the context of the code that calls this, or None if there is nothing to carry."""
+    """Return the context of the code that calls this, or None if there is nothing to carry.
+
+    Callers without context variables share one record as long as Twisted's context is the same: usually, one turn of
+    the reactor.
+    """
+    global _recent
     variables = copy_context()
     twisted: dict[Any, Any] = twistedContext.theContextTracker.currentContext().contexts[-1]
-    if not len(variables) and twisted is twistedContext.defaultContextDict:
+    if len(variables):
+        return CallerContext(variables, twisted)
+    if twisted is twistedContext.defaultContextDict:
         return None
-    return CallerContext(variables, twisted)
+    recent = None if _recent is None else _recent()
+    if recent is None or recent.twisted is not twisted:
+        recent = CallerContext(variables, twisted)
+        _recent = ref(recent)
+    return recent

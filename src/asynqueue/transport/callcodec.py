@@ -30,8 +30,8 @@ from typing import Any
 from asynqueue.core.protocol.chunkedpayload import whole
 from asynqueue.core.protocol.messages import Payload
 from asynqueue.errors import SerializationError
-from asynqueue.transport.pickler import dumps, dumpsByValue, isForeign
-from asynqueue.transport.script.context import current, keyed, using
+from asynqueue.transport.pickler import dumps, dumpsByValue, dumpsPlainly, isForeign
+from asynqueue.transport.script.context import current, keyed, sharesMain, using
 from asynqueue.transport.script.exports import Definitions, Exports
 from asynqueue.transport.script.namespace import Namespace
 from asynqueue.transport.serialization import INLINE, Codec, loads
@@ -55,10 +55,10 @@ class _Known:
 
     __slots__ = ("f", "key", "ofMain", "prefix", "prefixWithKeywords")
 
-    def __init__(self, f: object, prefix: bytes | None, prefixWithKeywords: bytes | None, key: int | None) -> None:
+    def __init__(self, f: object, name: bytes, key: int | None) -> None:
         self.f = f  # It is kept, so that no other object gets its id.
-        self.prefix = prefix
-        self.prefixWithKeywords = prefixWithKeywords
+        self.prefix = _LENGTH.pack(len(name)) + name
+        self.prefixWithKeywords = _LENGTH.pack(len(name) | _KEYWORDS) + name
         self.key = key
         self.ofMain = False  # whether arguments of its last call were of ``__main__``: pickle alone is of no use then
 
@@ -72,9 +72,13 @@ class CallEncoder:
     def __init__(self, channel: SharedMemoryChannel | None = None, byName: bool = False) -> None:
         self._codec = INLINE if channel is None else Codec(channel.dumps)
         self._codecForMain = Codec(dumpsByValue if channel is None else channel.dumpsByValue)
+        self._dumpsPlainly = dumpsPlainly if channel is None else channel.dumpsPlainly
+        self._plainFirst = not sharesMain()  # A worker's own workers do not share its ``__main__``.
         self._known: dict[int, _Known] = {}  # by id()
         self._byName = byName
         self._exports = Exports(byName)
+        self.header: bytes = b""
+        """What a call begins with whose definitions the worker has."""
 
     def dump(
         self, f: object, args: tuple[Any, ...], kw: Mapping[str, Any], *more: Any, describe: Callable[[], str]
@@ -84,19 +88,23 @@ class CallEncoder:
         Raises `SerializationError`, which names the call as DESCRIBE returns it.
         """
         exports = self._exports
+        known = self._known.get(id(f))
+        if known is not None and self._plainFirst and not (known.ofMain or more) and exports.areCurrent(known.key):
+            passed = self._dumpsPlainly([args, dict(kw)] if kw else args)
+            if passed is not None:
+                return self.header + (known.prefixWithKeywords if kw else known.prefix) + passed
         exports.mentions.clear()
         with using(exports):
             call = self._dump(f, args, kw, more, describe)
-        return self.carry(exports.definitions() if exports.mentions or exports.dead else None) + call
+        definitions = exports.definitions() if exports.mentions or exports.dead else None
+        return (self.header if definitions is None else self.carry(definitions)) + call
 
     def restart(self) -> None:
         """Send all definitions again when they are needed: the worker may not have those that were sent."""
         self._exports = Exports(self._byName)
 
-    def carry(self, definitions: Definitions | None) -> bytes:
-        """Return what comes before a call that needs DEFINITIONS. They are part of it, unless a subclass sends them."""
-        if definitions is None:
-            return b""
+    def carry(self, definitions: Definitions) -> bytes:
+        """Return what a call begins with that needs DEFINITIONS. They are part of it, unless a subclass sends them."""
         payload = self._codec.dumps(definitions.stream)
         return _SIZE.pack(_DEFINITIONS, len(payload)) + payload
 
@@ -109,33 +117,32 @@ class CallEncoder:
         describe: Callable[[], str],
     ) -> bytes:
         known = self._known.get(id(f)) or self._remember(f)
-        prefix = known.prefixWithKeywords if kw else known.prefix
-        if prefix is not None and not more:
+        if known is not None and not more:
             mentions = self._exports.mentions
             try:
                 passed = (self._codecForMain if known.ofMain else self._codec).dumps([args, dict(kw)] if kw else args)
                 known.ofMain = bool(mentions)
                 if known.key is not None:
                     mentions[known.key] = f
-                return prefix + passed
+                return (known.prefixWithKeywords if kw else known.prefix) + passed
             except BaseException:  # Pickling may raise anything. `dumpCall` finds out which object was refused.
                 pass
-        codec = self._codecForMain if known.ofMain else self._codec
+        # Pickle alone refuses a function that has no name.
+        byValue = type(f) is FunctionType if known is None else known.ofMain
+        codec = self._codecForMain if byValue else self._codec
         return _UNNAMED + codec.dumpCall((f, args, dict(kw), *more), f, args, kw, describe)
 
-    def _remember(self, f: object) -> _Known:
+    def _remember(self, f: object) -> _Known | None:
+        """Return what there is to know of F, None if F has no name and no key."""
         name, key = _pickledName(f), None
         if name is None and _isOfMain(f):
             key = self._exports.mention(f)
             name = dumps(_Keyed(key))
         if name is None:
-            known = _Known(f, None, None, None)
-            known.ofMain = type(f) is FunctionType  # a nested one, which pickle alone refuses
-            return known
+            return None
         if len(self._known) >= KNOWN:
             self._known.clear()
-        known = _Known(f, _LENGTH.pack(len(name)) + name, _LENGTH.pack(len(name) | _KEYWORDS) + name, key)
-        self._known[id(f)] = known
+        known = self._known[id(f)] = _Known(f, name, key)
         return known
 
 

@@ -66,7 +66,8 @@ def isForeign(pickled: bytes) -> bool:
     library: Any = sys.modules.get("cloudpickle")
     if library is None:
         return False
-    return any(name.encode() in pickled for name in library.list_registry_pickle_by_value())
+    byValue = library.list_registry_pickle_by_value()
+    return bool(byValue) and any(name.encode() in pickled for name in byValue)
 
 
 def plainPickler(file: Any, isInline: Callable[[pickle.PickleBuffer], bool] | None) -> pickle.Pickler:

@@ -39,7 +39,6 @@ from asynqueue.transport.descriptors import DescriptorReserve
 from asynqueue.transport.pickler import (
     LARGE,
     PickleWriter,
-    dumps,
     dumpsByValue,
     dumpsPlainly,
     isLarge,
@@ -79,19 +78,21 @@ class SharedMemoryChannel:
 
     def dumps(self, obj: Any) -> bytes:
         """Return OBJ as bytes, or a reference to it if it is large. Raises whatever the picklers raise."""
+        return self.dumpsPlainly(obj) or self.dumpsByValue(obj)
+
+    def dumpsPlainly(self, obj: Any) -> bytes | None:
+        """Return OBJ as bytes, or a reference to it if it is large; None if it has to go by value."""
         if isLarge(obj):
             try:
                 reference = self.send(obj)
             except BaseException:  # Pickle may refuse what cloudpickle can carry by value.
                 reference = None
-            return reference or dumps(obj)
+            return reference or dumpsPlainly(obj)
         payload = dumpsPlainly(obj, self._isInline)
         buffers, self._outOfBand = self._outOfBand, ()
-        if payload is None:
-            payload, buffers = dumpsByValue(obj), ()
-        if not buffers and len(payload) < LARGE:
+        if payload is None or (not buffers and len(payload) < LARGE):
             return payload
-        return self._send([payload], buffers) or (dumps(obj) if buffers else payload)
+        return self._send([payload], buffers) or (dumpsPlainly(obj) if buffers else payload)
 
     def dumpsByValue(self, obj: Any) -> bytes:
         """Return OBJ as bytes that pickle alone cannot make, or a reference to them if there are many. Raises whatever

@@ -163,9 +163,7 @@ def test_what_only_reads_like_such_a_name_comes_out_as_it_was(
 ) -> None:
     value = beginning + b"__main__" + bytes(size)
     payload = dumpResult(value, ends[0])
-    assert bool(referenceLength(payload)) == (not beginning or size > 2 * FRAME), (
-        "else it might be a frame of small ones"
-    )
+    assert referenceLength(payload)
     assert loads(payload, "it", ends[1]) == value
 
 

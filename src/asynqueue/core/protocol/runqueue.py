@@ -95,7 +95,8 @@ class RunQueue(Generic[C, V]):
         if not self._calls:
             self._since = now
         self._calls[call] = value
-        self._taken.discard(call)
+        if self._taken:
+            self._taken.discard(call)
 
     def received(self, now: float) -> None:
         """Record that the worker has sent something."""
@@ -110,9 +111,10 @@ class RunQueue(Generic[C, V]):
 
     def answered(self, call: C) -> V | None:
         """Remove CALL, which has its outcome, and return its value. Return None if it had its outcome before."""
-        self._started.discard(call)
-        self._asked.discard(call)
-        self._taken.discard(call)
+        if self._started or self._asked or self._taken:
+            self._started.discard(call)
+            self._asked.discard(call)
+            self._taken.discard(call)
         return self._calls.pop(call, None)
 
     def asked(self) -> None:

@@ -65,7 +65,8 @@ class Assignments:
 
     def settle(self, taskID: int, settlement: Settlement) -> None:
         """Settle a task, which is neither queued nor assigned any more."""
-        self._stealing.settled(taskID)
+        if self._stealing.givenBack:
+            self._stealing.settled(taskID)
         self._out.ends.append(Settle(taskID, settlement))
 
     def settleQueued(self, tasks: Iterable[Task], settlement: Settlement) -> None:

@@ -85,7 +85,9 @@ class _Flow:
         return self.tasks[self.start]
 
     def take(self) -> Task:
-        task = self.head()
+        task = self.tasks[self.start]
+        if task.call is _NOTHING:
+            task = self.head()
         self.live -= 1
         self._step()
         return task

@@ -222,7 +222,9 @@ class Matcher:
 
     def add(self, task: Task) -> None:
         """Queue a new task."""
-        group = self._groupFor(task.series)
+        group = self._groupOf.get(task.series)
+        if group is None:
+            group = self._groupFor(task.series)
         if not group.backlogged:
             times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
             group.joinAt(max(times, default=self._time))
@@ -291,9 +293,12 @@ class Matcher:
         if not self._waiting:
             return None
         freest: WorkerEntry | None = None
+        oneGroup = len(self._groups) == 1  # what waits is in it
         for cls in self._classes.values():
             worker = cls.freest() if cls.room else None
-            if worker is not None and (freest is None or worker.rank < freest.rank) and any(cls.groups):
+            if worker is None or not (cls.groups if oneGroup else any(cls.groups)):
+                continue
+            if freest is None or worker.rank < freest.rank:
                 freest = worker
         if freest is None or freest.cls is None:
             return None

@@ -340,14 +340,17 @@ class Scheduler:
 
     def _dispatch(self) -> list[Command]:
         """Assign to every worker with room what it may run. Close if it is time. Return the commands so far."""
-        self._lifecycle.reviewChanged()
+        if self._updates.turns or self._updates.changed:
+            self._lifecycle.reviewChanged()
+        stealing = self._stealing
         while (meeting := self._matcher.next()) is not None:
             worker, place, task = meeting
             if place.band == NEXT and worker.window.slow and worker.ahead >= 0:
                 self._matcher.putBack(task, place)  # another may be there for it sooner
                 self._lifecycle.move(worker, "fill")
                 continue
-            worker = self._stealing.preferred(worker, task)
+            if stealing.givenBack:
+                worker = stealing.preferred(worker, task)
             self._assignments.assign(worker, task, place)
             if task.timeout is not None:
                 self._assignments.arm(worker)
@@ -355,7 +358,8 @@ class Scheduler:
                 self._matcher.hasRoom(worker)
             else:
                 self._lifecycle.move(worker, "fill")
-        self._stealing.hasten()
+        if stealing.ticking > 1:
+            stealing.hasten()
         if self._closing:
             self._close()
         return self._out.take()

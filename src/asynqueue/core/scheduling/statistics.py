@@ -141,7 +141,10 @@ class StatsCollector:
         run: float | None = None,
     ) -> None:
         """Count a call that has ended. `wait` and `run` are in seconds; None if it never ran."""
-        sums = self._sumsOf(series, worker)
+        workers = self._sums.get(series)
+        sums = None if workers is None else workers.get(worker)
+        if sums is None:
+            sums = self._sumsOf(series, worker)
         if isinstance(settlement, (Returned, Iterating)):
             sums.done += 1
         elif isinstance(settlement, (Raised, TimedOut)):

@@ -33,8 +33,8 @@ class Stealing:
         self._matcher = matcher
         self._out = out
         self._ahead: dict[int, WorkerEntry] = {}  # the workers that hold tasks ahead, and some that did
-        self._gaveBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
-        self._ticking = 0  # budgets until the tick that was ordered; 0 if there is none
+        self.givenBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
+        self.ticking = 0  # budgets until the tick that was ordered; 0 if there is none
 
     def watch(self, worker: WorkerEntry) -> None:
         """Watch a worker that holds tasks ahead."""
@@ -43,18 +43,18 @@ class Stealing:
     def assignedAhead(self, worker: WorkerEntry) -> None:
         """Watch a worker that was just assigned a task ahead, and order a tick for when it counts as stalled."""
         self._ahead[worker.id] = worker
-        if self._ticking != 1:
+        if self.ticking != 1:
             self.orderTick(worker.window.patience)
 
     def orderTick(self, budgets: int = 1) -> None:
         """Order a tick after at most so many budgets."""
-        if not self._ticking or budgets < self._ticking:
-            self._ticking = budgets
+        if not self.ticking or budgets < self.ticking:
+            self.ticking = budgets
             self._out.clocks.append(Tick(budgets))
 
     def hasten(self) -> None:
-        """Order the next tick sooner, now that a worker is idle: it may run what is ahead at another."""
-        if self._ticking > 1 and self._matcher.idle():
+        """Order the next tick sooner if a worker is idle: it may run what is ahead at another."""
+        if self._matcher.idle():
             self.orderTick()
 
     def tick(self, iterating: Iterable[WorkerEntry]) -> tuple[list[WorkerEntry], list[Recall]]:
@@ -62,7 +62,7 @@ class Stealing:
 
         `iterating` are the workers that have open iterations.
         """
-        passed, self._ticking = self._ticking, 0
+        passed, self.ticking = self.ticking, 0
         idle = self._matcher.idle()
         stalled: list[WorkerEntry] = []
         recalled: list[WorkerEntry] = []
@@ -100,20 +100,16 @@ class Stealing:
     def gaveBack(self, worker: WorkerEntry, ticket: int, task: Task) -> None:
         """Note that a worker has given back a task, which it may have been asked for."""
         if ticket <= worker.asked:
-            self._gaveBack.setdefault(task.id, set()).add(worker.id)
+            self.givenBack.setdefault(task.id, set()).add(worker.id)
 
     def preferred(self, worker: WorkerEntry, task: Task) -> WorkerEntry:
         """Return the worker to run `task`: an idle one that has not given it back, rather than one that has."""
-        if self._gaveBack:
-            gave: Collection[int] = self._gaveBack.get(task.id, ())
-            if worker.id in gave:
-                return self._matcher.idleFor(task, gave) or worker
-        return worker
+        gave: Collection[int] = self.givenBack.get(task.id, ())
+        return (worker.id in gave and self._matcher.idleFor(task, gave)) or worker
 
     def settled(self, taskID: int) -> None:
         """Forget a task that has settled."""
-        if self._gaveBack:
-            self._gaveBack.pop(taskID, None)
+        self.givenBack.pop(taskID, None)
 
     def left(self, worker: WorkerEntry) -> None:
         """Watch a worker no longer."""
@@ -122,7 +118,7 @@ class Stealing:
     def validate(self, workers: Iterable[WorkerEntry], unsettled: Set[int]) -> None:
         """Assert every invariant."""
         assert {worker.id for worker in workers if worker.ahead > 0} <= self._ahead.keys()
-        assert self._gaveBack.keys() <= unsettled, "only what is not settled is remembered"
+        assert self.givenBack.keys() <= unsettled, "only what is not settled is remembered"
 
     def _holders(self) -> list[WorkerEntry]:
         """Return the workers that hold tasks ahead."""
@@ -140,7 +136,7 @@ class Stealing:
         for ticket, assignment in worker.held.items():
             task = assignment.task
             isNew = ticket > worker.asked and not task.update
-            if isNew and self._matcher.idleFor(task, self._gaveBack.get(task.id, ())):
+            if isNew and self._matcher.idleFor(task, self.givenBack.get(task.id, ())):
                 worker.asked = next(reversed(worker.held))
                 return True
         return False

@@ -53,7 +53,7 @@ class Updates:
         self._workers = workers
         self._assignments = assignments
         self._out = out
-        self._turns: deque[tuple[Task, int]] = deque()  # of sequential updates, on the workers whose turn it is
+        self.turns: deque[tuple[Task, int]] = deque()  # of sequential updates, on the workers whose turn it is
         self._saved: dict[int, Task] = {}
         self._deaths: dict[int, _Deaths] = {}  # by update
         self._sequences: dict[int, _Sequence] = {}  # by update, while workers wait for it
@@ -76,8 +76,8 @@ class Updates:
 
     def goOn(self) -> bool:
         """Give sequential updates to the workers whose turn it is. Return whether any worker has changed."""
-        while self._turns:
-            self._give(*self._turns.popleft())
+        while self.turns:
+            self._give(*self.turns.popleft())
         return bool(self.changed)
 
     def dueOn(self, worker: WorkerEntry) -> list[Task]:
@@ -143,7 +143,7 @@ class Updates:
             sequence.current = sequence.waiting.popleft()
             if not sequence.waiting:
                 del self._sequences[update.id]
-            self._turns.append((update, sequence.current))
+            self.turns.append((update, sequence.current))
 
     def forget(self, worker: WorkerEntry, reason: str) -> None:
         """Take from a worker the updates that it has not run."""
@@ -173,7 +173,7 @@ class Updates:
     def validate(self) -> None:
         """Assert every invariant."""
         assert not self.changed, "every changed worker is reviewed"
-        assert not self._turns, "no worker waits for a turn that has come"
+        assert not self.turns, "no worker waits for a turn that has come"
         for update in self._saved.values():
             assert not self._isAbandoned(update), "an abandoned update is not saved"
         for sequence in self._sequences.values():

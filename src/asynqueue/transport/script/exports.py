@@ -82,6 +82,10 @@ class Exports(Main, Mourner):
         finally:
             self._quick = quick
 
+    def areCurrent(self, key: int | None) -> bool:
+        """Return whether the worker has all definitions for a call of the function with KEY (None: of no key)."""
+        return not self.dead and (key is None or self._ledger.isCurrent(key))
+
     def definitions(self) -> Definitions | None:
         """Return the definitions that the worker needs for the present call, None if it has them all.
 
