@@ -88,9 +88,7 @@ class MappingSubmission(Submission):
             ValueError: An option has a wrong value.
             asynqueue.errors.QueueRunError: The queue is shut down.
         """
-        spec: CallSpec[Any] = CallSpec(f)
-        if type(f) is str:
-            spec, _ = self._byName(spec, None)
+        spec: CallSpec[Any] = CallSpec(self._byName(f, None)[0] if type(f) is str else f)
         checkOptions(spec, options)
         if not iterables:
             raise TypeError(f"map needs an iterable at least, whose items {spec} is called with")

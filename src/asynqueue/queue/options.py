@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from math import isfinite
-from typing import Any, TypedDict
-
-import attrs
+from typing import Any, NamedTuple, TypedDict
 
 from asynqueue.core.records import NICENESS_MAX, NICENESS_MIN, CallSpec
 from asynqueue.core.results import isA
@@ -29,6 +27,10 @@ class QueueOptions(TypedDict, total=False):
     reactor: Clock | None
 
 
+_MARK = object()
+"""Makes a `ByName` unequal to every tuple of a user."""
+
+
 class CallOptions(TypedDict, total=False):
     """The keywords of every call."""
 
@@ -41,11 +43,18 @@ class CallOptions(TypedDict, total=False):
     returnFailure: bool | None
 
 
-@attrs.frozen
-class ByName:
+class ByName(NamedTuple):  # a tuple, because its hash is computed several times for each call
     """The series of calls by name that are of SERIES, or of none. Only workers of wires are qualified for it."""
 
     series: Hashable = None
+    mark: object = _MARK
+
+    def __repr__(self) -> str:
+        return f"{valueText(self.series)}, by name"
+
+
+BY_NAME = ByName()
+"""The series of calls by name that are of no series."""
 
 
 def plainSeries(series: Hashable) -> Hashable:
@@ -73,7 +82,7 @@ def checkCall(
         raise ValueError(
             f"niceness must be an integer from {NICENESS_MIN} to {NICENESS_MAX}, got {valueText(niceness)}"
         )
-    if series is not None:
+    if series is not None and type(series) is not ByName:
         checkSeries(series)
     if doNext or doLast:
         _checkPlace(doNext, doLast)

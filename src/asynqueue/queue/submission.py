@@ -8,6 +8,7 @@ end.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable, Iterator
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, final, overload
 
 from twisted.internet.defer import Deferred
@@ -24,10 +25,12 @@ from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.calls import Calls, Pending
 from asynqueue.queue.driver import Driver
-from asynqueue.queue.options import ByName, CallOptions, checkCall, checkSeries, checkTimeout
+from asynqueue.queue.options import BY_NAME, ByName, CallOptions, checkCall, checkTimeout
 from asynqueue.queue.updates import Updates
 from asynqueue.reactor.callercontext import callerContext
 from asynqueue.reactor.stdlog import logger
+
+_methodOf = lru_cache(maxsize=1000)(Method)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Consumer)
@@ -156,6 +159,8 @@ class Submission:
             ValueError, TypeError: An option has a wrong value or type.
             asynqueue.errors.QueueRunError: The queue is shut down.
         """
+        if type(f) is str:
+            f, series = self._byName(f, series)
         return self._submit(
             CallSpec(f, args, kw or NO_KEYWORDS),
             niceness,
@@ -227,6 +232,10 @@ class Submission:
         """
         if not isinstance(spec, CallSpec):
             raise TypeError(f"submit takes a CallSpec, as from CallSpec.of(f, ...); got {type(spec).__name__}")
+        f: object = spec.f
+        if type(f) is str:
+            method, series = self._byName(f, series)
+            spec = CallSpec(method, spec.args, spec.kw)
         return self._submit(spec, niceness, series, doNext, doLast, timeout, consumer, raw, retries, returnFailure)
 
     def _submit(
@@ -242,9 +251,6 @@ class Submission:
         retries: int | None,
         returnFailure: bool | None,
     ) -> Deferred[Any]:
-        f: object = spec.f
-        if type(f) is str:
-            spec, series = self._byName(spec, series)
         checkCall(spec, niceness, series, doNext, doLast, timeout, retries, consumer, raw)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: {spec} was not queued")
@@ -278,16 +284,14 @@ class Submission:
         driver.happened(self._scheduler.submit(task))
         return pending
 
-    def _byName(self, spec: CallSpec[Any], series: Hashable) -> tuple[CallSpec[Any], ByName]:
-        """Return SPEC, whose callable is a name, and the series by which only workers of wires are qualified for it."""
-        name: Any = spec.f
+    def _byName(self, name: str, series: Hashable) -> tuple[Method, ByName]:
+        """Return the method with this NAME, and the series by which only workers of wires are qualified for it."""
         if not self._takesNames():
             raise TypeError(
                 f"what is called must be callable, got {name!r}: only a WireWorker calls a method by its name, and "
                 "this queue has none"
             )
-        checkSeries(series)
-        return CallSpec(Method(name), spec.args, spec.kw), ByName(seriesKey(series))
+        return _methodOf(name), BY_NAME if series is None else ByName(seriesKey(series))
 
     def _takesNames(self) -> bool:
         """Return whether a worker of this queue, or one that may come, takes calls by name."""
@@ -356,9 +360,9 @@ class Submission:
         """
         if consumer is not None:
             raise ValueError("an update runs on every worker and cannot feed a consumer")
-        spec = CallSpec(f, args, kw)
         if type(f) is str:
-            spec, series = self._byName(spec, series)
+            f, series = self._byName(f, series)
+        spec = CallSpec(f, args, kw)
         checkCall(spec, niceness, series, False, False, None, None, None, None)
         if not self._scheduler.running:
             raise QueueRunError(f"the queue is not running: the update {spec} was not made")
@@ -375,7 +379,6 @@ class Submission:
         Raises:
             TypeError: `series` is not hashable.
         """
-        checkSeries(series)
         self._driver.later(self._scheduler.cancelSeries(ByName(seriesKey(series))))
         self._driver.happened(self._scheduler.cancelSeries(seriesKey(series)))
 

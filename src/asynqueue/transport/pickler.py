@@ -36,7 +36,6 @@ _FRAME = 1 << 16
 _FRAME_MOST = 2 * _FRAME + 64
 """The most bytes in a frame: pickle ends a frame only after the value that fills it."""
 
-_SMALL = (bool, float, int, type(None))
 _SIZED = (bytes, bytearray, str)
 _INSPECTED = 16
 """How many members of a tuple `isLarge` looks at: a longer tuple must not be scanned for each call."""
@@ -118,13 +117,34 @@ def dumpsByValue(obj: Any) -> bytes:
     return current().dumps(obj)
 
 
+def dumpsSmall(obj: Any) -> bytes | None:
+    """Return OBJ as bytes; None if it is large or has to go by value."""
+    try:
+        payload = pickle.dumps(obj, PROTOCOL, buffer_callback=_refuseLarge)
+    except BaseException:  # as in `dumpsPlainly`, and _TooLarge
+        return None
+    return None if len(payload) >= LARGE or isForeign(payload) else payload
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _refuseLarge(buffer: pickle.PickleBuffer) -> bool:
+    if buffer.raw().nbytes >= LARGE:
+        raise _TooLarge
+    return True
+
+
 def dumpsInPieces(obj: Any) -> bytes | ChunkedPayload:
     """Return OBJ as bytes, or in pieces when it is large. Raises whatever the picklers raise.
 
     The pieces refer to large `bytes` of OBJ; buffers that can change are copied.
     """
-    if type(obj) in _SMALL:
-        return pickle.dumps(obj, PROTOCOL)
+    arguments = obj[0] if type(obj) is tuple and obj else None  # if it is a call
+    small = None if isLarge(obj) or isLarge(arguments) else dumpsSmall(obj)
+    if small is not None:
+        return small
     writer = PickleWriter()
     try:
         pickle.Pickler(writer, PROTOCOL).dump(obj)

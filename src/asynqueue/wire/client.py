@@ -21,7 +21,8 @@ from asynqueue.core.results import isA
 from asynqueue.errors import AuthenticationError, ImplementationError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.transport.link import Link
-from asynqueue.transport.script.context import using
+from asynqueue.transport.pickler import dumpsSmall, isLarge
+from asynqueue.transport.script.context import sharesMain, using
 from asynqueue.transport.script.exports import Exports
 from asynqueue.transport.serialization import PIECES
 from asynqueue.wire.endpoints import trustFailure
@@ -116,8 +117,10 @@ class ClientConnection(WireProtocol, Link):
         if not self.open:
             return
         if isinstance(message, m.Call):
-            self._held[message.id] = message
-            self._admit(self._quota.called(message.id, len(message.payload)))
+            if self._quota.called(message.id, len(message.payload)):
+                self._writer.add(message)
+            else:
+                self._held[message.id] = message
         else:
             self._writer.add(message)
         if not self._receiving:
@@ -168,17 +171,17 @@ class ClientConnection(WireProtocol, Link):
             refused = isinstance(outcome, Raised) and isA(outcome.error, ImplementationError)
             if refused or isinstance(outcome, Recalled):
                 self.definitionsLost()
-        if isinstance(outcome, Interrupted):
+        leaving = isinstance(outcome, Interrupted)
+        if leaving:
             self._decoder.drop(number)  # the parts of its answer that have come are not wanted any more
         self._held.pop(number, None)
-        if self.open:
-            leaving = isinstance(outcome, Interrupted) and number in self._writer.unsent()
-            admitted = self._quota.ended(number, leaving)
+        if self.open and (admitted := self._quota.ended(number, leaving and number in self._writer.unsent())):
             self._admit(admitted)
-            if admitted and not self._receiving:
+            if not self._receiving:
                 self.flush()
         wasPending = super().answer(number, outcome)
-        self._notifyRecall()
+        if self._recalling:
+            self._notifyRecall()
         return wasPending
 
     def payloadOf(self, task: Task) -> tuple[bytes | ChunkedPayload, object]:
@@ -186,10 +189,16 @@ class ClientConnection(WireProtocol, Link):
         call = task.call
         name = nameOf(call.f, self._universe)
         exports = self._exports
-        exports.mentions.clear()
-        with using(exports):
-            arguments = PIECES.dumpCall((call.args, dict(call.kw)), None, call.args, call.kw, call.__str__)
-            definitions = exports.definitions() if exports.mentions or exports.dead else None
+        passed = call.args, dict(call.kw)
+        arguments: bytes | ChunkedPayload | None = None
+        definitions = None
+        if not (exports.dead or sharesMain() or isLarge(call.args)):
+            arguments = dumpsSmall(passed)
+        if arguments is None:
+            exports.mentions.clear()
+            with using(exports):
+                arguments = PIECES.dumpCall(passed, None, call.args, call.kw, call.__str__)
+                definitions = exports.definitions() if exports.mentions or exports.dead else None
         if definitions is not None:
             self._carrying.add(self._lastNumber + 1)
         payload = pack(name, self._thread, arguments, None if definitions is None else definitions.stream)
@@ -211,7 +220,8 @@ class ClientConnection(WireProtocol, Link):
         """Receive a MESSAGE that only a server sends."""
         if isinstance(message, m.Started):
             self._runs.started(message.id)
-            self._notifyRecall()
+            if self._recalling:
+                self._notifyRecall()
         elif isinstance(message, m.Recalled):
             self._carrying.discard(message.id)  # The server has the definitions that came with the call.
             self.answer(message.id, Recalled())

@@ -33,10 +33,15 @@ class ClientQuota:
         """Return whether a call of SIZE bytes can ever be sent."""
         return size + PART_COST <= self._messages
 
-    def called(self, number: int, size: int) -> list[int]:
-        """Add call NUMBER of SIZE bytes, which fits. Return the calls to send now, in order."""
-        self._waiting[number] = size + PART_COST
-        return self._admitted()
+    def called(self, number: int, size: int) -> bool:
+        """Add call NUMBER of SIZE bytes, which fits. Return True if it is to be sent now, False if it waits."""
+        size += PART_COST
+        if self._waiting or len(self._sizes) >= self._calls or self._held + size > self._messages:
+            self._waiting[number] = size
+            return False
+        self._sizes[number] = size
+        self._held += size
+        return True
 
     def ended(self, number: int, leaving: bool = False) -> list[int]:
         """Note that call NUMBER has ended or was cancelled. Return the calls to send now, in order.
@@ -47,8 +52,10 @@ class ClientQuota:
         if leaving and number in self._sizes:
             self._leaving.add(number)
             return []
-        self._waiting.pop(number, None)
         self._held -= self._sizes.pop(number, 0)
+        if not self._waiting:
+            return []
+        self._waiting.pop(number, None)
         return self._admitted()
 
     def flushed(self, unsent: Collection[int]) -> list[int]:
