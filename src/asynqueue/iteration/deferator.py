@@ -24,7 +24,7 @@ from asynqueue.core.results import isA, isDeferred, isIterator
 from asynqueue.errors import NotReadyError
 from asynqueue.interfaces import Clock, ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPlain, fetchTriple
-from asynqueue.reactor.failures import ERROR, errorIn, failureOf, undeliverable
+from asynqueue.reactor.failures import ERROR, delivered, errorIn, failureOf, printable
 from asynqueue.reactor.lookup import installedReactor
 
 T = TypeVar("T")
@@ -394,7 +394,7 @@ class _Intake:
             elif isinstance(command, core.Ended):
                 self.notifyEnd()
             else:
-                _log.failure("an iterator raised an error after it was stopped", failureOf(command.error), ERROR)
+                _log.failure("an iterator raised an error after it was stopped", printable(command.error), ERROR)
 
     def _answer(self, result: Any) -> None:
         waiting, self._waiting = self._waiting, None
@@ -403,7 +403,7 @@ class _Intake:
         if isDeferred(result):
             result.chainDeferred(waiting)
         else:
-            waiting.callback(undeliverable(result) or result)
+            waiting.callback(delivered(result))
 
 
 def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], kw: Mapping[str, Any], reactor: Clock | None) -> ItemSource:

@@ -20,9 +20,11 @@ from asynqueue.core.records import Recalled
 from asynqueue.core.scheduling.commands import Assign, Command, Tick
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.window import BUDGET, LOOK
+from asynqueue.core.text import valueText
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.queue.subscription import Subscription
+from asynqueue.reactor.failures import printable
 from asynqueue.reactor.lookup import installedReactor
 
 STAMP = 1e-4
@@ -81,8 +83,9 @@ class Driver:
                     command = self._todo.popleft()
                     try:
                         handlers[type(command)](command)
-                    except BaseException:  # one command that fails must not hold up those after it
-                        _log.failure("a queue could not carry out {command}", command=command)
+                    except BaseException as error:  # one command that fails must not hold up those after it
+                        text = "a queue could not carry out {command}"
+                        _log.failure(text, printable(error), command=valueText(command))
                 elif self._waiting and (self._maxQueued is None or self.scheduler.queued < self._maxQueued):
                     self._waiting.popleft().callback(None)
                 else:
