@@ -218,10 +218,12 @@ class Calls:
     def _failNow(self, pending: Pending, error: BaseException) -> None:
         reason = failureOf(error)
         if self._warn or not pending.returnFailure:
-            if self._verbose or not pending.returnFailure:
-                self._log.failure("{call} failed", printable(error), ERROR, call=pending.task.call)
-            else:
-                self._log.failure("a call failed", printable(error), ERROR)
+            shown = printable(error)
+            named = self._verbose or not pending.returnFailure
+            values: dict[str, object] = {"call": pending.task.call} if named else {}
+            # Not every format of a log has the source text of a failure: that of JSON has not.
+            values["traceback"] = shown.getTraceback()
+            self._log.failure("{call} failed" if named else "a call failed", shown, ERROR, **values)
         if self._spew:
             self._log.info("{call} failed: {error}", call=pending.task.call, error=errorText(error))
         pending.callback(reason if pending.returnFailure else None)
