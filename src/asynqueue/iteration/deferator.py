@@ -24,6 +24,7 @@ from asynqueue.core.results import isA, isDeferred, isIterator
 from asynqueue.errors import NotReadyError
 from asynqueue.interfaces import Clock, ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPlain, fetchTriple
+from asynqueue.reactor.calling import whenFired
 from asynqueue.reactor.failures import ERROR, delivered, errorIn, failureOf, printable
 from asynqueue.reactor.lookup import installedReactor
 
@@ -401,9 +402,12 @@ class _Intake:
         if waiting is None:
             return
         if isDeferred(result):
-            result.chainDeferred(waiting)
-        else:
-            waiting.callback(delivered(result))
+            whenFired(result, waiting.callback)
+            return
+        passed = delivered(result)
+        if passed is not result:  # as an item that cannot be sent, it ends the iteration
+            self.stop()
+        waiting.callback(passed)
 
 
 def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], kw: Mapping[str, Any], reactor: Clock | None) -> ItemSource:

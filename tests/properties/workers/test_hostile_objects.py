@@ -116,6 +116,7 @@ PLACES: dict[str, Callable[[TaskQueue, Any, Kind], Any]] = {
     "keyword": lambda queue, on, kind: queue.call(on.taken, x=made(kind)),
     "series": lambda queue, on, kind: queue.call(on.taken, series=made(kind)).addTimeout(0.05, reactor),
     "qualification": lambda queue, on, kind: qualified(queue, on, made(kind)),
+    "series that is cancelled": lambda queue, on, kind: cancelled(queue, on, made(kind)),
     "option": lambda queue, on, kind: queue.call(on.taken, timeout=made(kind), niceness=made(kind), raw=made(kind)),
     "result": lambda queue, on, kind: queue.call(on.returned, kind),
     "raw result": lambda queue, on, kind: queue.call(on.iterator, kind, raw=True),
@@ -131,17 +132,29 @@ PLACES: dict[str, Callable[[TaskQueue, Any, Kind], Any]] = {
     "result of a Deferred": lambda queue, on, kind: queue.call(on.fired, kind),
     "iterable": lambda queue, on, kind: drained(queue.map(on.taken, made(kind))),
     "item of an iterable": lambda queue, on, kind: drained(queue.map(on.taken, hostile.items(kind))),
+    "result without a queue": lambda queue, on, kind: directly(queue, on.returned, kind),
+    "error without a queue": lambda queue, on, kind: directly(queue, on.raised, kind),
+    "iterator without a queue": lambda queue, on, kind: drained(directly(queue, on.items, kind)),
     "update": lambda queue, on, kind: queue.update(on.returned, kind, ephemeral=True),
     "error of an update": lambda queue, on, kind: queue.update(on.raised, kind, ephemeral=True),
     "argument of an update": lambda queue, on, kind: queue.update(on.taken, made(kind), ephemeral=True),
 }
-NAMED = ("error", "error of a coroutine", "error of an update")
+NAMED = ("error", "error of a coroutine", "error of an update", "error without a queue")
 """Where the error has to name the object: it is the error itself."""
 
 
 def qualified(queue: TaskQueue, on: Any, series: Any) -> Deferred[Any]:
     queue.qualifyWorker(1, series)
     return queue.call(on.taken, series=series)
+
+
+def cancelled(queue: TaskQueue, on: Any, series: Any) -> Deferred[Any]:
+    queue.cancelSeries(series)
+    return queue.call(on.echo, 1)
+
+
+def directly(queue: TaskQueue, f: Callable[[Kind], Any], kind: Kind) -> Deferred[Any]:
+    return queue.deferToThread(f, kind) if isinstance(queue, ThreadQueue) else queue.call(f, kind)
 
 
 def drained(iteration: Any) -> Deferred[Any]:
