@@ -307,7 +307,7 @@ class Simulation:
             self.closed = True
         elif isinstance(command, (c.WorkerReady, c.Updated)):
             self._note(command.worker, type(command).__name__)
-        elif isinstance(command, (c.Discard, c.UpdateAbandoned)):
+        elif isinstance(command, (c.Discard, c.UpdateAbandoned, c.Unserved)):
             _cannotBe(command)
         else:
             assert_never(command)

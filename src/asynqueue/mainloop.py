@@ -11,14 +11,14 @@ from typing_extensions import Unpack
 from zope.interface import implementer
 
 from asynqueue.core.records import Interrupted, Iterating, Raised, Recalled, Returned, RunOutcome, Task
-from asynqueue.core.results import Kind, kindOf
+from asynqueue.core.results import Kind, isA, kindOf
 from asynqueue.core.scheduling.window import Window
 from asynqueue.interfaces import Clock, DelayedCall, IWorker, Resignator
 from asynqueue.iteration.sources import LocalSource
 from asynqueue.queue.options import Qualified, QueueOptions, seriesOf
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.reactor.callercontext import CallerContext, Runner
-from asynqueue.reactor.calling import make
+from asynqueue.reactor.calling import make, whenFired
 from asynqueue.reactor.failures import errorIn
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
@@ -148,22 +148,20 @@ class _Run:
         else:
             result = self._context(make, call.f, call.args, call.kw)
         self._result = result
-        result.addCallbacks(self._returned, self._raised)
+        whenFired(result, self._fired)
         if not self._wanted:
             result.cancel()
 
-    def _returned(self, value: Any) -> None:
+    def _fired(self, result: Any) -> None:
         seconds = self._reactor.seconds() - self._started
         if not self._wanted:
             return
-        if not self._raw and kindOf(value) is Kind.ITERATOR:
-            self._end(Iterating(LocalSource(value, self._reactor, self._context), seconds))
+        if isA(result, Failure):
+            self._end(Raised(errorIn(result), seconds))
+        elif not self._raw and kindOf(result) is Kind.ITERATOR:
+            self._end(Iterating(LocalSource(result, self._reactor, self._context), seconds))
         else:
-            self._end(Returned(value, seconds))
-
-    def _raised(self, reason: Failure) -> None:
-        if self._wanted:
-            self._end(Raised(errorIn(reason), self._reactor.seconds() - self._started))
+            self._end(Returned(result, seconds))
 
     def _interrupted(self, _: Deferred[RunOutcome]) -> None:
         self._end(Interrupted() if self.started else Recalled())

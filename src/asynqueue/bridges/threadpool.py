@@ -17,6 +17,7 @@ from twisted.python.threadpool import ThreadPool
 
 from asynqueue.core.results import isDeferred
 from asynqueue.reactor.checks import checkCallable
+from asynqueue.reactor.failures import delivered, failureOf
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
@@ -54,13 +55,18 @@ class _Pool:
         self._calls.add(result)
         result.addBoth(self._ended, result, answer)
 
-        def report(success: bool, value: Any) -> None:  # Any: the result of F, or a Failure
+        def run() -> None:
+            value: Any  # the result of F, or a Failure
+            try:
+                value = delivered(f(*args, **kw))
+            except BaseException as error:  # SystemExit too: the call ends, and not the thread
+                value = failureOf(error)
             if isDeferred(value):
                 self.reactor.callFromThread(value.chainDeferred, result)
             else:
-                self.reactor.callFromThread(result.callback if success else result.errback, value)
+                self.reactor.callFromThread(result.callback, value)
 
-        self._threads.callInThreadWithCallback(report, lambda: f(*args, **kw))
+        self._threads.callInThread(run)
         return answer
 
     def stop(self) -> Deferred[None]:

@@ -49,10 +49,7 @@ def namespaceOf(cls: type) -> Mapping[str, Any]:
 
 def className(x: object) -> str:
     """Return the qualified name of the class of X."""
-    try:
-        return _plain(_NAME.__get__(type(x)))[:200]
-    except BaseException:
-        return "object of a class without a name"
+    return _nameOf(type(x))
 
 
 def fullClassName(x: object) -> str:
@@ -61,11 +58,12 @@ def fullClassName(x: object) -> str:
 
 
 def fullName(cls: type) -> str:
-    """Return the name of CLS, with its module."""
+    """Return the name of CLS, with its module, if that is a text."""
+    name = _nameOf(cls)
     try:
-        return f"{_plain(_MODULE.__get__(cls))[:200]}.{_plain(_NAME.__get__(cls))[:200]}"
+        return f"{_plain(_MODULE.__get__(cls))[:200]}.{name}"
     except BaseException:  # its module may be anything
-        return "a class without a name"
+        return name
 
 
 def errorMessage(error: BaseException) -> str:
@@ -115,6 +113,13 @@ def cut(text: str, length: int, gap: str = " ") -> str:
         return text
     half = length // 2
     return f"{text[:half]}{gap}... {len(text) - 2 * half} characters ...{gap}{text[-half:]}"
+
+
+def _nameOf(cls: type) -> str:
+    try:
+        return _plain(_NAME.__get__(cls))[:200]
+    except BaseException:
+        return "a class without a name"
 
 
 def _plain(text: str) -> str:

@@ -26,7 +26,7 @@ from asynqueue.dask.source import _DaskSource, _explained
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.interfaces import IWorker, Resignator, Resizer, Restarted
 from asynqueue.queue.options import Qualified, seriesOf
-from asynqueue.reactor.failures import failureOf
+from asynqueue.reactor.failures import failureOf, printable
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
 from asynqueue.transport.callcodec import NUMBER, CallEncoder
@@ -325,8 +325,8 @@ class DaskWorker(Qualified):
                 self._session.end(self._opening, key, it, lambda _: None)
             return
         for error in errors:
-            failure = failureOf(loadError(error))
-            self._log.failure("an update failed on a worker of a Dask cluster that came later", failure)
+            text = "an update failed on a worker of a Dask cluster that came later"
+            self._log.failure(text, printable(loadError(error)))
         self._end(call, self._outcome(key, what, seconds, it))
 
     def _workerLeft(self, address: str) -> None:

@@ -292,17 +292,25 @@ class _Job:
     async def _await(self, coroutine: Any) -> tuple[str, float, Any]:
         """Wait for COROUTINE in the worker's loop, as Dask does for its own."""
         started = perf_counter()
-        task = asyncio.ensure_future(coroutine)
+        task = asyncio.create_task(self._outcomeOf(coroutine))
         self._ended = self._loop.create_future()  # for `abandon`
-        await asyncio.wait({task, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {task, self._ended}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._ended.done():
             task.cancel()
             return self._ended.result()
-        seconds = perf_counter() - started
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        what, it = task.result()
+        return what, perf_counter() - started, it
+
+    async def _outcomeOf(self, coroutine: Any) -> tuple[str, bytes]:
+        """Return how COROUTINE ends. A SystemExit that it raises must not end the worker's loop."""
+        try:
+            result = await coroutine
+        except BaseException as error:
+            with using(self._namespace):
+                return "Raised", dumpError(error)
         with using(self._namespace):
-            what, it = _resultOf(task.result()) if error is None else ("Raised", dumpError(error))
-        return what, seconds, it
+            return _resultOf(result)
 
     def _workInNamespace(self, called: Callable[[], tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> None:
         with using(self._namespace):

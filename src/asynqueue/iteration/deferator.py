@@ -24,7 +24,8 @@ from asynqueue.core.results import isA, isDeferred, isIterator
 from asynqueue.errors import NotReadyError
 from asynqueue.interfaces import Clock, ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext, fetchPlain, fetchTriple
-from asynqueue.reactor.failures import ERROR, errorIn, failureOf, undeliverable
+from asynqueue.reactor.calling import whenFired
+from asynqueue.reactor.failures import ERROR, delivered, errorIn, failureOf, printable
 from asynqueue.reactor.lookup import installedReactor
 
 T = TypeVar("T")
@@ -394,16 +395,19 @@ class _Intake:
             elif isinstance(command, core.Ended):
                 self.notifyEnd()
             else:
-                _log.failure("an iterator raised an error after it was stopped", failureOf(command.error), ERROR)
+                _log.failure("an iterator raised an error after it was stopped", printable(command.error), ERROR)
 
     def _answer(self, result: Any) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return
         if isDeferred(result):
-            result.chainDeferred(waiting)
-        else:
-            waiting.callback(undeliverable(result) or result)
+            whenFired(result, waiting.callback)
+            return
+        passed = delivered(result)
+        if passed is not result:  # as an item that cannot be sent, it ends the iteration
+            self.stop()
+        waiting.callback(passed)
 
 
 def _sourceOf(objOrRep: Any, callTuple: tuple[Any, ...], kw: Mapping[str, Any], reactor: Clock | None) -> ItemSource:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.interfaces import Clock, DelayedCall
+from asynqueue.reactor.calling import make
+from asynqueue.reactor.failures import errorIn, printable
 from asynqueue.reactor.lookup import installedReactor
 
 __all__ = ["Delay", "deferToDelay"]
@@ -192,7 +194,7 @@ class _Watch:
 
     def _checkNow(self) -> None:
         self._next = None
-        checking = self._checking = maybeDeferred(self._check)
+        checking = self._checking = make(self._check, (), {}).addCallback(bool)
         checking.addCallbacks(self._checked, self._raised)
         if self._over:
             # The checker has ended its own wait.
@@ -206,7 +208,7 @@ class _Watch:
         if not self._over:
             self.end(False)
 
-    def _checked(self, happened: object) -> None:
+    def _checked(self, happened: bool) -> None:
         self._checking = None
         if self._over:
             return
@@ -220,7 +222,7 @@ class _Watch:
         self._checking = None
         if self._over:
             return
-        _log.failure("the checker of an event raised an error: the wait has ended", failure=failure)
+        _log.failure("the checker of an event raised an error: the wait has ended", printable(errorIn(failure)))
         self.end(None)
 
     def _stop(self) -> None:

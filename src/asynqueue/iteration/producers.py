@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,6 +22,7 @@ from asynqueue.core.results import isA, isIterator
 from asynqueue.interfaces import Clock, Consumer
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.sources import Fetched, FetchSource
+from asynqueue.reactor.calling import make
 from asynqueue.reactor.failures import errorIn, failureOf
 from asynqueue.reactor.waiters import Waiters
 
@@ -253,7 +254,7 @@ class ListConsumer:
             number = self._count
             self._count += 1
             self._flow.put(number)
-            processed = maybeDeferred(self.processItem, data)
+            processed = make(self.processItem, (data,), {})
             processed.addCallbacks(self._processed, self._failed, (self._order, number), {}, (self._order,))
             self._proceed()
 
@@ -373,7 +374,7 @@ def _wrapped(iterator: Any, wrapper: Callable[..., Any], reactor: Clock | None) 
             return Fetched(None, False, False)
 
     async def fetch() -> Fetched:
-        fetched: Fetched = await maybeDeferred(wrapper, step)
+        fetched: Fetched = await make(wrapper, (step,), {})
         return fetched
 
     close = getattr(iterator, "close", None)

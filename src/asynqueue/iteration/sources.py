@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from functools import partial
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,7 +23,7 @@ from asynqueue.core.text import describe, errorText, valueText
 from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import Clock, DelayedCall, ItemSink
 from asynqueue.reactor.callercontext import Runner
-from asynqueue.reactor.calling import make
+from asynqueue.reactor.calling import make, run
 from asynqueue.reactor.failures import errorIn
 from asynqueue.reactor.lookup import installedReactor
 
@@ -160,7 +160,7 @@ class FetchSource:
             if self._reactor.seconds() > self._deadline:
                 self._scheduled = self._reactor.callLater(0, self._resume)
                 break
-            self._waiting = waiting = Deferred.fromCoroutine(self._fetch())
+            self._waiting = waiting = run(self._fetch())
             waiting.addCallbacks(self._fetched, self._failed)
         if self._flow.ended and self._waiting is not None:
             self._waiting.addErrback(lambda _: None)  # FETCH itself has ended the iteration
@@ -203,7 +203,7 @@ class FetchSource:
             self._scheduled.cancel()
             self._scheduled = None
         close, self._close = self._close, None
-        closed: Deferred[object] = maybeDeferred(close) if close is not None else succeed(None)
+        closed: Deferred[object] = make(close, (), {}) if close is not None else succeed(None)
         closed.addCallbacks(lambda _: error, lambda reason: errorIn(reason) if error is None else error).addCallback(
             self._over
         )

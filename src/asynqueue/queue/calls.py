@@ -25,7 +25,8 @@ from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.producers import IterationProducer
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.options import plainSeries
-from asynqueue.reactor.failures import ERROR, awaitableError, errorIn, errorOf, failureOf, undeliverable
+from asynqueue.reactor.calling import whenFired
+from asynqueue.reactor.failures import ERROR, awaitableError, errorIn, errorOf, failureOf, printable, undeliverable
 
 
 class Pending(Deferred[Any]):  # calls of every type are pending in one queue
@@ -118,7 +119,12 @@ class Calls:
         pending = self.pending.pop(command.task, None)
         if pending is None:
             return
-        settlement = command.settlement
+        try:
+            self._settle(pending, command.settlement)
+        except BaseException as error:  # Whatever it is, the call ends.
+            self._fail(pending, error)
+
+    def _settle(self, pending: Pending, settlement: Settlement) -> None:
         self._enter(pending, settlement)
         if isinstance(settlement, Returned):
             self._returned(pending, settlement.value)
@@ -138,7 +144,7 @@ class Calls:
         kind = kindOf(value)
         if kind is Kind.DEFERRED:
             self.awaited[pending.task.id] = value
-            value.addBoth(self._fired, pending, pending.task.id)
+            whenFired(value, self._fired, pending, pending.task.id)
             if pending.called:  # it was cancelled
                 value.cancel()
         elif kind is Kind.COROUTINE:
@@ -216,10 +222,12 @@ class Calls:
     def _failNow(self, pending: Pending, error: BaseException) -> None:
         reason = failureOf(error)
         if self._warn or not pending.returnFailure:
-            if self._verbose or not pending.returnFailure:
-                self._log.failure("{call} failed", reason, ERROR, call=pending.task.call)
-            else:
-                self._log.failure("a call failed", reason, ERROR)
+            shown = printable(error)
+            named = self._verbose or not pending.returnFailure
+            values: dict[str, object] = {"call": pending.task.call} if named else {}
+            # Not every format of a log has the source text of a failure: that of JSON has not.
+            values["traceback"] = shown.getTraceback()
+            self._log.failure("{call} failed" if named else "a call failed", shown, ERROR, **values)
         if self._spew:
             self._log.info("{call} failed: {error}", call=pending.task.call, error=errorText(error))
         pending.callback(reason if pending.returnFailure else None)

@@ -18,11 +18,14 @@ from twisted.logger import Logger
 
 from asynqueue.core.records import Recalled
 from asynqueue.core.scheduling.commands import Assign, Command, Tick
+from asynqueue.core.scheduling.matching import UNSERVED
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.window import BUDGET, LOOK
+from asynqueue.core.text import valueText
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.queue.subscription import Subscription
+from asynqueue.reactor.failures import printable
 from asynqueue.reactor.lookup import installedReactor
 
 STAMP = 1e-4
@@ -52,6 +55,7 @@ class Driver:
         self._over = False
         self._ticker: DelayedCall | None = None
         self._looker: DelayedCall | None = None
+        self._reviewer: DelayedCall | None = None  # of calls for which no worker is qualified
         self._stamped = 0.0
 
     def obey(self, handlers: Mapping[type, Handler]) -> None:
@@ -68,6 +72,9 @@ class Driver:
             self._carryOut()
         if self._looker is None and self.scheduler.watching:
             self._looker = self.clock().callLater(LOOK, self._looked)
+        unreviewed = self.scheduler.unreviewed
+        if unreviewed is not (self._reviewer is not None):
+            self._scheduleReview(unreviewed)
         for subscription in self._subscriptions:
             subscription.changed()
 
@@ -81,8 +88,9 @@ class Driver:
                     command = self._todo.popleft()
                     try:
                         handlers[type(command)](command)
-                    except BaseException:  # one command that fails must not hold up those after it
-                        _log.failure("a queue could not carry out {command}", command=command)
+                    except BaseException as error:  # one command that fails must not hold up those after it
+                        text = "a queue could not carry out {command}"
+                        _log.failure(text, printable(error), command=valueText(command))
                 elif self._waiting and (self._maxQueued is None or self.scheduler.queued < self._maxQueued):
                     self._waiting.popleft().callback(None)
                 else:
@@ -135,6 +143,7 @@ class Driver:
     def end(self) -> None:
         """Stop all timers and end the subscriptions: nothing happens any more."""
         self._over = True
+        self._scheduleReview(False)
         for timer in (self._ticker, self._looker):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -179,6 +188,18 @@ class Driver:
             return
         self._ticker = None
         self.happened(self.scheduler.tick())
+
+    def _scheduleReview(self, wanted: bool) -> None:
+        """Review the calls that no worker is qualified for in `UNSERVED` seconds, or if that is not WANTED, do not."""
+        if wanted and not self._over:
+            self._reviewer = self.clock().callLater(UNSERVED, self._reviewed)
+        elif self._reviewer is not None:
+            self._reviewer.cancel()
+            self._reviewer = None
+
+    def _reviewed(self) -> None:
+        self._reviewer = None
+        self.happened(self.scheduler.reviewUnserved())
 
     def _looked(self) -> None:
         self._looker = None

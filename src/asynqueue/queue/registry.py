@@ -23,11 +23,13 @@ from asynqueue.core.scheduling.states import (
     WorkerState,
 )
 from asynqueue.core.scheduling.window import Window
+from asynqueue.core.serieskey import seriesKey
 from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.options import ByName
+from asynqueue.reactor.failures import printable
 from asynqueue.reactor.lookup import whenInstalled
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
@@ -77,7 +79,7 @@ class WorkerRegistry:
             raise ValueError(f"{worker!r} is attached to this queue already")
         if _attached.get(id(worker)) is worker:
             raise ValueError(f"{worker!r} is attached to another queue: detach it there first")
-        series, limits = qualifications(worker), window(worker)
+        series, limits = set(map(seriesKey, qualifications(worker))), window(worker)
         if callsByName(worker):
             series |= {ByName(), *map(ByName, series)}
         self._last += 1
@@ -109,6 +111,7 @@ class WorkerRegistry:
 
     def qualify(self, workerID: int, series: Hashable) -> None:
         """Let a worker run calls of SERIES from now on."""
+        series = seriesKey(series)
         if callsByName(self.workers[workerID]):
             self._driver.later(self._scheduler.qualify(workerID, ByName(series)))
         self._driver.happened(self._scheduler.qualify(workerID, series))
@@ -153,8 +156,8 @@ class WorkerRegistry:
         """Call F, which has a worker do something. Log its error: it must not keep others from their work."""
         try:
             f()
-        except BaseException:
-            self._log.failure("worker {worker} raised an error of its own", worker=workerID)
+        except BaseException as error:
+            self._log.failure("worker {worker} raised an error of its own", printable(error), worker=workerID)
 
     # How a worker leaves.
 

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from asynqueue.interfaces import Consumer
+from asynqueue.reactor.failures import printable
 
 _log = Logger(namespace="asynqueue")
 
@@ -43,8 +44,9 @@ class Subscription:
             while self._consumer is not None and not self._paused and self._last != self._number():
                 self._last = self._number()
                 self._consumer.write(self._last)
-        except BaseException:  # SystemExit too: the queue goes on
-            _log.failure("a consumer of the number of unfinished calls failed, and gets no more numbers")
+        except BaseException as error:  # SystemExit too: the queue goes on
+            text = "a consumer of the number of unfinished calls failed, and gets no more numbers"
+            _log.failure(text, printable(error))
             self._leave()
         finally:
             self._writing = False
@@ -75,5 +77,5 @@ class Subscription:
             return
         try:
             consumer.unregisterProducer()
-        except BaseException:  # as above
-            _log.failure("a consumer of the number of unfinished calls failed as it was left alone")
+        except BaseException as error:  # as above
+            _log.failure("a consumer of the number of unfinished calls failed as it was left alone", printable(error))

@@ -25,11 +25,12 @@ from typing_extensions import Self
 from asynqueue.core.records import Task
 from asynqueue.core.scheduling import commands as c
 from asynqueue.core.scheduling.statistics import QueueStats
+from asynqueue.core.text import valueText
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.mapping import MappingSubmission
-from asynqueue.queue.options import checkConsumer, checkSeries, checkTimeout
+from asynqueue.queue.options import ByName, checkConsumer, checkSeries, checkTimeout, plainSeries
 from asynqueue.queue.registry import WorkerRegistry, callsByName
 from asynqueue.reactor.waiters import Waiters
 
@@ -107,6 +108,7 @@ class TaskQueue(MappingSubmission):
                 c.Updated: self._updates.ended,
                 c.Discard: lambda command: command.source.close(),
                 c.Stop: registry.stop,
+                c.Unserved: self._logUnserved,
                 c.Closed: self._hasClosed,
             }
         )
@@ -209,7 +211,9 @@ class TaskQueue(MappingSubmission):
 
     def stats(self) -> QueueStats:
         """Return what the queue has done and is doing, as a frozen record. It is cheap."""
-        return self._statistics.stats(self._scheduler.queued, self._scheduler.unfinished - self._scheduler.queued)
+        scheduler = self._scheduler
+        running = scheduler.unfinished - scheduler.queued
+        return self._statistics.stats(scheduler.queued, running, scheduler.unserved)
 
     def ready(self) -> Deferred[None]:
         """Return a Deferred that fires when fewer than `maxQueued` calls are queued; at once without that limit."""
@@ -266,6 +270,16 @@ class TaskQueue(MappingSubmission):
 
     def _logNotReady(self, reason: Failure) -> None:
         self._log.warn("a worker of the queue did not become ready: {reason}", reason=reason.getErrorMessage())
+
+    def _logUnserved(self, command: c.Unserved) -> None:
+        calls, series = command.calls, plainSeries(command.series)
+        if type(command.series) is ByName:
+            text = "the queue has no worker of a wire for calls by name{ofSeries}: {calls} of them wait for one"
+        elif series is None:
+            text = "the queue has no worker: {calls} calls wait for one"
+        else:
+            text = "no worker is qualified for calls{ofSeries}: {calls} of them wait for one (see qualifyWorker)"
+        self._log.warn(text, calls=calls, ofSeries="" if series is None else f" of series {valueText(series)}")
 
     def _workerHasLeft(self, workerID: int) -> None:
         self._statistics.workerLeft(workerID)

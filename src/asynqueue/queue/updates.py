@@ -12,7 +12,7 @@ from asynqueue.core.records import Lost, Raised, Returned, Task
 from asynqueue.core.results import isDeferred
 from asynqueue.core.scheduling.commands import UpdateAbandoned, Updated
 from asynqueue.queue.driver import Driver
-from asynqueue.reactor.failures import errorIn, errorOf, failureOf
+from asynqueue.reactor.failures import errorIn, errorOf, failureOf, printable
 
 
 @attrs.define(eq=False)
@@ -48,7 +48,7 @@ class Updates:
         if update is None or command.worker not in update.workers or command.worker in update.ended:
             if isinstance(command.outcome, Raised):  # on a worker that came later
                 self._log.failure(
-                    "an update failed on worker {worker}", failureOf(command.outcome.error), worker=command.worker
+                    "an update failed on worker {worker}", printable(command.outcome.error), worker=command.worker
                 )
             return
         update.ended[command.worker] = command.outcome

@@ -1,7 +1,13 @@
-"""The errors with which the Deferreds of calls fail."""
+"""The errors with which the Deferreds of calls fail.
+
+Twisted and coroutines look at each result and each error on their way: which class it has, and the name of that. An
+object of a user may raise anything then. So each result that goes to them passes through `undeliverable` or `delivered`
+first, and each error through `deliverable` or `failureOf`.
+"""
 
 from __future__ import annotations
 
+import traceback
 from types import CoroutineType
 from typing import Any
 
@@ -12,8 +18,8 @@ from typing_extensions import assert_never
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Lost, Raised, Refused, Returned, Settlement, TimedOut
 from asynqueue.core.results import PLAIN
-from asynqueue.core.text import errorText, fullClassName, fullName, mroOf
-from asynqueue.errors import QueueRunError, TimeoutError, WorkerLost
+from asynqueue.core.text import errorMessage, errorText, fullClassName
+from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerLost
 
 ERROR: Any = LogLevel.error  # Any, because some type checkers do not see a LogLevel in it
 """The level at which errors are logged."""
@@ -22,18 +28,37 @@ _TRACEBACK: Any = BaseException.__dict__["__traceback__"]  # it works where an e
 
 
 def failureOf(error: BaseException) -> Failure:
-    """Return ERROR as a Failure, with its traceback. It never raises."""
+    """Return ERROR as a Failure, with its traceback. It never raises. The error is that of `deliverable`."""
+    error = deliverable(error)
+    return Failure(error, type(error), _TRACEBACK.__get__(error))
+
+
+def deliverable(error: BaseException) -> BaseException:
+    """Return ERROR, or an error that names it, with its traceback, if Twisted cannot pass it on. It never raises."""
     where = _TRACEBACK.__get__(error)
+    cls = type(error)
     try:
-        failure = Failure(error, type(error), where)
-        if type(type(error)) is not type:  # Its metaclass may raise anything when Twisted asks for its base classes.
-            failure.check(CancelledError)
-        return failure
-    except BaseException:
-        failure = Failure(Exception())
-        failure.value, failure.type, failure.tb = error, type(error), where
-        failure.parents = [fullName(cls) for cls in mroOf(error)]  # by name, as Twisted has them
-        return failure
+        isinstance(error, (Failure, Deferred))
+        Failure(error, cls, where).check(CancelledError)  # This asks the class for its bases and their names.
+        if error.with_traceback(where) is error and issubclass(cls, BaseException):
+            return error
+        refusal: BaseException = TypeError("its with_traceback returns another object")
+    except BaseException as raised:
+        refusal = raised
+    return _replacement(error, "passed on", refusal)
+
+
+def printable(error: BaseException) -> Failure:
+    """Return ERROR as a Failure for the log, or an error that names it, if its traceback cannot be formatted.
+
+    It never raises. An observer of the log that formats an error lets a SystemExit out, even that of a property.
+    """
+    failure = failureOf(error)
+    try:
+        traceback.format_exception(failure.type, failure.value, failure.tb)
+    except BaseException as refusal:
+        return failureOf(_replacement(error, "formatted", refusal))
+    return failure
 
 
 def errorIn(failure: Failure) -> BaseException:
@@ -60,6 +85,12 @@ def undeliverable(value: object) -> TypeError | None:
     return None
 
 
+def delivered(value: Any) -> Any:
+    """Return VALUE, which may be anything, or if a Deferred cannot fire with it, a Failure that says so."""
+    refusal = undeliverable(value)
+    return value if refusal is None else failureOf(refusal)
+
+
 def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
     """Return the error with which the Deferred of CALL fails. Raises `TypeError` if SETTLEMENT is a success."""
     if isinstance(settlement, Raised):
@@ -75,6 +106,12 @@ def errorOf(settlement: Settlement, call: CallSpec[Any]) -> BaseException:
     if isinstance(settlement, (Returned, Iterating)):
         raise TypeError(f"{settlement!r} is no error")
     assert_never(settlement)
+
+
+def _replacement(error: BaseException, what: str, refusal: BaseException) -> ImplementationError:
+    """Return an error with the name, the text and the traceback of ERROR, which REFUSAL says cannot be WHAT."""
+    text = f"the error {fullClassName(error)}: {errorMessage(error)}, cannot be {what}: {errorText(refusal)}"
+    return ImplementationError(text).with_traceback(_TRACEBACK.__get__(error))
 
 
 def awaitableError(value: Deferred[Any] | CoroutineType[Any, Any, Any], call: CallSpec[Any]) -> TypeError:

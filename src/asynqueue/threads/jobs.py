@@ -12,6 +12,7 @@ from asynqueue.core.records import CallSpec, Interrupted, Iterating, Recalled, R
 from asynqueue.core.results import Kind, kindOf
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.reactor.callercontext import callerContext
+from asynqueue.reactor.calling import whenFired
 from asynqueue.reactor.checks import checkCallable
 from asynqueue.reactor.failures import awaitableError, errorOf, failureOf, undeliverable
 from asynqueue.threads.slot import ThreadSlot
@@ -74,7 +75,7 @@ class DirectJob(CallJob):
             self._deferred.errback(failureOf(errorOf(outcome, self.call)))
         elif kindOf(outcome.value) is Kind.DEFERRED:
             self._awaited = outcome.value
-            outcome.value.addBoth(self._fired)
+            whenFired(outcome.value, self._fired)
         elif kindOf(outcome.value) is Kind.COROUTINE:
             self._deferred.errback(awaitableError(outcome.value, self.call))
         elif (refusal := undeliverable(outcome.value)) is not None:

@@ -30,7 +30,7 @@ from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.text import callableName
 from asynqueue.errors import WorkerLost
 from asynqueue.reactor.callercontext import CallerContext
-from asynqueue.reactor.failures import ERROR, failureOf
+from asynqueue.reactor.failures import ERROR, printable
 from asynqueue.reactor.watchdog import CloseWatchdog
 from asynqueue.threads.items import ThreadItemSource
 
@@ -99,7 +99,7 @@ class WorkerThread:
             try:
                 self._posted.popleft()()
             except BaseException as error:  # One callback must not hold up those after it.
-                _log.failure("a thread's outcome could not be delivered", failureOf(error), ERROR)
+                _log.failure("a thread's outcome could not be delivered", printable(error), ERROR)
         self._onCollected()
 
     @property
@@ -139,7 +139,7 @@ class WorkerThread:
         self, error: BaseException, text: str = "an iterator raised an error while it was closed, for another reason"
     ) -> None:
         """Log ERROR, which no caller can receive."""
-        self._reactor.callFromThread(_log.failure, text, failureOf(error), ERROR)
+        self._reactor.callFromThread(_log.failure, text, printable(error), ERROR)
 
     def _work(self) -> None:
         while True:

@@ -5,8 +5,9 @@ formatted or pickled. An error crosses in the first of these ways that brings an
 
 1. It is pickled as it is (see `asynqueue.transport.pickler`).
 2. It is pickled as Python does it, if a library has registered another way.
-3. Its parts are pickled one by one: its class, its arguments and its attributes. So an error whose constructor has
-   arguments of its own arrives as itself. What cannot be pickled is left out, and a note says so.
+3. Its parts are pickled one by one: its class, its arguments and its attributes, and so are the errors in these (those
+   of an exception group, say). So an error whose constructor has arguments of its own arrives as itself. What cannot be
+   pickled is left out, and a note says so.
 4. A `SerializationError` crosses in its place, with its name and text.
 
 The error that arrives has a real traceback with the frames of the other process. Everything that prints an error
@@ -17,6 +18,7 @@ Worker processes import this module: it imports neither attrs nor Twisted.
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import io
 import linecache
@@ -49,6 +51,11 @@ _CONTEXT: Any = BaseException.__dict__["__context__"]
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 _ARGS: Any = BaseException.__dict__["args"]
 _DICT: Any = BaseException.__dict__["__dict__"]
+
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)  # Python 3.10 has none
+
+_LEVELS = 8
+"""How deep errors may be in parts of others to be pickled in parts."""
 
 _SOURCES = 1000
 _LINES = 100_000
@@ -160,30 +167,59 @@ class NotedText(str):
 
 def _dumpsParts(error: BaseException) -> bytes:
     """Return ERROR as bytes that make an error of its class, with the arguments and attributes that can be pickled."""
+    return dumps(_partsOf(error, ()))
+
+
+def _partsOf(error: BaseException, outer: tuple[BaseException, ...]) -> _Parts:
+    """Return the parts of ERROR, which is in a part of the last of OUTER."""
+    if len(outer) >= _LEVELS or any(error is each for each in outer):
+        raise ValueError("it is in a part of itself, or too deep in parts of others")
     lost: list[str] = []
+    outer += (error,)
     args = []
     for number, value in enumerate(_ARGS.__get__(error), 1):
-        part = _dumpsPart(f"argument {number}", value, lost)
+        part = _dumpsPart(f"argument {number}", value, lost, outer)
         args.append(part if part is not None else pickle.dumps(valueText(value), PROTOCOL))
-    members = [(name, _dumpsPart(name, value, lost)) for name, value in _membersOf(error)]
-    attributes = [(name, _dumpsPart(name, value, lost)) for name, value in list(_DICT.__get__(error).items())]
-    return dumps(_Parts(type(error), args, members, attributes, lost))
+    members = [(name, _dumpsPart(name, value, lost, outer)) for name, value in _membersOf(error)]
+    attributes = [(name, _dumpsPart(name, value, lost, outer)) for name, value in list(_DICT.__get__(error).items())]
+    return _Parts(type(error), args, members, attributes, lost)
 
 
-def _dumpsPart(name: str, value: Any, lost: list[str]) -> bytes | None:
+def _dumpsPart(name: str, value: Any, lost: list[str], outer: tuple[BaseException, ...]) -> bytes | None:
     """Return VALUE as bytes. If it cannot be pickled and unpickled, append to LOST which part it is, and why."""
     try:
         payload = dumps(value)
         pickle.loads(payload)
         return payload
-    except BaseException as refusal:  # Pickling runs code of users, which may raise anything.
+    except BaseException as raised:  # Pickling runs code of users, which may raise anything.
+        refusal = raised
+    try:
+        file = io.BytesIO()
+        _PartsPickler(file, outer).dump(value)
+        pickle.loads(file.getvalue())
+        return file.getvalue()
+    except BaseException:  # as above
         lost.append(f"{name}: {errorText(refusal)}")
         return None
+
+
+class _PartsPickler(pickle.Pickler):
+    """Pickles an object in a part of the last of OUTER, with each error in it in parts."""
+
+    def __init__(self, file: io.BytesIO, outer: tuple[BaseException, ...]) -> None:
+        super().__init__(file, PROTOCOL)
+        self._outer = outer
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how OBJ is pickled, if it is an error."""
+        return _partsOf(obj, self._outer).__reduce__() if issubclass(type(obj), BaseException) else NotImplemented
 
 
 def _membersOf(error: BaseException) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of ERROR that are not in its `__dict__`: those of slots, and of builtin errors."""
     for cls in mroOf(error):
+        if cls is _GROUP:
+            break  # its attributes are its arguments
         for name, member in list(namespaceOf(cls).items()):
             kinds = (MemberDescriptorType, GetSetDescriptorType) if cls is not BaseException else ()
             if type(member) in kinds and not name.startswith("__"):

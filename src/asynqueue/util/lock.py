@@ -12,16 +12,18 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import DeferredLock as TwistedLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
 from asynqueue.core.flow.locking import Granted, Locking, Phase
+from asynqueue.core.text import valueText
 from asynqueue.errors import InvariantError
 from asynqueue.reactor.calling import make
 from asynqueue.reactor.checks import checkCallable
+from asynqueue.reactor.failures import printable
 from asynqueue.reactor.trampoline import Trampoline
 from asynqueue.reactor.waiters import Waiters
 
@@ -218,9 +220,10 @@ class DeferredLock(TwistedLock):
         while self._stoppers:
             stopper = self._stoppers.popleft()
             try:
-                await maybeDeferred(stopper)
-            except BaseException:  # SystemExit too, so that the other stoppers run
-                _log.failure("a stopper of a DeferredLock failed, and the others still run: {stopper}", stopper=stopper)
+                await make(stopper, (), {})
+            except BaseException as error:  # SystemExit too, so that the other stoppers run
+                text = "a stopper of a DeferredLock failed, and the others still run: {stopper}"
+                _log.failure(text, printable(error), stopper=valueText(stopper))
 
 
 class _Claim(Generic[T]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from asynqueue.core.results import Kind, isA, kindOf
 from asynqueue.errors import ImplementationError, SerializationError
 from asynqueue.interfaces import ItemSource
 from asynqueue.iteration.sources import FetchSource, LocalSource, closeNext, fetchNext
+from asynqueue.reactor.calling import run, whenFired
 from asynqueue.reactor.failures import errorIn
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.transport.errorcodec import dumpError
@@ -138,10 +139,10 @@ class CallRunner:
         """The method has returned RESULT, of any type. Wait for it, iterate it, or end CALL with it."""
         kind = kindOf(result)
         if kind is Kind.COROUTINE:
-            result = Deferred.fromCoroutine(_awaited(result))
+            result = run(result)
         if kind in (Kind.COROUTINE, Kind.DEFERRED):
             self._running[call.id] = result
-            result.addBoth(self._fired, call, started)
+            whenFired(result, self._fired, call, started)
         elif not call.raw and kind is Kind.ASYNC_ITERATOR:
             fetch, close = partial(fetchNext, result), partial(closeNext, result)
             self._onEnded(call.id, Iterating(FetchSource(fetch, close, self._reactor), perf_counter() - started))
@@ -239,7 +240,3 @@ class ServedIteration:
             end = m.Exhausted(number) if error is None else m.Failed(number, dumpError(error))
         self._client.sendOfIteration(end)
         self._client.iterationEnded(number)
-
-
-async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:  # the user's coroutine returns anything
-    return await coroutine

@@ -1,167 +1,242 @@
 """Hostile objects, which raise whenever they are looked at, in each place where an object of a user can stand.
 
-Each call settles, with an error or a result, within a bounded time. Its neighbours have their results, and the
-shutdown ends and leaves nothing. The objects raise in one or several of their special methods, and in those of their
-metaclass.
+Each call settles within a bounded time, with a result or with an error that names the object. Its neighbours have their
+results, the shutdown ends, and nothing is left. The objects raise any error, SystemExit too, in one or several of their
+special methods and in those of their metaclass.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
-from random import Random
-from typing import Any, NoReturn
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from distributed import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from asynqueue import AsyncWorker, ListConsumer, ProcessQueue, TaskQueue, ThreadQueue
-from tests.support.calls import inLoop
+from asynqueue import (
+    AsyncWorker,
+    DaskWorker,
+    Deferator,
+    ListConsumer,
+    ProcessQueue,
+    ProcessWorker,
+    TaskQueue,
+    ThreadQueue,
+)
+from asynqueue.core.text import className, errorText
+from asynqueue.transport.errorcodec import tracebackText
+from asynqueue.wire import WireQueue
+from tests.support import hostile
+from tests.support.calls import Collector, inLoop
+from tests.support.daskcluster import DaskCluster
+from tests.support.hostile import ERRORS, META, METHODS, Hostilities, Kind, made
+from tests.support.stories import stories
+from tests.support.wires import served
 
-METHODS = [
-    "__getattr__",
-    "__getattribute__",
-    "__repr__",
-    "__str__",
-    "__hash__",
-    "__eq__",
-    "__bool__",
-    "__len__",
-    "__iter__",
-    "__next__",
-    "__reduce_ex__",
-    "__reduce__",
-    "__getstate__",
-    "__format__",
-    "__call__",
-    "__class__",
-    "__cause__",
-    "__traceback__",
-    "args",
-]
-PROPERTIES = {"__class__", "__cause__", "__traceback__", "args"}
-META = ("__getattr__", "__getattribute__", "__instancecheck__", "__subclasscheck__", "__hash__", "__eq__", "__repr__")
-ERRORS: tuple[type[BaseException], ...] = (ValueError, SystemExit, BaseException, RecursionError, StopIteration)
-PATIENCE = 5
+PATIENCE = 10
 
 
-def hostile(methods: list[str], meta: list[str], error: type[BaseException], base: type) -> Any:
-    """Return an object of a class derived from BASE whose METHODS, and those of its metaclass META, raise ERROR."""
+def _withoutTheHostile(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a hook that passes to REPORT the errors of `__del__`, but for those of hostile objects.
 
-    def refuse(self: object, *args: object, **kw: object) -> NoReturn:
-        raise error("hostile")
+    Such an object may end in any later test.
+    """
 
-    namespace = {name: property(refuse) if name in PROPERTIES else refuse for name in methods}
-    Meta = type("Meta", (type,), dict.fromkeys(meta, refuse))
-    return type.__call__(Meta("Hostile", (base,), namespace))
+    def hook(unraisable: Any) -> None:
+        if getattr(unraisable.exc_value, "args", ()) != ("hostile",):
+            report(unraisable)
 
-
-def made(kind: tuple[list[str], list[str], type[BaseException]], base: type = object) -> Any:
-    """Return a hostile object, or if it cannot be made at all, a dead proxy."""
-    try:
-        return hostile(*kind, base)
-    except BaseException:
-        return weakref.proxy(set())
+    return hook
 
 
-def returned(kind: Any) -> Any:
-    return made(kind)
+sys.unraisablehook = _withoutTheHostile(sys.unraisablehook)
+
+clusters: list[DaskCluster] = []
+"""The one that is there."""
 
 
-def raised(kind: Any) -> NoReturn:
-    error = made(kind, Exception)
-    raise error if issubclass(type(error), BaseException) else ValueError("it could not be made")
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with DaskCluster(workers=1) as cluster:
+        clusters.append(cluster)
+        yield
+        clusters.clear()
 
 
-def items(kind: Any) -> Iterator[Any]:
-    yield 1
-    yield made(kind)
-    raised(kind)
+# Where calls run.
 
 
-def taken(*args: Any, **kw: Any) -> int:
-    return len(args)
+@asynccontextmanager
+async def inMainLoop() -> AsyncIterator[TaskQueue]:
+    yield TaskQueue(AsyncWorker())
 
 
-def drawn(draw: Random) -> tuple[list[str], list[str], type[BaseException]]:
-    """Draw a kind of hostile object."""
-    meta = draw.sample(META, draw.randint(0, 1))
-    # Twisted's log asks the class of an error, and lets a SystemExit out of that.
-    return draw.sample(METHODS, draw.randint(1, 2)), meta, draw.choice(ERRORS) if not meta else ValueError
+@asynccontextmanager
+async def inThread() -> AsyncIterator[TaskQueue]:
+    yield ThreadQueue()
 
 
-PLACES = ("function", "argument", "keyword", "series", "result", "item", "fed", "error", "consumer", "iterable")
+@asynccontextmanager
+async def inProcess() -> AsyncIterator[TaskQueue]:
+    yield ProcessQueue(1)
 
 
-def placed(queue: TaskQueue, place: str, kind: Any) -> Deferred[Any]:
-    """Make a call with a hostile object of KIND in PLACE. What `call` itself raises is its error."""
-    try:
-        if place == "function":
-            return queue.call(made(kind), 1)
-        if place == "argument":
-            return queue.call(taken, made(kind))
-        if place == "keyword":
-            return queue.call(taken, x=made(kind))
-        if place == "series":
-            return queue.call(taken, series=made(kind)).addTimeout(0.05, reactor)
-        if place == "result":
-            return queue.call(returned, kind)
-        if place == "error":
-            return queue.call(raised, kind)
-        if place == "fed":
-            return queue.call(items, kind, consumer=ListConsumer())
-        if place == "consumer":
-            return queue.call(items, kind, consumer=made(kind))
-        if place == "item":
-            return queue.call(items, kind).addCallback(lambda deferator: Deferred.fromCoroutine(drained(deferator)))
-        return Deferred.fromCoroutine(drained(queue.map(taken, iter(made(kind)))))
-    except BaseException as error:
-        return Deferred.fromCoroutine(raising(error))
+@asynccontextmanager
+async def inProcessWithReactor() -> AsyncIterator[TaskQueue]:
+    yield TaskQueue(ProcessWorker(useReactor=True))
 
 
-async def drained(deferator: Any) -> int:
-    number = 0
-    async for _ in deferator:
-        number += 1
-    return number
+@asynccontextmanager
+async def onWire(thread: bool = False) -> AsyncIterator[TaskQueue]:
+    with TemporaryDirectory() as directory:
+        async with served("unix", Path(directory), Hostilities) as (_, description, key):
+            yield WireQueue(description, Hostilities, key=key, thread=thread)
 
 
-async def raising(error: BaseException) -> None:
-    raise ValueError("refused by call itself") from None
+@asynccontextmanager
+async def onDask() -> AsyncIterator[TaskQueue]:
+    with Client(clusters[0].scheduler.address) as client:
+        yield TaskQueue(DaskWorker(client))
 
 
-QUEUES: dict[str, Callable[[], TaskQueue]] = {
-    "main loop": lambda: TaskQueue(AsyncWorker()),
-    "thread": ThreadQueue,
-    "process": lambda: ProcessQueue(1),
+# Where the objects stand.
+
+PLACES: dict[str, Callable[[TaskQueue, Any, Kind], Any]] = {
+    "function": lambda queue, on, kind: queue.call(made(kind), 1),
+    "argument": lambda queue, on, kind: queue.call(on.taken, made(kind)),
+    "nested argument": lambda queue, on, kind: queue.call(on.taken, [{"x": made(kind)}]),
+    "keyword": lambda queue, on, kind: queue.call(on.taken, x=made(kind)),
+    "series": lambda queue, on, kind: queue.call(on.taken, series=made(kind)).addTimeout(0.05, reactor),
+    "qualification": lambda queue, on, kind: qualified(queue, on, made(kind)),
+    "series that is cancelled": lambda queue, on, kind: cancelled(queue, on, made(kind)),
+    "option": lambda queue, on, kind: queue.call(on.taken, timeout=made(kind), niceness=made(kind), raw=made(kind)),
+    "result": lambda queue, on, kind: queue.call(on.returned, kind),
+    "raw result": lambda queue, on, kind: queue.call(on.iterator, kind, raw=True),
+    "error": lambda queue, on, kind: queue.call(on.raised, kind),
+    "error that is logged": lambda queue, on, kind: queue.call(on.raised, kind, returnFailure=False),
+    "item": lambda queue, on, kind: drained(queue.call(on.items, kind)),
+    "iterator": lambda queue, on, kind: drained(queue.call(on.iterator, kind)),
+    "fed item": lambda queue, on, kind: queue.call(on.items, kind, consumer=ListConsumer()),
+    "consumer": lambda queue, on, kind: queue.call(on.items, kind, consumer=made(kind, Collector)),
+    "result of a coroutine": lambda queue, on, kind: queue.call(on.returnedLater, kind),
+    "error of a coroutine": lambda queue, on, kind: queue.call(on.raisedLater, kind),
+    "item of an asynchronous iterator": lambda queue, on, kind: drained(queue.call(on.itemsLater, kind)),
+    "result of a Deferred": lambda queue, on, kind: queue.call(on.fired, kind),
+    "iterable": lambda queue, on, kind: drained(queue.map(on.taken, made(kind))),
+    "item of an iterable": lambda queue, on, kind: drained(queue.map(on.taken, hostile.items(kind))),
+    "result without a queue": lambda queue, on, kind: directly(queue, on.returned, kind),
+    "error without a queue": lambda queue, on, kind: directly(queue, on.raised, kind),
+    "iterator without a queue": lambda queue, on, kind: drained(directly(queue, on.items, kind)),
+    "update": lambda queue, on, kind: queue.update(on.returned, kind, ephemeral=True),
+    "error of an update": lambda queue, on, kind: queue.update(on.raised, kind, ephemeral=True),
+    "argument of an update": lambda queue, on, kind: queue.update(on.taken, made(kind), ephemeral=True),
 }
+NAMED = ("error", "error of a coroutine", "error of an update", "error without a queue")
+"""Where the error has to name the object: it is the error itself."""
 
 
-def settled(result: object) -> str:
-    """Return how a call has ended, and drop what it gave."""
-    return "failed" if type(result) is Failure else "ended"
+def qualified(queue: TaskQueue, on: Any, series: Any) -> Deferred[Any]:
+    queue.qualifyWorker(1, series)
+    return queue.call(on.taken, series=series)
 
 
-@pytest.mark.parametrize("where", QUEUES)
-@pytest.mark.parametrize("seed", range(8))
-@inLoop
-async def test_a_hostile_object_harms_its_own_call_alone(where: str, seed: int) -> None:
-    draw = Random(seed)
-    queue = QUEUES[where]()
+def cancelled(queue: TaskQueue, on: Any, series: Any) -> Deferred[Any]:
+    queue.cancelSeries(series)
+    return queue.call(on.echo, 1)
+
+
+def directly(queue: TaskQueue, f: Callable[[Kind], Any], kind: Kind) -> Deferred[Any]:
+    return queue.deferToThread(f, kind) if isinstance(queue, ThreadQueue) else queue.call(f, kind)
+
+
+def drained(iteration: Any) -> Deferred[Any]:
+    async def drain() -> None:
+        deferator = await iteration if isinstance(iteration, Deferred) else iteration
+        if type(deferator) is Deferator:  # and not an asynchronous generator, which is the caller's own affair
+            number = 0
+            async for _ in deferator:
+                number += 1
+                if number > 5:  # a hostile iterator may be endless
+                    deferator.stop()
+
+    return Deferred.fromCoroutine(drain())
+
+
+async def settled(place: str, kind: Kind, call: Callable[[], Deferred[Any]]) -> str | None:
+    """Return as text what is wrong with how a call ends."""
+    waiting = None
     try:
-        calls = []
-        neighbours = []
-        for n, place in enumerate(draw.sample(PLACES, len(PLACES))):
-            kind = drawn(draw)
-            calls.append((place, kind, placed(queue, place, kind)))
-            neighbours.append(queue.call(abs, -n))
-        for place, kind, call in calls:
-            call.addTimeout(PATIENCE, reactor)
-            outcome = await call.addBoth(settled)
-            assert outcome in ("failed", "ended"), (place, kind)
-        for n, neighbour in enumerate(neighbours):
-            assert await neighbour.addTimeout(PATIENCE, reactor) == n
-    finally:
-        await queue.shutdown().addTimeout(PATIENCE, reactor)
+        waiting = call()
+        result = className(await waiting)
+    except BaseException as error:
+        if waiting is None:
+            return None  # `call` itself has raised it
+        text = f"{className(error)} {errorText(error)}"
+        # A thread awaits no coroutine. With that in its metaclass, Python itself raises another error in its place.
+        named = "Hostile" in text or "returned a coroutine" in text or "__subclasscheck__" in kind.meta
+        return f"it does not name the object: {text}" if place in NAMED and not named else None
+    return f"it returned {result}" if place in NAMED else None
+
+
+async def eachHarmsItsOwnCallAlone(
+    where: Callable[[], AbstractAsyncContextManager[TaskQueue]], on: Any, places: list[tuple[str, Kind]]
+) -> None:
+    clock: Any = reactor  # its type says nothing of time
+    async with where() as queue:
+        try:
+            assert await queue.call(on.echo, -1) == -1  # the worker is there, and runs updates
+            calls = []
+            neighbours = []
+            for n, (place, kind) in enumerate(places):
+                made_: Callable[[], Deferred[Any]] = lambda place=place, kind=kind: PLACES[place](queue, on, kind)  # type: ignore[misc]  # noqa: E731
+                calls.append(Deferred.fromCoroutine(settled(place, kind, made_)))
+                neighbours.append(queue.call(on.echo, n))
+            for (place, kind), call in zip(places, calls, strict=True):
+                call.addTimeout(PATIENCE, clock, lambda *_, place=place, kind=kind: "it never ends")
+                wrong = await call
+                assert wrong is None, (wrong, place, kind)
+            for n, neighbour in enumerate(neighbours):
+                assert await neighbour.addTimeout(PATIENCE, clock) == n
+        finally:
+            await queue.shutdown().addTimeout(PATIENCE, clock)
+
+
+names = st.lists(st.sampled_from(METHODS), min_size=1, max_size=3, unique=True).map(tuple)
+kinds = st.builds(
+    Kind,
+    names,
+    st.lists(st.sampled_from(META), max_size=2, unique=True).map(tuple),
+    st.sampled_from(ERRORS),
+    st.booleans(),
+)
+manyPlaces = st.lists(st.tuples(st.sampled_from(sorted(PLACES)), kinds), min_size=1, max_size=12)
+
+
+def property_(where: Callable[[], AbstractAsyncContextManager[TaskQueue]], on: Any, part: int) -> Callable[..., Any]:
+    """The property on workers of one kind."""
+
+    async def run(places: list[tuple[str, Kind]]) -> None:
+        try:
+            await eachHarmsItsOwnCallAlone(where, on, places)
+        except BaseException as error:  # whose context may be a hostile error, which pytest cannot format
+            raise AssertionError(tracebackText(error)) from None
+
+    waited: Callable[..., Any] = inLoop(run)  # Hypothesis knows nothing of Deferreds
+    return settings(max_examples=stories(part, least=2))(given(places=manyPlaces)(waited))
+
+
+test_one_in_the_main_loop_harms_its_own_call_alone = property_(inMainLoop, hostile, 1)
+test_one_in_a_thread_harms_its_own_call_alone = property_(inThread, hostile, 1)
+test_one_in_a_process_harms_its_own_call_alone = property_(inProcess, hostile, 4)
+test_one_in_a_process_with_a_reactor_harms_its_own_call_alone = property_(inProcessWithReactor, hostile, 10)
+test_one_on_a_wire_harms_its_own_call_alone = property_(onWire, Hostilities, 4)
+test_one_in_a_thread_on_a_wire_harms_its_own_call_alone = property_(lambda: onWire(thread=True), Hostilities, 8)
+test_one_on_a_cluster_harms_its_own_call_alone = pytest.mark.usefixtures("cluster")(property_(onDask, hostile, 20))

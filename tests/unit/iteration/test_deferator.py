@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -117,6 +118,15 @@ class TestTaking:
     def test_an_error_comes_after_the_items_before_it(self, clock: Clock) -> None:
         error = ValueError("half-way")
         assert taken(clock, Deferator(Items(3, error), reactor=clock)) == [1, 2, 3, error]
+
+    def test_an_item_that_no_deferred_can_fire_with_ends_the_iteration_as_an_error(
+        self, source: ListSource, deferator: Deferator[Any]
+    ) -> None:
+        first = deferator.__anext__()
+        source.give(weakref.proxy(set()))  # what it refers to is gone
+        assert "weakref.ProxyType cannot be a result" in str(errorOf(first, TypeError))
+        assert source.closed
+        errorOf(deferator.__anext__(), StopAsyncIteration)
 
     def test_an_error_of_for_comes_in_the_place_of_the_next_item(
         self, source: ListSource, deferator: Deferator[Any]

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from asynqueue import AsyncWorker, CallSpec, Deferator, NullQueue, TaskQueue
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, Task
+from asynqueue.core.scheduling.matching import UNSERVED
 from asynqueue.core.scheduling.window import BUDGET, LOOK
 from asynqueue.errors import ImplementationError, QueueRunError, TimeoutError, WorkerLost
 from asynqueue.interfaces import Departed, Disconnected, Reconnected, Report, Resignator, Restarted, Window, Worker
@@ -970,7 +971,7 @@ class TestResigning:
         held.call(size, 1, timeout=60)
         assert worker.resign is not None
         worker.resign()
-        assert clock.getDelayedCalls() == []
+        assert [call.getTime() for call in clock.getDelayedCalls()] == [UNSERVED]
 
 
 def test_a_worker_that_was_detached_is_not_kept(clock: Clock) -> None:
@@ -1686,3 +1687,58 @@ def test_every_worker_of_these_tests_is_one_to_the_type_checker_and_at_run_time(
     assert all(isinstance(worker, Worker) for worker in workers)
     kinds: list[Hashable] = [worker.window for worker in workers]
     assert all(isinstance(kind, Window) for kind in kinds)
+
+
+class TestSeriesWithoutAWorker:
+    def warnings(self, events: list[LogEvent]) -> list[str]:
+        assert all(event["log_level"] is LogLevel.warn for event in events)
+        return [formatEvent(event) for event in events]
+
+    def test_it_is_logged_once_after_some_seconds_and_counted(self, clock: Clock, held: TaskQueue) -> None:
+        with logged() as events:
+            for n in range(3):
+                held.call(size, n, series="mial")
+            clock.advance(UNSERVED / 2)
+            assert (events, held.stats().unserved) == ([], 3)
+            clock.advance(UNSERVED / 2)
+            held.call(size, 3, series="mial")
+            clock.advance(2 * UNSERVED)
+        (text,) = self.warnings(events)
+        assert text.startswith("no worker is qualified for calls of series 'mial': 3 of them wait")
+        assert clock.getDelayedCalls() == []
+        assert held.stats().unserved == 4
+
+    def test_a_worker_that_comes_in_time_leaves_nothing_to_log(self, clock: Clock, held: TaskQueue) -> None:
+        with logged() as events:
+            held.call(size, 1, series="mail")
+            held.attachWorker(HeldWorker(["mail"]))
+            assert held.stats().unserved == 0
+            assert UNSERVED not in [call.getTime() for call in clock.getDelayedCalls()]
+            clock.advance(2 * UNSERVED)
+        assert events == []
+
+    def test_a_queue_without_a_worker_says_so(self, clock: Clock) -> None:
+        queue = TaskQueue(reactor=clock)
+        with logged() as events:
+            calls = queue.call(size, 1), queue.call(size, 2)
+            clock.advance(UNSERVED)
+        assert self.warnings(events) == ["the queue has no worker: 2 calls wait for one"]
+        assert list(map(outcomes, calls)) == [[], []]
+
+    def test_a_shutdown_leaves_no_timer(self, clock: Clock) -> None:
+        queue = TaskQueue(reactor=clock)
+        waiting = queue.call(size, 1, series="mail")
+        resultOf(queue.shutdown())
+        assert isinstance(errorOf(waiting, QueueRunError), QueueRunError)
+        assert clock.getDelayedCalls() == []
+
+    def test_a_series_that_raises_when_it_is_shown_is_named_all_the_same(self, clock: Clock, held: TaskQueue) -> None:
+        class Unshowable:
+            def __repr__(self) -> str:
+                raise SystemExit
+
+        with logged() as events:
+            held.call(size, 1, series=Unshowable())
+            clock.advance(UNSERVED)
+        (text,) = self.warnings(events)
+        assert "Unshowable" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, TypeAlias
 
 import attrs
@@ -98,6 +99,14 @@ class Tick:
 
 
 @attrs.frozen
+class Unserved:
+    """Log that `calls` queued calls of `series` wait, and that no worker is qualified for them."""
+
+    series: Hashable
+    calls: int
+
+
+@attrs.frozen
 class Closed:
     """Note that the queue has shut down: no task is left and every worker is gone."""
 
@@ -114,6 +123,7 @@ Command: TypeAlias = (
     | Discard
     | Stop
     | Tick
+    | Unserved
     | Closed
 )
 

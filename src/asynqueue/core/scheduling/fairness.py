@@ -246,6 +246,16 @@ class FairQueue:
             self._flows[key] = flow
             heappush(self._fair, (flow.tag, flow.head().id, flow))
 
+    def bySeries(self) -> dict[Hashable, int]:
+        """Return the number of tasks of each series. O(flows and places)."""
+        counts: dict[Hashable, int] = {}
+        for _, task in self._places.values():
+            counts[task.series] = counts.get(task.series, 0) + 1
+        for flow in self._flows.values():
+            series = flow.head().series
+            counts[series] = counts.get(series, 0) + flow.live
+        return counts
+
     def split(self) -> Iterator[tuple[Hashable, FairQueue]]:
         """Return the tasks as one queue for each series, each at this queue's virtual time."""
         parts: dict[Hashable, FairQueue] = {}

@@ -22,14 +22,21 @@ Cost: O(log n) a task with n queued, times the number of classes and groups, whi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain
 
 from asynqueue.core.records import Task
+from asynqueue.core.scheduling.commands import Unserved
 from asynqueue.core.scheduling.fairness import FAIR, FairQueue, Place
 from asynqueue.core.scheduling.states import WorkerState
 from asynqueue.core.scheduling.window import AdaptiveWindow, Window
+
+UNSERVED = 5.0
+"""Seconds from when a task is queued for which no worker is qualified until its series is reported."""
+
+REPORTED = 100
+"""The most series that are reported while no worker for any of them comes."""
 
 SERIES_KNOWN = 10_000
 """The number of series for which the group is remembered. For a forgotten series it is computed again."""
@@ -107,6 +114,10 @@ class WorkerEntry:
     def mayRun(self, task: Task) -> bool:
         """Return whether the worker is qualified for a task."""
         return task.series is None or task.series in self.qualifications
+
+    def isQualified(self, series: Hashable) -> bool:
+        """Return whether the worker is qualified for a series; None is that of calls of no series."""
+        return series is None or series in self.qualifications
 
     def renew(self, window: Window) -> None:
         """Forget how fast it answered: it is another process, or another connection."""
@@ -206,6 +217,7 @@ class Matcher:
         self._groupOf: dict[Hashable, TaskGroup] = {}  # by series
         self._time = 0  # the highest virtual time of any group
         self._lastStamp = 0
+        self._unreviewed = False
 
     def __len__(self) -> int:
         """Return the number of queued tasks."""
@@ -228,6 +240,8 @@ class Matcher:
         if not group.backlogged:
             times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
             group.joinAt(max(times, default=self._time))
+        if not group.classes:
+            self._unreviewed = True
         self._waiting += 1
         group.add(task)
 
@@ -249,6 +263,27 @@ class Matcher:
         """Return the queued tasks that no worker may run."""
         group = self._groups.get(frozenset())
         return [] if group is None else list(group)
+
+    def strandedBySeries(self) -> dict[Hashable, int]:
+        """Return the number of queued tasks that no worker may run, by series."""
+        group = self._groups.get(frozenset())
+        return {} if group is None else group.bySeries()
+
+    @property
+    def unreviewed(self) -> bool:
+        """True if no worker may run some queued task, and there was no such task, or another, at the last `reviewed`.
+
+        Workers that are away count as none here.
+        """
+        return self._unreviewed and bool(self._groups.get(frozenset()))
+
+    def reviewed(self) -> None:
+        """Note that the queued tasks that no worker may run are known."""
+        self._unreviewed = False
+
+    def gone(self) -> None:
+        """Note that a worker that was away does not come back."""
+        self._unreviewed = True
 
     # Workers.
 
@@ -350,6 +385,7 @@ class Matcher:
         old = list(self._groups.values())
         self._groups.clear()
         self._groupOf.clear()
+        self._unreviewed = True
         for cls in self._classes.values():
             cls.groups.clear()
         for group in old:
@@ -361,3 +397,53 @@ def _nextPlace(group: FairQueue) -> Place:
     place = group.peek()
     assert place is not None  # only groups that have tasks are asked
     return place
+
+
+class UnservedSeries:
+    """The series of queued tasks for which no worker is qualified, so that each is reported once.
+
+    Such tasks wait until a worker for them comes, perhaps for ever: the series may be misspelt. A worker that is away
+    is qualified, because it may come back. A series is reported again only after a worker for it has come and gone. At
+    most `REPORTED` are remembered, and so reported: a series for each call must not fill the log.
+
+    Cost: nothing while each queued task has a worker for it; O(flows) a review.
+    """
+
+    def __init__(self, matcher: Matcher, workers: Mapping[int, WorkerEntry]) -> None:
+        self._matcher = matcher
+        self._workers = workers
+        self._reported: set[Hashable] = set()
+
+    @property
+    def number(self) -> int:
+        """The number of queued tasks for which no worker is qualified."""
+        return sum(self._counts().values())
+
+    def review(self) -> list[Unserved]:
+        """Return a report for each series without a worker that was not reported yet."""
+        self._matcher.reviewed()
+        reports: list[Unserved] = []
+        for series, tasks in self._counts().items():
+            if series not in self._reported and len(self._reported) < REPORTED:
+                self._reported.add(series)
+                reports.append(Unserved(series, tasks))
+        return reports
+
+    def served(self, worker: WorkerEntry) -> None:
+        """Forget that the series of WORKER were reported: it has come, or is qualified for more of them."""
+        if self._reported:
+            self._reported = {series for series in self._reported if not worker.isQualified(series)}
+
+    def validate(self) -> None:
+        """Assert that no series with a worker counts as reported, and that none is forgotten."""
+        assert len(self._reported) <= REPORTED
+        counts = self._counts()
+        stranded = self._matcher.stranded()
+        assert sum(counts.values()) == sum(1 for task in stranded if not self._isServed(task.series))
+
+    def _counts(self) -> dict[Hashable, int]:
+        counts = self._matcher.strandedBySeries()
+        return {series: number for series, number in counts.items() if not self._isServed(series)}
+
+    def _isServed(self, series: Hashable) -> bool:
+        return any(w.isQualified(series) for w in self._workers.values() if w.state is not WorkerState.LEAVING)

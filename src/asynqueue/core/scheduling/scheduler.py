@@ -38,7 +38,7 @@ from asynqueue.core.scheduling.commands import (
     Recall,
 )
 from asynqueue.core.scheduling.fairness import NEXT
-from asynqueue.core.scheduling.matching import Matcher, WorkerEntry
+from asynqueue.core.scheduling.matching import Matcher, UnservedSeries, WorkerEntry
 from asynqueue.core.scheduling.states import TaskState, WorkerState
 from asynqueue.core.scheduling.stealing import Stealing
 from asynqueue.core.scheduling.updates import Updates
@@ -68,6 +68,7 @@ class Scheduler:
         self._lifecycle = Lifecycle(
             self._workers, self._matcher, self._stealing, self._assignments, self._updates, self._out
         )
+        self._unserved = UnservedSeries(self._matcher, self._workers)
         self._closing = False
         self._closed = False
 
@@ -97,6 +98,16 @@ class Scheduler:
     def watching(self) -> bool:
         """True while `look` is wanted: a worker may have to run what another was assigned."""
         return bool(self._assignments.byTask) and len(self._workers) > 1
+
+    @property
+    def unreviewed(self) -> bool:
+        """True while `reviewUnserved` is wanted: a queued task may have no worker that is qualified for it."""
+        return self._matcher.unreviewed
+
+    @property
+    def unserved(self) -> int:
+        """The number of queued tasks for which no worker is qualified. O(flows of these)."""
+        return self._unserved.number
 
     @property
     def closed(self) -> bool:
@@ -202,6 +213,7 @@ class Scheduler:
         """Take a new worker, of a number never used. It runs the saved updates first."""
         worker = WorkerEntry(workerID, frozenset(qualifications), window)
         self._workers[workerID] = worker
+        self._unserved.served(worker)
         self._lifecycle.join(worker)
         return self._dispatch()
 
@@ -218,6 +230,7 @@ class Scheduler:
             self._matcher.join(worker)
             self._updates.qualified(worker, series)
             self._lifecycle.review(worker)
+        self._unserved.served(worker)
         return self._dispatch()
 
     def update(self, update: Task, workerIDs: Collection[int], save: bool, sequential: bool = False) -> list[Command]:
@@ -322,6 +335,11 @@ class Scheduler:
         self._out.deeds += self._stealing.look(self._workers.values())
         return self._dispatch()
 
+    def reviewUnserved(self) -> list[Command]:
+        """Note that `matching.UNSERVED` has passed while `unreviewed`. O(flows without a worker, times workers)."""
+        self._out.deeds += self._unserved.review()
+        return self._dispatch()
+
     def shutdown(self) -> list[Command]:
         """Take no more tasks, finish those there are, and have every worker leave."""
         self._closing = True
@@ -386,6 +404,7 @@ class Scheduler:
         """Assert every invariant. O(everything): for tests."""
         assert not self._out, "every command is handed out"
         self._matcher.validate()
+        self._unserved.validate()
         self._assignments.validate()
         self._updates.validate()
         self._lifecycle.validate()

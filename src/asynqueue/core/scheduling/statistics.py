@@ -75,6 +75,7 @@ class QueueStats:
         done, failed, lost, cancelled, retried, wait, run: Of all calls that ended, as in `Counts`.
         byWorker: `Counts` by worker ID, for attached workers and the latest hundred detached ones.
         bySeries: `Counts` by series, for the latest thousand series.
+        unserved: Calls that are queued now and for whose series no worker is qualified. They wait for one.
     """
 
     queued: int
@@ -88,6 +89,7 @@ class QueueStats:
     run: Times
     byWorker: Mapping[int, Counts]
     bySeries: Mapping[Hashable, Counts]
+    unserved: int = 0
 
 
 class _Sums:
@@ -172,8 +174,8 @@ class StatsCollector:
                 if sums is not None:
                     workers.setdefault(None, _Sums()).add(sums)
 
-    def stats(self, queued: int, running: int) -> QueueStats:
-        """Return the record for a queue that has so many calls queued and running."""
+    def stats(self, queued: int, running: int, unserved: int = 0) -> QueueStats:
+        """Return the record for a queue that has so many calls queued, running, and queued but `unserved`."""
         whole = _Sums()
         byWorker: dict[int, _Sums] = {}
         bySeries: dict[Hashable, _Sums] = {}
@@ -198,6 +200,7 @@ class StatsCollector:
             counts.run,
             {worker: sums.picture() for worker, sums in byWorker.items()},
             {series: sums.picture() for series, sums in bySeries.items()},
+            unserved,
         )
 
     def validate(self) -> None:
@@ -244,7 +247,8 @@ class ProcessStats(QueueStats):
     """The counts of a process queue: `QueueStats`, and the durations of its calls.
 
     Attributes:
-        queued, running, done, failed, lost, cancelled, retried, wait, run, byWorker, bySeries: As in `QueueStats`.
+        queued, running, done, failed, lost, cancelled, retried, wait, run, byWorker, bySeries, unserved: As in
+            `QueueStats`.
         calls: A `CallTimes` for each of the latest calls, worker by worker. Empty without ``callStats=True``.
 
     Iterating over a record iterates over its `calls`, as in 0.9:

@@ -100,6 +100,7 @@ class Lifecycle:
     def remove(self, worker: WorkerEntry, reassign: bool, lost: Lost) -> None:
         """Forget a worker that is gone. What it held is queued again, or settles."""
         del self.workers[worker.id]
+        self._matcher.gone()
         self.writeOff(worker, reassign, lost)
         self._updates.forget(worker, "the worker left")
 

@@ -21,10 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.core.protocol import messages as m
+from asynqueue.core.results import isA
 from asynqueue.process.child import main as child
 from asynqueue.process.child.main import ProcessUniverse
 from asynqueue.process.child.surroundings import Surroundings
-from asynqueue.reactor.calling import make
+from asynqueue.reactor.calling import make, whenFired
 from asynqueue.reactor.failures import errorIn
 from asynqueue.transport.errorcodec import dumpError
 
@@ -114,25 +115,27 @@ class ReactorUniverse(ProcessUniverse):
             return
         self._running = True
         started = perf_counter()
-        make(self._make, (call,), {}).addCallbacks(
-            lambda result: self._returned(call, result, perf_counter() - started),
-            lambda reason: self._raised(call, reason, perf_counter() - started),
-        ).addBoth(self._ended)
+        whenFired(make(self._make, (call,), {}), self._fired, call, started)
 
     def _make(self, call: m.Call) -> Any:
         f, args, kw = self._called(call)
         return f(*args, **kw)
+
+    def _fired(self, result: Any, call: m.Call, started: float) -> None:
+        seconds = perf_counter() - started
+        self._running = False
+        try:
+            if isA(result, Failure):
+                self._raised(call, result, seconds)
+            else:
+                self._returned(call, result, seconds)
+        except (BrokenPipeError, ConnectionResetError):
+            self._leave()
+        else:
+            self._proceed()
 
     def _raised(self, call: m.Call, reason: Failure, seconds: float) -> None:
         error = errorIn(reason)
         if reason.tb is not None:
             error = BaseException.with_traceback(error, reason.tb)
         self._send(m.Raised(call.id, seconds, dumpError(self._namespace.explained(error))))
-
-    def _ended(self, result: Failure | None) -> None:
-        """Continue after a call: its outcome was sent, or the link is closed and RESULT is the Failure of that."""
-        self._running = False
-        if isinstance(result, Failure):
-            self._leave()
-        else:
-            self._proceed()

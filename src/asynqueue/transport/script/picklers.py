@@ -205,6 +205,7 @@ class _ResultPickler(Reducer):
         """Return how to pickle CLS, which a call has made. It is made in the program when it first comes there."""
         make, args, state, _, _, fill = super()._reducedClass(cls)
         mark = internals._get_or_create_tracker_id(cls)
+        rebuilding.madeHere(mark, cls)
         return rebuilding.makeOnce, (mark, make, *args), (fill, state), None, None, rebuilding.fillOnce
 
 

@@ -157,6 +157,12 @@ _made: WeakValueDictionary[str, type] = WeakValueDictionary()
 _filled: WeakSet[type] = WeakSet()
 
 
+def madeHere(mark: str, cls: type) -> None:
+    """Note that CLS, which goes to another process with MARK, is what comes back with it."""
+    _made[mark] = cls
+    _filled.add(cls)
+
+
 def makeOnce(mark: str, make: Callable[..., type], *args: Any) -> type:
     """Return the class that has come with MARK before, or else what MAKE makes of ARGS."""
     made = _made.get(mark)

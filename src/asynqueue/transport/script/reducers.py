@@ -144,7 +144,7 @@ class Reducer(Pickler):
         if issubclass(type(cls), EnumMeta) and "_member_map_" in vars(cls):
             return self._reducedEnum(cls)
         state, later, slots = _partsOf(cls)
-        basics = {name: state.pop(name) for name in ("__module__", "__qualname__") if name in state}
+        basics = _basicsOf(cls, state)
         args = type(cls), cls.__name__, cls.__bases__, basics, slots
         state.update(self.later(cls, later))
         return rebuilding.makeClass, args, state, None, None, rebuilding.fillClass
@@ -160,7 +160,7 @@ class Reducer(Pickler):
         for name in list(state):
             if name in members or name in _ENUM or (name.startswith("_") and name in vars(EnumMeta)):
                 del state[name]
-        basics = {name: state.pop(name) for name in ("__module__", "__qualname__") if name in state}
+        basics = _basicsOf(cls, state)
         values = {name: member._value_ for name, member in members.items()}
         extra = {name: {k: v for k, v in vars(m).items() if k not in _MEMBER} for name, m in members.items()}
         args = type(cls), cls.__name__, cls.__bases__, basics, values
@@ -194,6 +194,14 @@ def _reducedCode(code: CodeType) -> Any:
 def _content(cell: CellType) -> Any:
     content = contentOf(cell)
     return rebuilding.Empty if content is ABSENT else content
+
+
+def _basicsOf(cls: type, state: dict[str, Any]) -> dict[str, Any]:
+    """Return what a class has to be made with, of CLS. It is removed from STATE."""
+    basics = {"__qualname__": cls.__qualname__}  # not in its `__dict__`
+    if "__module__" in state:
+        basics["__module__"] = state.pop("__module__")
+    return basics
 
 
 def _partsOf(cls: type) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...] | None]:

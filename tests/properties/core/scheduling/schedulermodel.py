@@ -13,6 +13,7 @@ Nothing here draws anything at random: what happens, and when, is the test's to 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from itertools import islice
 
@@ -43,6 +44,7 @@ from asynqueue.core.scheduling.commands import (
     Settle,
     Stop,
     Tick,
+    Unserved,
     UpdateAbandoned,
     Updated,
     WorkerReady,
@@ -143,6 +145,8 @@ class Model:
     )  # by sequential update: the worker that runs it, and the rest
     owed: set[tuple[int, int]] = attrs.field(factory=set)  # an answer for each update and worker
     sources: set[int] = attrs.field(factory=set)  # iterators nobody has taken charge of
+    reported: set[Hashable] = attrs.field(factory=set)  # series that had no worker
+    unserved: dict[Hashable, int] = attrs.field(factory=dict)  # what this event has to report
     ticking: int = 0  # budgets until the next tick
     stranded: bool = False
     closing: bool = False
@@ -208,14 +212,19 @@ class Model:
         worker = ModelWorker(self.number(), frozenset(qualifications), window)
         worker.updates = self.due(worker)
         self.workers[worker.id] = worker
+        self._serve(worker)
         self._owe(worker)
         self.obey(self.scheduler.attach(worker.id, worker.qualifications, window))
         return worker.id
+
+    def _serve(self, worker: ModelWorker) -> None:
+        self.reported -= {None, *worker.qualifications}
 
     def qualify(self, workerID: int, series: Hashable) -> None:
         worker = self.workers.get(workerID)
         if worker is not None and not worker.leaving and series not in worker.qualifications:
             worker.qualifications |= {series}
+            self._serve(worker)
             due = {n for n in self.due(worker) if self.saved[n].series == series}
             if not worker.away and due:
                 worker.updates |= due
@@ -384,6 +393,18 @@ class Model:
     def look(self) -> None:
         self.obey(self.scheduler.look())
 
+    def reviewUnserved(self) -> None:
+        present = [worker for worker in self.workers.values() if not worker.leaving]
+        queued = [entry.task for entry in self.entries.values() if entry.queued]
+        waiting = Counter(task.series for task in queued if not any(worker.isQualified(task) for worker in present))
+        assert self.scheduler.unserved == waiting.total()
+        self.unserved = {series: number for series, number in waiting.items() if series not in self.reported}
+        assert self.scheduler.unreviewed or not self.unserved, "a review is wanted"
+        self.reported.update(self.unserved)
+        self.obey(self.scheduler.reviewUnserved())
+        assert not self.unserved, "each series without a worker is reported"
+        assert not self.scheduler.unreviewed
+
     def strand(self) -> None:
         self.stranded = True
         self.ending.update((t, Refused) for t, e in self.entries.items() if e.queued)
@@ -477,6 +498,8 @@ class Model:
                 "one tick at a time, unless it is to come sooner"
             )
             self.ticking = command.budgets
+        elif isinstance(command, Unserved):
+            assert self.unserved.pop(command.series) == command.calls, "a series is reported once"
         else:
             assert isinstance(command, Closed)
             assert self.closing

@@ -116,6 +116,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def look(self) -> None:
         self.model.look()
 
+    @rule()
+    def reviewUnserved(self) -> None:
+        self.model.reviewUnserved()
+
     # Workers.
 
     @precondition(lambda self: any(not worker.run for worker in self.model.workers.values()))

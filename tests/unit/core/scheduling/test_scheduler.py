@@ -30,10 +30,12 @@ from asynqueue.core.scheduling.commands import (
     Settle,
     Stop,
     Tick,
+    Unserved,
     UpdateAbandoned,
     Updated,
     WorkerReady,
 )
+from asynqueue.core.scheduling.matching import REPORTED
 from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.core.scheduling.states import TaskState, WorkerState
 from asynqueue.core.scheduling.window import BUDGET, Window
@@ -1167,3 +1169,76 @@ def test_a_look_asks_a_worker_once_for_what_an_idle_one_may_run(s: Scheduler) ->
     assert s.look() == [Recall(1)], "worker 1 may not have started it"
     assert s.look() == []
     assert assigned(s.finished(1, Recalled())) == [(2, 1)]
+
+
+class TestSeriesWithoutAWorker:
+    def test_a_series_that_no_worker_is_qualified_for_is_reported_once(self) -> None:
+        s = Validated()
+        s.attach(1, ["a"], ONE)
+        assert s.submit(task(1, "b")) == []
+        assert s.submit(task(2, "b")) == []
+        assert (s.unreviewed, s.unserved) == (True, 2)
+        assert s.reviewUnserved() == [Unserved("b", 2)]
+        assert not s.unreviewed
+        s.submit(task(3, "b"))
+        assert s.reviewUnserved() == []
+        assert s.unserved == 3
+
+    def test_a_call_that_a_worker_may_run_needs_no_review(self) -> None:
+        s = Validated()
+        s.attach(1, ["a"], ONE)
+        for number in range(1, 4):
+            s.submit(task(number, "a"))
+            assert (s.unreviewed, s.unserved) == (False, 0)
+
+    def test_a_series_is_reported_again_when_its_worker_has_come_and_gone(self) -> None:
+        s = Validated()
+        s.submit(task(1, "a"))
+        assert s.reviewUnserved() == [Unserved("a", 1)]
+        s.attach(1, ["a"], ONE)
+        assert (s.unreviewed, s.unserved) == (False, 0)
+        s.submit(task(2, "a"))
+        s.lost(1)
+        assert s.reviewUnserved() == [Unserved("a", 2)]
+
+    def test_a_series_is_reported_again_when_its_worker_was_qualified_later_and_left(self) -> None:
+        s = Validated()
+        s.attach(1, (), ONE)
+        s.submit(task(1, "a"))
+        assert s.reviewUnserved() == [Unserved("a", 1)]
+        assert assigned(s.qualify(1, "a")) == [(1, 1)]
+        s.submit(task(2, "a"))
+        s.detach(1, reassign=False)
+        assert s.reviewUnserved() == [Unserved("a", 1)]
+
+    def test_a_worker_that_is_away_is_qualified_until_it_is_gone(self) -> None:
+        s = Validated()
+        s.attach(1, ["a"], ONE)
+        s.disconnected(1)
+        s.submit(task(1, "a"))
+        assert s.unserved == 0
+        assert s.reviewUnserved() == []
+        s.lost(1)
+        assert s.unreviewed
+        assert s.reviewUnserved() == [Unserved("a", 1)]
+
+    def test_calls_without_a_series_need_any_worker(self) -> None:
+        s = Validated()
+        s.submit(task(1))
+        assert s.reviewUnserved() == [Unserved(None, 1)]
+
+    def test_a_cancelled_call_is_not_reported(self) -> None:
+        s = Validated()
+        s.submit(task(1, "a"))
+        s.cancel(task(1, "a"))
+        assert not s.unreviewed
+        assert s.reviewUnserved() == []
+
+    def test_a_series_for_each_call_does_not_fill_the_log(self) -> None:
+        s = Validated()
+        for number in range(1, 2 * REPORTED):
+            s.submit(task(number, f"series {number}"))
+        assert len(s.reviewUnserved()) == REPORTED
+        s.submit(task(2 * REPORTED, "one more"))
+        assert s.reviewUnserved() == []
+        assert s.unserved == 2 * REPORTED
