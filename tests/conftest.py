@@ -22,7 +22,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, Phase, settings
 from twisted.logger import ILogObserver, LogEvent, capturedLogs, globalLogPublisher
 from zope.interface import implementer
 
+from asynqueue.capabilities import WITHOUT, has
 from asynqueue.testing.leaks import left, present
 
 settings.register_profile(
@@ -62,7 +63,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # What starts the tests may ignore signals, as `nohup` and a shell's background do, and programs inherit that: those
 # that a test starts are to heed theirs.
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
 
@@ -108,6 +109,19 @@ def unhandled() -> Iterator[Sequence[LogEvent]]:
         yield events
 
 
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Takes features of the system away, by their names, in this process and in those that it starts."""
+
+    def take(names: str) -> None:
+        monkeypatch.setenv(WITHOUT, names)
+        has.cache_clear()
+
+    yield take
+    monkeypatch.undo()
+    has.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def nothingIsLeft(ownPlace: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves something behind, and say what."""
@@ -148,7 +162,7 @@ def _turn() -> None:
 def _listenOnce(path: str) -> None:
     """Have Twisted open the descriptor that it keeps in reserve, once it has listened anywhere."""
     reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if reactor is not None:
+    if reactor is not None and has("AF_UNIX"):
         from twisted.internet.protocol import Factory, Protocol
 
         reactor.listenUNIX(path, Factory.forProtocol(Protocol)).stopListening()
