@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from twisted.logger import ILogObserver, LogEvent, capturedLogs, globalLogPublisher
 from zope.interface import implementer
 
@@ -92,6 +93,7 @@ def ownPlace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
     _turn()
     _listenOnce(str(tmp_path_factory.mktemp("port") / "socket"))
+    _drawOnce()
     gc.collect()
     gc.freeze()  # what is here now stays, and need not be looked at after every test
     yield
@@ -157,6 +159,12 @@ def _turn() -> None:
     from twisted.internet.task import deferLater
 
     plugin.blockon(deferLater(reactor, 0.01))
+
+
+@settings(max_examples=1, database=None)
+@given(st.none())
+def _drawOnce(_: None) -> None:
+    """Have Hypothesis make what it keeps, before the collector loses sight of what refers to that, and it warns."""
 
 
 def _listenOnce(path: str) -> None:
