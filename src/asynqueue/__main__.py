@@ -11,6 +11,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from operator import add
 from textwrap import fill
 from typing import Any
 
@@ -72,11 +73,11 @@ async def _test(reactor: Any) -> None:
         raise SystemExit(1)
 
 
-async def _calls(queue: TaskQueue, div: Any = divmod, replace: Any = bytes.replace, items: Any = iter) -> None:
+async def _calls(queue: TaskQueue, div: Any = divmod, join: Any = add, items: Any = iter) -> None:
     """Have QUEUE make a small and a large call, and an iteration. (Methods of a universe are called like functions.)"""
     async with queue:
         assert await queue.call(div, 17, 5) == (3, 2)
-        assert await queue.call(replace, bytes(LARGE), b"\0\0", b"\1") == b"\1" * (LARGE // 2)
+        assert await queue.call(join, bytes(LARGE), b"end") == bytes(LARGE) + b"end"
         assert [item async for item in await queue.call(items, range(100))] == list(range(100))
 
 
@@ -84,8 +85,8 @@ class _Universe(WireWorkerUniverse):
     def div(self, a: int, b: int) -> tuple[int, int]:
         return divmod(a, b)
 
-    def replace(self, text: bytes, old: bytes, new: bytes) -> bytes:
-        return text.replace(old, new)
+    def join(self, a: bytes, b: bytes) -> bytes:
+        return a + b
 
     def items(self, items: Iterable[int]) -> Iterator[int]:
         return iter(items)
@@ -103,7 +104,7 @@ async def _wire() -> None:
         try:
             address: Any = server.address  # Any: of one of two types
             place = place if has("AF_UNIX") else f"tcp:127.0.0.1:{address.port}"
-            await _calls(WireQueue(place, _Universe, key=key), _Universe.div, _Universe.replace, _Universe.items)
+            await _calls(WireQueue(place, _Universe, key=key), _Universe.div, _Universe.join, _Universe.items)
         finally:
             await server.stop()
 

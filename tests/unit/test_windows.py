@@ -40,7 +40,7 @@ async def run(reactor):
     trust = "certificate=certificates/{0}.pem:privateKey=certificates/{0}.key:trustRoots=certificates/ca.pem"
     server = await WireServer(f"tls:0:{trust.format('server')}:interface=127.0.0.1", _Universe).start()
     queue = WireQueue(f"tls:127.0.0.1:{server.address.port}:{trust.format('client')}", _Universe)
-    await _calls(queue, _Universe.div, _Universe.replace, _Universe.items)
+    await _calls(queue, _Universe.div, _Universe.join, _Universe.items)
     await server.stop()
     print("done")
 
