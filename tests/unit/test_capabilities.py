@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import runpy
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import asynqueue
 from asynqueue.__main__ import CHECKS, table
 from asynqueue.capabilities import FEATURES, PLATFORMS, WITHOUT, descriptorLimit, has, openPidfd, proc
 
@@ -105,3 +107,10 @@ def test_what_is_taken_away_is_not_used(without: Taking) -> None:
     assert descriptorLimit() == 256
     with pytest.raises(FileNotFoundError):
         proc("self/status")
+
+
+def test_no_other_module_asks_the_system_what_it_has() -> None:
+    asking = re.compile(r"(has|get)attr\((os|signal|mmap|fcntl|resource), |sys\.platform|os\.name|[\"']/proc/")
+    allowed = {"capabilities.py", "__main__.py", "keys.py", "chunkedpayload.py"}  # flags of Windows, and the core
+    source = Path(asynqueue.__file__).parent
+    assert not [path for path in source.rglob("*.py") if path.name not in allowed and asking.search(path.read_text())]

@@ -14,6 +14,7 @@ import pytest
 
 from asynqueue import ProcessQueue
 from tests.support.calls import inLoop, isAlive, until
+from tests.support.features import needs
 
 CONTEXTS = ("forkserver", "spawn", "fork")
 
@@ -55,7 +56,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("what", ["idle", "blocked", "stopped"])
+@pytest.mark.parametrize("what", ["idle", "blocked", pytest.param("stopped", marks=needs("F_SETSIG"))])
 @pytest.mark.parametrize("context", CONTEXTS)
 @inLoop
 async def test_workers_end_with_a_killed_program_though_a_fork_of_it_lives_on(

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.support.calls import inLoop, until
+from tests.support.features import needs
 
 PROGRAM = """
 import os, sys
@@ -35,6 +36,7 @@ reactor.run()
 """
 
 
+@needs("/proc")
 @pytest.mark.parametrize(
     ("kind", "number"),
     [("plain", signal.SIGKILL), ("plain", signal.SIGTERM), ("default", signal.SIGTERM), ("daemon", signal.SIGKILL)],

@@ -36,6 +36,7 @@ from asynqueue.transport.serialization import Codec, loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, pair, referenceLength
 from tests.support import calls as kit
 from tests.support.calls import echo, failureOf, inLoop, until
+from tests.support.features import needs
 
 
 def dumpResult(result: object, channel: SharedMemoryChannel) -> bytes:
@@ -171,6 +172,7 @@ def test_what_only_reads_like_such_a_name_comes_out_as_it_was(
     assert loads(payload, "it", ends[1]) == value
 
 
+@needs("memfd_create", "SCM_RIGHTS")
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from([0, 1, LARGE, 3 * LARGE]), max_size=6))
 def test_small_and_large_items_come_in_order(sizes: list[int]) -> None:
@@ -248,6 +250,7 @@ def test_memory_is_freed_on_both_sides_where_a_part_of_it_cannot_be(
     assert descriptors() == before
 
 
+@needs("memfd_create", "SCM_RIGHTS")
 def test_without_a_receiver_large_values_go_through_the_pipe() -> None:
     sockets = pair()
     assert sockets is not None
@@ -294,6 +297,7 @@ async def test_a_queue_s_arguments_results_and_items_go_there_and_back() -> None
         assert [len(chunk) async for chunk in await queue.call(chunks, 5)] == 5 * [LARGE]
 
 
+@needs("memfd_create", "SCM_RIGHTS")
 @inLoop
 async def test_memory_that_is_kept_is_given_back_on_both_sides_when_nothing_large_is_sent_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
@@ -306,6 +310,7 @@ async def test_memory_that_is_kept_is_given_back_on_both_sides_when_nothing_larg
             await deferLater(reactor, 0.01)
 
 
+@needs("memfd_create", "SCM_RIGHTS")
 @inLoop
 async def test_memory_that_is_in_use_when_the_rest_is_given_back_is_given_back_later(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
