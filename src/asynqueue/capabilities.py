@@ -231,8 +231,9 @@ FEATURES: Mapping[str, Feature] = {
     "/proc": Feature(
         lambda: os.stat("/proc/self/statm"),
         ("macOS", "Windows", "FreeBSD"),
-        "`maxMemory`, `memUsage`, the quota of a container in `cores`, and zombies in `killProcess`",
-        "`maxMemory` is a `ProcessError` at once; `memUsage`, the quota and zombies are not known",
+        "`maxMemory`, `memUsage`, the quota of a container in `cores`, zombies in `killProcess`, and the fork server's "
+        "folder, which it removes after a program that was killed",
+        "`maxMemory` is a `ProcessError` at once; `memUsage`, the quota and zombies are not known; the folder remains",
     ),
 }
 """By name. (Whether SCHED_BATCH is permitted is only known when it is set.)"""

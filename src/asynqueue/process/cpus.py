@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from asynqueue.capabilities import has
+from asynqueue.capabilities import has, proc
 
 __all__ = ["cores"]
 
@@ -20,7 +20,7 @@ def cores() -> int:
         True
     """
     usable = len(os.sched_getaffinity(0)) if has("sched_getaffinity") else os.cpu_count() or 1
-    quota = quotaOf("/proc/self/cgroup", "/sys/fs/cgroup") if has("/proc") else None
+    quota = quotaOf(proc("self/cgroup"), "/sys/fs/cgroup") if has("/proc") else None
     return usable if quota is None else max(1, min(usable, quota))
 
 
