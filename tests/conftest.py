@@ -22,14 +22,16 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from twisted.logger import ILogObserver, LogEvent, capturedLogs, globalLogPublisher
 from zope.interface import implementer
 
+from asynqueue.capabilities import WITHOUT, has
 from asynqueue.testing.leaks import left, present
 
 settings.register_profile(
@@ -62,7 +64,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # What starts the tests may ignore signals, as `nohup` and a shell's background do, and programs inherit that: those
 # that a test starts are to heed theirs.
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
 
@@ -91,6 +93,7 @@ def ownPlace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
     _turn()
     _listenOnce(str(tmp_path_factory.mktemp("port") / "socket"))
+    _drawOnce()
     gc.collect()
     gc.freeze()  # what is here now stays, and need not be looked at after every test
     yield
@@ -106,6 +109,19 @@ def unhandled() -> Iterator[Sequence[LogEvent]]:
     """What is logged meanwhile: for a test that is about errors which nobody handles, and has its own eye on them."""
     with capturedLogs() as events:
         yield events
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Takes features of the system away, by their names, in this process and in those that it starts."""
+
+    def take(names: str) -> None:
+        monkeypatch.setenv(WITHOUT, names)
+        has.cache_clear()
+
+    yield take
+    monkeypatch.undo()
+    has.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +161,16 @@ def _turn() -> None:
     plugin.blockon(deferLater(reactor, 0.01))
 
 
+@settings(max_examples=1, database=None)
+@given(st.none())
+def _drawOnce(_: None) -> None:
+    """Have Hypothesis make what it keeps, before the collector loses sight of what refers to that, and it warns."""
+
+
 def _listenOnce(path: str) -> None:
     """Have Twisted open the descriptor that it keeps in reserve, once it has listened anywhere."""
     reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if reactor is not None:
+    if reactor is not None and has("AF_UNIX"):
         from twisted.internet.protocol import Factory, Protocol
 
         reactor.listenUNIX(path, Factory.forProtocol(Protocol)).stopListening()

@@ -263,7 +263,7 @@ class Info:
             ...     divmod(1, 0)
             ... except ZeroDivisionError:
             ...     print(info.aboutException().splitlines()[0])
-            Exception 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
+            Exception 'ZeroDivisionError: ...by zero' doing call 'divmod(1, 0)':
         """
         call = self._calls.find(ID)
         if exception is None:
@@ -293,7 +293,7 @@ class Info:
             >>> from twisted.internet.defer import execute
             >>> d = execute(divmod, 1, 0).addErrback(Info().setCall(divmod, (1, 0)).aboutFailure)
             >>> print(d.result)
-            Failure 'ZeroDivisionError: integer ... by zero' doing call 'divmod(1, 0)':
+            Failure 'ZeroDivisionError: ...by zero' doing call 'divmod(1, 0)':
             ----...
         """
         call = self._calls.find(ID)

@@ -11,11 +11,11 @@ child of the process may hold its other end open.
 from __future__ import annotations
 
 import atexit
+import mmap
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +30,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.capabilities import has, openPidfd, proc
 from asynqueue.core.protocol import bufferpool
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.records import RunOutcome
@@ -45,8 +46,6 @@ from asynqueue.transport.link import Link
 from asynqueue.transport.permits import PermitIssuer
 from asynqueue.transport.pipe import Pipe
 from asynqueue.transport.sharedmemory import SharedMemoryChannel, pair
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _EXIT_GRACE = 0.5
 """Seconds that a process has to exit after it has closed its end of the link. Its exit is reported a little later."""
@@ -297,11 +296,11 @@ def contextFor(context: str | BaseContext | None) -> BaseContext:
 def residentMemory(pid: int) -> int | None:
     """Return the resident memory of process PID in kB; None if the system does not report it."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as sizes:
+        with open(proc(f"{pid}/statm"), "rb") as sizes:
             pages = int(sizes.read().split()[1])
     except (OSError, IndexError, ValueError):
         return None
-    return pages * _PAGE // 1024 or None  # A zombie uses none.
+    return pages * mmap.PAGESIZE // 1024 or None  # A zombie uses none.
 
 
 def _sentinelOf(process: Any, context: BaseContext) -> int:
@@ -310,12 +309,8 @@ def _sentinelOf(process: Any, context: BaseContext) -> int:
     The fork server reports the exit of its children. For children of this program, the sentinel of `multiprocessing`
     is a pipe that a grandchild may hold open. A pidfd of the kernel does not depend on that.
     """
-    if context.get_start_method() != "forkserver" and sys.platform == "linux":
-        try:
-            return os.pidfd_open(process.pid)
-        except OSError:
-            pass  # The kernel or a sandbox does not provide it.
-    return os.dup(process.sentinel)
+    own = None if context.get_start_method() == "forkserver" else openPidfd(process.pid)
+    return os.dup(process.sentinel) if own is None else own
 
 
 def _pipesOf(process: Any) -> list[int]:
@@ -383,7 +378,7 @@ def _signalBlocked(number: signal.Signals, context: BaseContext) -> Iterator[Non
 
     Signals for this program are delayed meanwhile. (Children of the fork server inherit nothing from this program.)
     """
-    if context.get_start_method() == "forkserver":
+    if context.get_start_method() == "forkserver" or not has("pthread_sigmask"):
         yield
         return
     if context.get_start_method() == "spawn":
@@ -413,4 +408,5 @@ def _disownAll() -> None:
     _living.clear()
 
 
-os.register_at_fork(after_in_child=_disownAll)
+if has("register_at_fork"):
+    os.register_at_fork(after_in_child=_disownAll)

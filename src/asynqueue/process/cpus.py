@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from asynqueue.capabilities import has, proc
+
 __all__ = ["cores"]
 
 
@@ -17,8 +19,8 @@ def cores() -> int:
         >>> cores() >= 1
         True
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = quotaOf("/proc/self/cgroup", "/sys/fs/cgroup")
+    usable = len(os.sched_getaffinity(0)) if has("sched_getaffinity") else os.cpu_count() or 1
+    quota = quotaOf(proc("self/cgroup"), "/sys/fs/cgroup") if has("/proc") else None
     return usable if quota is None else max(1, min(usable, quota))
 
 

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from asynqueue.capabilities import requirePosix
 from asynqueue.core.records import Iterating, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.scheduling.recycling import Condition, RecycleLimits, RecyclePolicy
 from asynqueue.core.scheduling.restarts import RestartPolicy
@@ -61,7 +62,8 @@ class ProcessWorker(ReportingWorker):
     Raises:
         ValueError: A limit is out of range, or `useReactor` does not go with the context.
         TypeError: `killOnCancel` is not a bool.
-        ProcessError: `maxMemory` is given, and the system does not report the memory of processes.
+        ProcessError: This is no POSIX system; or `maxMemory` is given, and the system does not report the memory of
+            processes.
 
     Example:
         >>> worker = ProcessWorker(["images"], maxTasks=1000)    # doctest: +SKIP
@@ -87,6 +89,7 @@ class ProcessWorker(ReportingWorker):
     ) -> None:
         if type(killOnCancel) is not bool:
             raise TypeError(f"killOnCancel must be True or False, got {killOnCancel!r}")
+        requirePosix("a worker process")
         super().__init__()
         self.qualifications: frozenset[Hashable] = seriesOf(self.cQualified, series)
         self._raw = raw

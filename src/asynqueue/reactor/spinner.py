@@ -10,12 +10,13 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+from asynqueue.capabilities import has
 from asynqueue.core.protocol.spinning import SpinPolicy
 
 POLLS = 8
 """How many times to poll in one turn of a reactor, which takes about 20 µs."""
 
-yieldProcessor: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+yieldProcessor: Callable[[], None] = os.sched_yield if has("sched_yield") else lambda: None
 
 
 class Spinner:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from asynqueue.capabilities import proc
 from asynqueue.core.protocol.bufferpool import MOST
 
 Present: TypeAlias = dict[str, set[Any]]  # Any: threads, delayed calls, text
@@ -72,8 +73,8 @@ def _children() -> set[str]:
 def _childrenOf(number: str) -> list[str]:
     found: list[str] = []
     try:
-        for task in os.listdir(f"/proc/{number}/task"):
-            with open(f"/proc/{number}/task/{task}/children") as listing:
+        for task in os.listdir(proc(f"{number}/task")):
+            with open(proc(f"{number}/task/{task}/children")) as listing:
                 found += listing.read().split()
     except OSError:
         pass  # the process has ended, or there is no /proc
@@ -82,7 +83,7 @@ def _childrenOf(number: str) -> list[str]:
 
 def _commandLine(number: str) -> str:
     try:
-        with open(f"/proc/{number}/cmdline", "rb") as line:
+        with open(proc(f"{number}/cmdline"), "rb") as line:
             return line.read().replace(b"\0", b" ").decode(errors="replace").strip() or "a zombie"
     except OSError:
         return "gone"
@@ -92,13 +93,13 @@ def _descriptors() -> set[str]:
     """Return the open file descriptors and what they are, without those of the helper processes."""
     there: set[str] = set()
     try:
-        numbers = os.listdir("/proc/self/fd")
+        numbers = os.listdir(proc("self/fd"))
     except OSError:
         return there
     memories = 2 * MOST * len(_living())  # the number of buffers that may be kept
     for number in numbers:
         try:
-            name = os.readlink(f"/proc/self/fd/{number}")
+            name = os.readlink(proc(f"self/fd/{number}"))
         except OSError:
             continue  # the descriptor of the listing itself
         if name.startswith("/memfd:asynqueue") and memories:
@@ -129,7 +130,7 @@ def _helperDescriptors() -> Iterator[tuple[int, str]]:
         for name in names:
             fd = getattr(helper, name, None)
             if isinstance(fd, int):
-                yield fd, os.readlink(f"/proc/self/fd/{fd}")
+                yield fd, os.readlink(proc(f"self/fd/{fd}"))
 
 
 def _temporaryFiles() -> set[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from asynqueue.capabilities import has
+
 
 class DescriptorReserve:
     """One descriptor that is released for the time of a ``with`` block, so that the block can open another.
@@ -38,7 +40,7 @@ class DescriptorReserve:
     def _hold(self) -> None:
         if self._descriptor is None and self._users:
             try:
-                self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+                self._descriptor = os.eventfd(0, os.EFD_CLOEXEC) if has("eventfd") else os.open(os.devnull, os.O_RDONLY)
             except OSError:
                 pass  # The next `with` block tries again.
 

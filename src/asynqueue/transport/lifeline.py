@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
 import sys
+from threading import Thread
+
+from asynqueue.capabilities import has
 
 
 def dieWithPipe(lifeline: int) -> None:
-    """Let the kernel end this process when the other end of LIFELINE is closed, whatever this process does.
+    """End this process when the other end of LIFELINE is closed, whatever this process does.
 
     LIFELINE is the reading end of a pipe to which no process writes. When the last process with the writing end dies,
-    the kernel signals the owner of the reading end. Linux can send SIGKILL then, which also ends a process that is
-    stopped, and which cannot be blocked or ignored. Other systems send SIGIO, which ends a process that does not
-    handle it.
+    the kernel signals the owner of the reading end. Linux sends SIGKILL then, which also ends a process that is
+    stopped, and which cannot be blocked or ignored. Other systems can send SIGIO only, which they ignore by default.
+    There, a thread waits for the end of the pipe.
     """
-    if not _killsByPipe(lifeline):
-        signal.signal(signal.SIGIO, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    poll = select.poll()  # not `select`, which knows the first 1,024 descriptors only
-    poll.register(lifeline, select.POLLIN)
-    if poll.poll(0):
-        sys.exit("the parent process has died")
+    ended = select.poll()  # not `select`, which knows the first 1,024 descriptors only
+    ended.register(lifeline, select.POLLIN)
+    if has("F_SETSIG"):
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, int(signal.SIGKILL))
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        if ended.poll(0):
+            sys.exit("the parent process has died")
+    else:
+        Thread(target=_killAfter, args=(ended,), name="asynqueue-lifeline", daemon=True).start()
 
 
-def _killsByPipe(lifeline: int) -> bool:
-    """Have the kernel send SIGKILL for LIFELINE. Return False if it cannot."""
-    setSignal: int | None = getattr(fcntl, "F_SETSIG", None)
-    if setSignal is None:
-        return False
-    try:
-        fcntl.fcntl(lifeline, setSignal, int(signal.SIGKILL))
-    except OSError:
-        return False  # a sandbox may not know it
-    return True
+def _killAfter(end: select.poll) -> None:
+    end.poll()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def disown(*descriptors: int) -> None:

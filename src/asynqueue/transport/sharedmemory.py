@@ -25,7 +25,6 @@ import errno
 import mmap
 import os
 import pickle
-import resource
 import socket
 import weakref
 from collections import deque
@@ -34,6 +33,7 @@ from itertools import accumulate, pairwise
 from struct import Struct
 from typing import Any
 
+from asynqueue.capabilities import descriptorLimit, has
 from asynqueue.core.protocol.bufferpool import BufferPool
 from asynqueue.transport.descriptors import DescriptorReserve
 from asynqueue.transport.pickler import (
@@ -234,7 +234,8 @@ class SharedMemoryChannel:
 
     def _forget(self, number: int) -> None:
         with self._own.pop(number) as memory:
-            memory.madvise(mmap.MADV_REMOVE)  # The pages are free now, before the other side reads the notice.
+            if has("MADV_REMOVE"):
+                memory.madvise(mmap.MADV_REMOVE)  # The pages are free now, before the other side reads the notice.
         try:
             self._sendNotice(_FORGET, number)
         except OSError:
@@ -333,8 +334,7 @@ _all: weakref.WeakSet[SharedMemoryChannel] = weakref.WeakSet()
 
 def _mayKeep() -> bool:
     """Return whether this process may keep one more memory: at most a quarter of its descriptors are for that."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return most == resource.RLIM_INFINITY or sum(channel.kept for channel in _all) < most // 4
+    return sum(channel.kept for channel in _all) < descriptorLimit() // 4
 
 
 def _contentOf(descriptor: int) -> bytes:
@@ -349,8 +349,8 @@ def _close(memory: mmap.mmap | bytes) -> None:
 
 
 def pair() -> tuple[socket.socket, socket.socket] | None:
-    """Return two sockets, one for each side of a channel; None where the system has no anonymous memory files."""
-    if not hasattr(os, "memfd_create"):
+    """Return two sockets, one for each side of a channel; None where the system cannot share memory."""
+    if not (has("memfd_create") and has("SCM_RIGHTS")):
         return None
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.capabilities import openPidfd, proc, requirePosix
 from asynqueue.interfaces import Clock
 from asynqueue.iteration.delay import Delay
 from asynqueue.reactor.lookup import installedReactor
@@ -38,6 +39,7 @@ def killProcess(pid: int, grace: float = 5.0, *, reactor: Clock | None = None) -
 
     Raises:
         ValueError: `pid` is this process, or not a process ID, or `grace` is negative.
+        ProcessError: This is no POSIX system.
 
     Example: ``wasAlive = await killProcess(child.pid, grace=1.0)``
     """
@@ -45,12 +47,13 @@ def killProcess(pid: int, grace: float = 5.0, *, reactor: Clock | None = None) -
         raise ValueError(f"pid must be the ID of one other process, got {pid!r}")
     if not grace >= 0:
         raise ValueError(f"grace must be 0 seconds or more, got {grace!r}")
+    requirePosix("killProcess")
     return Deferred.fromCoroutine(_kill(pid, grace, installedReactor(reactor)))
 
 
 async def _kill(pid: int, grace: float, clock: Any) -> bool:
     # Any, because the reactor is used by several zope interfaces, which only mypy's plugin knows.
-    pidfd = _pidfd(pid) if IReactorFDSet.providedBy(clock) else None
+    pidfd = openPidfd(pid) if IReactorFDSet.providedBy(clock) else None
     try:
         if _gone(pid):
             return False
@@ -107,14 +110,6 @@ class _WhenReadable:
         return "killProcess"
 
 
-def _pidfd(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends, or None if the system has none."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
 def _gone(pid: int) -> bool:
     """Return whether the process has ended. A child is also reaped."""
     if _reap(pid):
@@ -124,7 +119,7 @@ def _gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
+        with open(proc(f"{pid}/stat"), "rb") as stat:
             # The state follows the command, which is in parentheses and may contain parentheses.
             return stat.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
     except OSError:

@@ -21,6 +21,7 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from asynqueue.capabilities import has
 from asynqueue.core.protocol.serverlimits import Limits
 from asynqueue.errors import AsynQueueError
 from asynqueue.reactor.lookup import installedReactor
@@ -31,7 +32,7 @@ from asynqueue.wire.server import WireServer
 
 __all__ = ["Options", "main", "makeService"]
 
-DEFAULT_SOCKET = f"unix:{tempfile.gettempdir()}/asynqueue-{os.getuid()}.sock"
+DEFAULT_SOCKET = f"unix:{tempfile.gettempdir()}/asynqueue-{os.getuid() if has('posix') else 0}.sock"
 """The description of one UNIX socket of this user. (A name of 0.9; `ServerManager.newSocket` has new ones.)"""
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if unknown:  # Their text is not repeated, as one may be a key: only the names of options.
         names = [word.partition("=")[0] for word in unknown if word.startswith("--")]
         parser.error(f"unrecognized arguments: {' '.join(names) or f'{len(unknown)} of them'}")
+    if (options.niceness or options.with_parent) and not has("posix"):
+        parser.error("--niceness and --with-parent need a POSIX system, and this is none")
     if options.niceness:
         os.nice(options.niceness)
     if options.with_parent:

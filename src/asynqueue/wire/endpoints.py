@@ -32,6 +32,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.capabilities import has
 from asynqueue.wire.trust.kinds import Side, check, fields
 
 E = TypeVar("E", IStreamServerEndpoint, IStreamClientEndpoint)
@@ -58,7 +59,7 @@ def serverEndpoint(
     """
     if not isinstance(description, str):
         return Endpoint(description)
-    _checkPort(description, "server", 0)
+    _checkPlace(description, "server", 0)
     check("server", description, plain)
     if description.startswith("tls:"):
         sessions, given = _tls(description, "server")
@@ -80,7 +81,7 @@ def clientEndpoint(
     """Return the endpoint by which a client connects to the server at that DESCRIPTION. Else as `serverEndpoint`."""
     if not isinstance(description, str):
         return Endpoint(description)
-    _checkPort(description, "client", 1)
+    _checkPlace(description, "client", 1)
     check("client", description, plain)
     if description.startswith("tls:"):
         sessions, given = _tls(description, "client")
@@ -92,8 +93,15 @@ def clientEndpoint(
         raise ValueError(f"{description!r} is no description of a client endpoint: {error}") from error
 
 
-def _checkPort(description: str, side: Side, place: int) -> None:
-    """Raise `ValueError` if a port in DESCRIPTION is bad: the field ``port``, or that PLACE of the unnamed fields."""
+def _checkPlace(description: str, side: Side, place: int) -> None:
+    """Raise `ValueError` if a port in DESCRIPTION is bad: the field ``port``, or that PLACE of the unnamed fields.
+
+    Also if it is of a UNIX socket and this system has none.
+    """
+    if description.startswith("unix:") and not has("AF_UNIX"):
+        raise ValueError(
+            f"{description!r} is no description for this system, which has no UNIX sockets: use tls: or tcp:"
+        )
     if not description.startswith(("tcp:", "ssl:", "tls:")):
         return
     unnamed, named = fields(description)

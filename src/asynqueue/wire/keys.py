@@ -10,6 +10,7 @@ import os
 import stat
 from pathlib import Path
 
+from asynqueue.capabilities import has
 from asynqueue.errors import AuthenticationError
 
 KEY = "ASYNQUEUE_WIRE_KEY"
@@ -41,7 +42,7 @@ def key(given: bytes | str | os.PathLike[str] | None) -> bytes | None:
     if given is not None:
         return _read(Path(given), "the key file")
     if os.environ.get(KEY):
-        return _checked(os.environb[KEY.encode()], f"the key in {KEY}")
+        return _checked(os.fsencode(os.environ[KEY]), f"the key in {KEY}")
     if os.environ.get(KEY_FILE):
         return _read(Path(os.environ[KEY_FILE]), f"the key file of {KEY_FILE}")
     return None
@@ -59,9 +60,9 @@ def _read(path: Path, what: str) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise AuthenticationError(f"the key file {path} is no regular file")
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            if has("posix") and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise AuthenticationError(f"others have access to the key file {path}: chmod 600 {path}")
-            if status.st_uid not in (os.geteuid(), 0):
+            if has("posix") and status.st_uid not in (os.geteuid(), 0):
                 raise AuthenticationError(f"the key file {path} belongs to another user: chown {os.geteuid()} {path}")
             return _checked(file.read(), f"the key in {path}")
     except OSError as error:
@@ -70,7 +71,7 @@ def _read(path: Path, what: str) -> bytes:
 
 def _openedAtOnce(path: str, flags: int) -> int:
     """Open the file PATH without blocking: opening a FIFO would block until another process opens it to write."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _checked(text: bytes, what: str) -> bytes:

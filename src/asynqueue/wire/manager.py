@@ -22,6 +22,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue.capabilities import requirePosix
 from asynqueue.core.protocol.serverlimits import Limits
 from asynqueue.errors import ProcessError
 from asynqueue.reactor.lookup import installedReactor
@@ -60,6 +61,7 @@ class ServerManager:
     Raises:
         ValueError: The key is too short.
         AuthenticationError: The key cannot be read, or other users can read it.
+        ProcessError: This is no POSIX system.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ServerManager:
         plain: bool = False,
         reactor: Any = None,
     ) -> None:
+        requirePosix("ServerManager")
         self._limits = Limits() if limits is None else limits
         self.universeName: str | None = wwuFQN if universeName is None else universeName
         self.key: bytes = keys.key(key) or token_hex(32).encode()

@@ -31,7 +31,7 @@ PATIENCE = 120
 
 INTERRUPTED_SERVER = """
 import os, signal, sys
-if "multiprocessing.forkserver" in sys.orig_argv[-1]:
+if "multiprocessing.forkserver" in " ".join(sys.orig_argv):
     with open(os.environ["STARTED"], "a") as started:
         print(os.getpid(), file=started)
     os.kill(os.getpid(), signal.SIGINT)

@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.task import deferLater
 
 from tests.support.calls import inLoop
+from tests.support.features import needs
 
 CHILDREN = """
 def children():
@@ -110,6 +111,7 @@ if __name__ == "__main__":
     assert run(program, tmp_path, method) == "True\nyes None 0o27 elsewhere"
 
 
+@needs("setresuid")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_later_process_is_of_the_user_that_its_program_has_become(tmp_path: Path) -> None:
     program = """

@@ -16,6 +16,7 @@ from asynqueue.process import ProcessQueue, ProcessWorker
 from asynqueue.process import childprocess as workerprocess
 from tests.support import calls as kit
 from tests.support.calls import failureOf, inLoop, isAbsent, marks, until
+from tests.support.features import needs
 
 
 class TestLimits:
@@ -142,6 +143,7 @@ class TestMaxTasks:
 
 
 class TestMaxMemory:
+    @needs("/proc")
     @inLoop
     async def test_one_that_leaks_is_replaced_between_calls(self, tmp_path: Path) -> None:
         async with ProcessQueue(1, maxMemory=60_000) as queue:
@@ -150,6 +152,7 @@ class TestMaxMemory:
             assert await gatherResults([queue.call(kit.echo, n, retries=0) for n in range(200)]) == list(range(200))
         assert all(isAbsent(pid) for pid in pids)
 
+    @needs("/proc")
     @inLoop
     async def test_one_that_does_not_stays(self) -> None:
         async with ProcessQueue(1, maxMemory=1 << 30) as queue:
@@ -162,6 +165,7 @@ class TestMaxMemory:
 
 
 class TestMemUsage:
+    @needs("/proc")
     @inLoop
     async def test_it_is_what_the_process_uses_and_none_without_one(self) -> None:
         worker = ProcessWorker()

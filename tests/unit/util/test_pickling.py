@@ -25,6 +25,7 @@ from asynqueue import deferToDelay, deferToThread
 from asynqueue.errors import SerializationError
 from asynqueue.util import CallRunner, callAfterDeferred, killProcess, o2p, p2o
 from tests.support.calls import inLoop
+from tests.support.features import needs
 
 
 def results(d: Deferred[Any]) -> list[Any]:
@@ -149,6 +150,7 @@ def isReaped(pid: int) -> bool:
 
 
 class TestKillProcess:
+    @needs("pidfd_open")
     def test_a_child_is_ended_and_reaped_without_polling(self, sleeper: Child) -> None:
         clock = WatchingClock()
         got = results(killProcess(sleeper.pid, reactor=clock))
@@ -161,6 +163,7 @@ class TestKillProcess:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
 
+    @needs("pidfd_open")
     def test_one_that_ignores_sigterm_is_killed_after_the_grace(self, stubborn: Child) -> None:
         clock = WatchingClock()
         got = results(killProcess(stubborn.pid, 3, reactor=clock))
@@ -183,6 +186,7 @@ class TestKillProcess:
         assert isReaped(stubborn.pid)
         assert clock.getDelayedCalls() == []
 
+    @needs("pidfd_open")
     @pytest.mark.parametrize("watching", [True, False])
     def test_a_process_that_is_no_child_is_ended(self, watching: bool) -> None:
         done = subprocess.run(["sh", "-c", "sleep 600 >&- & echo $!"], stdout=subprocess.PIPE, check=True)
@@ -211,6 +215,7 @@ class TestKillProcess:
             child.wait()
             assert results(killProcess(child.pid, reactor=clock)) == [False]
 
+    @needs("pidfd_open")
     def test_one_that_goes_by_itself_meanwhile_was_alive(self, sleeper: Child, monkeypatch: pytest.MonkeyPatch) -> None:
         def tooLate(pidfd: int, number: int) -> None:
             os.kill(sleeper.pid, signal.SIGKILL)
@@ -224,6 +229,7 @@ class TestKillProcess:
         assert got == [True]
         assert isReaped(sleeper.pid)
 
+    @needs("pidfd_open")
     def test_cancelled_it_leaves_nothing(self, stubborn: Child) -> None:
         clock = WatchingClock()
         d = killProcess(stubborn.pid, reactor=clock)

@@ -87,9 +87,10 @@ class ChunkedPayload:
 
 def anonymousCopy(block: bytearray) -> memoryview:
     """Return a copy of BLOCK in anonymous memory, which returns to the system as soon as it is unused."""
-    from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+    import mmap
 
-    memory = mmap(-1, len(block), flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # none on Windows
+    memory = mmap.mmap(-1, len(block), **flags)
     memory[:] = block
     return memoryview(memory)
 

@@ -14,6 +14,8 @@ import os
 import socket
 import time
 
+from asynqueue.capabilities import proc
+
 GRACE = 0.5
 """Seconds that the kernel has to end the program after it has closed the program's files."""
 
@@ -21,7 +23,7 @@ GRACE = 0.5
 def _listeningAt() -> str | None:
     """Return the path of the socket at which this process listens, if it is a fork server."""
     try:
-        names = os.listdir("/proc/self/fd")
+        names = os.listdir(proc("self/fd"))
     except OSError:
         return None  # There is no such directory, so the folder remains.
     for name in names:

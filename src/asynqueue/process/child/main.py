@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, NoReturn
 
+from asynqueue.capabilities import has
 from asynqueue.core.flow.iteration import Outflow
 from asynqueue.core.flow.iterators import closeIterator, takeSlice
 from asynqueue.core.protocol import messages as m
@@ -254,14 +255,16 @@ def main(
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # One that came before is ignored.
+    if has("pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # One that came before is ignored.
     _useBatchScheduling()
     _dieWithParent()
     installLineWriters()
     with stream:  # It is closed here, because a thread that a call has left may delay the exit.
         try:
             runs = universe(stream, permits, channel)
-            os.register_at_fork(after_in_child=runs.disown)
+            if has("register_at_fork"):
+                os.register_at_fork(after_in_child=runs.disown)
             runs.serve()
             if forked:
                 _runExitFunctions()
@@ -282,7 +285,7 @@ def _useBatchScheduling() -> None:
 
     The share of processor time is the same.
     """
-    if hasattr(os, "SCHED_BATCH"):
+    if has("SCHED_BATCH"):
         try:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         except OSError:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from asynqueue.capabilities import has, proc
+
 
 class Surroundings(NamedTuple):
     """The state of a program that its processes take over. `directory` is None if it was removed."""
@@ -44,7 +46,7 @@ def adopt(wanted: Surroundings) -> None:
     if wanted.userIDs != _userIDs() or wanted.groupIDs != _groupIDs():
         if os.geteuid() == 0:
             os.setgroups(wanted.groups)
-        if hasattr(os, "setresgid"):
+        if has("setresuid"):
             os.setresgid(*wanted.groupIDs)
             os.setresuid(*wanted.userIDs)
         else:
@@ -57,7 +59,7 @@ def adopt(wanted: Surroundings) -> None:
 def _umask() -> int:
     """Return the umask. It can be read without setting it only on Linux."""
     try:
-        with open("/proc/self/status", "rb") as status:
+        with open(proc("self/status"), "rb") as status:
             for line in status:
                 if line.startswith(b"Umask:"):
                     return int(line.split()[1], 8)
@@ -69,8 +71,8 @@ def _umask() -> int:
 
 
 def _groupIDs() -> tuple[int, ...]:
-    return os.getresgid() if hasattr(os, "getresgid") else (os.getgid(), os.getegid())
+    return os.getresgid() if has("setresuid") else (os.getgid(), os.getegid())
 
 
 def _userIDs() -> tuple[int, ...]:
-    return os.getresuid() if hasattr(os, "getresuid") else (os.getuid(), os.geteuid())
+    return os.getresuid() if has("setresuid") else (os.getuid(), os.geteuid())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dis
 import functools
 import re
-import sys
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -51,14 +50,20 @@ def nameGiven(obj: Any) -> str | None:
 
 def annotationsOf(obj: Any) -> dict[str, Any]:
     """Return the annotations of OBJ, none if they cannot be evaluated yet."""
-    if issubclass(type(obj), type) and sys.version_info < (3, 14):
-        return dict(vars(obj).get("__annotations__", {}))  # To look at the attribute would make one.
     try:
-        return dict(obj.__annotations__)
+        if not issubclass(type(obj), type):
+            return dict(obj.__annotations__)
+        own = vars(
+            obj
+        )  # To look at the attribute would change the class: it would make annotations, or a cache of them.
+        known = own.get("__annotations__") or own.get("__annotations_cache__")
+        evaluate = own.get("__annotate_func__")
+        return dict(known or (evaluate(_VALUES) if evaluate else {}))
     except NameError:  # from Python 3.14 on
         return {}
 
 
+_VALUES = 1  # `annotationlib.Format.VALUE`
 _NAME = re.compile(r"[^\W\d]\w*")
 
 

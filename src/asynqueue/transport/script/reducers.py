@@ -218,7 +218,8 @@ def _partsOf(cls: type) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]
         elif name == "_abc_impl":
             later["__abc_registry__"] = [each for each in (ref() for ref in _abc._get_dump(cls)[0]) if each]
         elif name == "__annotate_func__":
-            later["__annotations__"] = annotationsOf(cls)
+            if value is not None:
+                later["__annotations__"] = annotationsOf(cls)
         elif name != "__annotations_cache__":
             (state if kind in _IN_STATE else later)[name] = value
     return state, later, tuple(slots) if "__slots__" in vars(cls) else None
