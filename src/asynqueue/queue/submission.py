@@ -232,7 +232,7 @@ class Submission:
         """
         if not isinstance(spec, CallSpec):
             raise TypeError(f"submit takes a CallSpec, as from CallSpec.of(f, ...); got {type(spec).__name__}")
-        f: object = spec.f
+        f: Any = spec.f  # the name of a method, perhaps, which its type does not tell
         if type(f) is str:
             method, series = self._byName(f, series)
             spec = CallSpec(method, spec.args, spec.kw)
