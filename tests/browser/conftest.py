@@ -21,6 +21,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.browser.explorer import Explorer
+from tests.support.programs import Program
 
 QUIET = [
     "--headless",
@@ -61,7 +62,7 @@ def mcm(*arguments: str, scratch: Path | None = None) -> Iterator[tuple[str, sub
     """
     environment = os.environ if scratch is None else {**os.environ, "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "mcmandelbrot", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with Program(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             assert select.select([process.stdout], [], [], PATIENCE)[0], "it says nothing"

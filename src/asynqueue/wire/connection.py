@@ -292,6 +292,9 @@ class ServerConnection(WireProtocol):
                     continue
                 self._runner.run(self._calls.pop(number))
                 if perf_counter() > deadline:
+                    number = self._next(admission)
+                    if number is not None:  # it is announced in one write with the answer, and runs in the next turn
+                        self._writer.add(m.Started(number))
                     if self._later is None:
                         self._later = self._reactor.callLater(0, self._proceedLater)
                     break

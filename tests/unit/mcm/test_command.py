@@ -23,6 +23,7 @@ import pytest
 from mcmandelbrot.fractal.kernel import rowLevels
 from mcmandelbrot.fractal.palette import paint
 from mcmandelbrot.fractal.picture import Picture, View
+from tests.support.programs import Program
 
 MCM = [sys.executable, "-m", "mcmandelbrot"]
 SMALL = ["-w", "2", "60", "-0.630", "0", "1.4", "1.2"]
@@ -96,7 +97,7 @@ class Terminal:
     def __init__(self, command: list[str]) -> None:
         self._leader, follower = os.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self._process = subprocess.Popen(
+        self._process = Program(
             command, stdout=subprocess.DEVNULL, stderr=follower, stdin=subprocess.DEVNULL, start_new_session=True
         )
         os.close(follower)
@@ -167,7 +168,7 @@ class TestEndingEarly:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_at_the_very_beginning_leaves_no_file(self, number: int, tmp_path: Path) -> None:
-        with subprocess.Popen([*MCM, "-o", str(tmp_path / "m.png"), *ENDLESS], stderr=subprocess.PIPE) as process:
+        with Program([*MCM, "-o", str(tmp_path / "m.png"), *ENDLESS], stderr=subprocess.PIPE) as process:
             while not list(tmp_path.iterdir()):  # the file is there long before the reactor is
                 assert process.poll() is None
             process.send_signal(number)
@@ -182,7 +183,7 @@ class TestEndingEarly:
         with (
             open(read, "rb", buffering=0) as reader,
             open(write, "wb") as writer,
-            subprocess.Popen([*MCM, *ENDLESS], stdout=writer, stderr=subprocess.PIPE) as process,
+            Program([*MCM, *ENDLESS], stdout=writer, stderr=subprocess.PIPE) as process,
         ):
             assert process.stderr is not None
             assert reader.read(8) == b"\x89PNG\r\n\x1a\n"
@@ -191,7 +192,7 @@ class TestEndingEarly:
             assert process.wait(PATIENCE) == 130
 
     def test_a_reader_that_goes_away_ends_it_quietly(self) -> None:
-        with subprocess.Popen([*MCM, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with Program([*MCM, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             process.stdout.read(8)
@@ -219,7 +220,7 @@ class TestServing:
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_it_says_where_it_is_and_a_signal_ends_it(self, number: int, status: int) -> None:
         command = [*MCM, "serve", "--port", "0", "-w", "1"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with Program(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             assert select.select([process.stdout], [], [], PATIENCE)[0]
@@ -248,7 +249,7 @@ def lending(key: Path, place: str, scratch: Path | None = None) -> Iterator[subp
     """An `mcm worker` at PLACE; one that is to be killed leaves behind what it has in the directory SCRATCH."""
     environment = os.environ if scratch is None else {**os.environ, "TMPDIR": str(scratch)}
     command = [*MCM, "worker", "-w", "1", "-k", str(key), place]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as machine:
+    with Program(command, stdout=subprocess.PIPE, env=environment) as machine:
         assert machine.stdout is not None
         assert select.select([machine.stdout], [], [], PATIENCE)[0]
         assert machine.stdout.readline().startswith(b"1 worker at unix:")
@@ -268,9 +269,7 @@ class TestOtherMachines:
         sockets = [f"unix:{tmp_path / name}" for name in ("one", "two")]
         command = [*MCM, "worker", "-w", "1", "-k", str(key)]
         with ExitStack() as stack:
-            machines = [
-                stack.enter_context(subprocess.Popen([*command, place], stdout=subprocess.PIPE)) for place in sockets
-            ]
+            machines = [stack.enter_context(Program([*command, place], stdout=subprocess.PIPE)) for place in sockets]
             for machine in machines:
                 assert machine.stdout is not None
                 assert select.select([machine.stdout], [], [], PATIENCE)[0]
@@ -309,7 +308,7 @@ class TestOtherMachines:
             machines = [stack.enter_context(lending(key, place, scratch=tmp_path)) for place in places]
             named: list[str] = [word for place in places for word in ("-d", place)]
             command = [*MCM, *named, "-k", str(key), "-N", "100", "1000", "-0.63", "0", "1.4", "1.2"]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as drawing:
+            with Program(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as drawing:
                 assert drawing.stdout is not None
                 assert drawing.stderr is not None
                 begun = drawing.stdout.read(1000)  # the rest has no room in the pipe
@@ -327,11 +326,11 @@ class TestOtherMachines:
     def test_they_draw_the_tiles_of_an_explorer(self, key: Path, tmp_path: Path) -> None:
         place = f"unix:{tmp_path / 'one'}"
         environment = {**os.environ, "ASYNQUEUE_WIRE_KEY": key.read_text()}
-        with subprocess.Popen([*MCM, "worker", "-w", "1", "-k", str(key), place], stdout=subprocess.PIPE) as machine:
+        with Program([*MCM, "worker", "-w", "1", "-k", str(key), place], stdout=subprocess.PIPE) as machine:
             assert machine.stdout is not None
             assert select.select([machine.stdout], [], [], PATIENCE)[0]
             command = [*MCM, "serve", "--port", "0", "-d", place]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as server:
+            with Program(command, stdout=subprocess.PIPE, env=environment) as server:
                 assert server.stdout is not None
                 assert select.select([server.stdout], [], [], PATIENCE)[0]
                 said = re.fullmatch(

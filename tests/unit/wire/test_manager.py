@@ -19,6 +19,7 @@ from asynqueue.errors import ProcessError
 from asynqueue.wire import ServerManager, WireServer, keys
 from tests.support.calls import failureOf, inLoop, isAbsent, isAlive, until
 from tests.support.deferreds import logged
+from tests.support.programs import Program
 from tests.support.wires import Certificates, Things, portOf
 
 THINGS = "tests.support.wires.Things"
@@ -84,7 +85,7 @@ manager.spawn(manager.newSocket()).addCallback(print).addCallback(lambda _: sys.
 reactor.run()
 """
         own = {**os.environ, "TMPDIR": str(tmp_path)}
-        parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=own)
+        parent = Program([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=own)
         assert parent.stdout is not None
         with parent, parent.stdout:
             pid = int(parent.stdout.readline())
@@ -242,7 +243,7 @@ class TestCommandLine:
     @inLoop
     async def test_it_says_that_tls_is_spoken(self, tmp_path: Path) -> None:
         certificates = Certificates(tmp_path)
-        server = subprocess.Popen(
+        server = Program(
             [sys.executable, "-m", "asynqueue.wire", certificates.listen(), THINGS],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
         )  # fmt: skip
@@ -261,7 +262,7 @@ class TestCommandLine:
         subprocess.run(made, shell=True, check=True)
         place = f"unix:{tmp_path / 'socket'}"
         words = ["asynqueue.wire"] if runner == "module" else ["twisted", "asynqueue-wire"]
-        server = subprocess.Popen(
+        server = Program(
             [sys.executable, "-m", *words, "--key-file", str(key), "--silence=9", "--limit", "calls=99", place, THINGS],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": PATH}, cwd=tmp_path,
         )  # fmt: skip
@@ -275,7 +276,7 @@ class TestCommandLine:
 
     @inLoop
     async def test_it_says_where_it_listens(self, tmp_path: Path) -> None:
-        server = subprocess.Popen(
+        server = Program(
             [sys.executable, "-m", "asynqueue.wire", "tcp:0:interface=127.0.0.1", THINGS],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
             env={**os.environ, "ASYNQUEUE_WIRE_KEY": "a key of the environment's"},
