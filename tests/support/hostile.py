@@ -215,6 +215,16 @@ def fired(kind: Kind) -> Deferred[Any]:
     return succeed(1).addCallback(lambda _: made(kind))
 
 
+class Owner:
+    """Its methods are called in updates, so that it becomes resident."""
+
+    def raised(self, kind: Kind) -> NoReturn:
+        raised(kind)
+
+    def taken(self) -> None:
+        pass
+
+
 class Hostilities(WireWorkerUniverse):
     """The same, on a server."""
 

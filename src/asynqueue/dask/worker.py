@@ -22,6 +22,7 @@ from zope.interface import implementer
 from asynqueue.core.records import Interrupted, Iterating, Lost, Raised, Recalled, Returned, RunOutcome, Task
 from asynqueue.core.results import isA
 from asynqueue.core.scheduling.window import Window
+from asynqueue.core.text import callableName
 from asynqueue.dask.source import _DaskSource, _explained
 from asynqueue.errors import SerializationError, WorkerError, WorkerLost
 from asynqueue.interfaces import IWorker, Resignator, Resizer, Restarted
@@ -31,7 +32,7 @@ from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
 from asynqueue.transport.callcodec import NUMBER, CallEncoder
 from asynqueue.transport.errorcodec import loadError
-from asynqueue.transport.residents import Residents
+from asynqueue.transport.residents import Residents, notSent
 from asynqueue.transport.script.exports import Definitions
 from asynqueue.transport.serialization import Undelivered, loads
 
@@ -344,7 +345,10 @@ class DaskWorker(Qualified):
         except SerializationError as error:
             self._end(call, Raised(error))
             return
-        call.key = f"{_nameOf(task.call.f)}-{opening}-{self._lastNumber}"
+        except BaseException as error:  # see `notSent`
+            self._end(call, Raised(notSent(task, error)))
+            return
+        call.key = f"{callableName(task.call.f)[:60]}-{opening}-{self._lastNumber}"
         self._byKey[call.key] = call
         if task.update:
             self._session.update(opening, call.key, number, payload, task.ephemeral, call.owner is not None)
@@ -402,9 +406,3 @@ class DaskWorker(Qualified):
         for source in list(self._sources):
             if address is None or source.address == address:
                 source.over(WorkerLost(f"the iteration ended early: {reason}"))
-
-
-def _nameOf(f: Any) -> str:
-    """Return the name of F, which may be any callable, for the cluster's dashboard."""
-    name = getattr(f, "__name__", None)
-    return (name if isinstance(name, str) else type(f).__name__)[:60]

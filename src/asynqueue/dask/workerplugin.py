@@ -25,6 +25,7 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from asynqueue.core.flow.iteration import Outflow
+from asynqueue.core.flow.iterators import closeIterator, takeSlice
 from asynqueue.core.results import Kind, kindOf
 from asynqueue.core.scheduling.clusterpermits import First, Refuse
 from asynqueue.dask import internals
@@ -218,7 +219,7 @@ class WorkerSide(WorkerPlugin):
             f, args, kw, objects = program.load(payload)
         except SerializationError as error:
             raise Undelivered(*error.args) from error.__cause__
-        if isinstance(f, Resident):
+        if type(f) is Resident:
             key = session, f.key
             if objects:
                 self._residents[key] = objects[0]
@@ -403,29 +404,22 @@ class _Iteration:
     def _produce(self, credit: int) -> tuple[list[bytes], bytes | None]:
         """Return the items of one slice, and the error that ended them, if any."""
         self._flow.granted(credit - self._flow.credit)
-        items: list[bytes] = []
-        deadline = perf_counter() + SLICE
-        while len(items) < credit:
-            try:
-                items.append(INLINE.dumpItem(next(self._iterator)))
-            except StopIteration:
-                return items, self._close()
-            except BaseException as error:
-                failure = dumpError(error)
-                self._close()
-                return items, failure
-            if perf_counter() > deadline:
-                break
-        self._flow.sent(len(items))
-        return items, None
+        items, over, error = takeSlice(self._next, self._flow, perf_counter, SLICE)
+        if not over:
+            self._flow.sent(len(items))
+            return items, None
+        failure = None if error is None else dumpError(error)
+        closed = self._close()
+        return items, closed if failure is None else failure
+
+    def _next(self) -> bytes:
+        return INLINE.dumpItem(next(self._iterator))
 
     def _close(self) -> bytes | None:
         """Run the iterator's ``finally``. Return the error that it raised, or None."""
         self._flow.end()
-        close = getattr(self._iterator, "close", None)
         try:
-            if callable(close):
-                close()
+            closeIterator(self._iterator)
         except BaseException as error:
             return dumpError(error)
         return None

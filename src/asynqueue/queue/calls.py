@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.core.records import CallSpec, Cancelled, Iterating, Returned, Settlement, Task
-from asynqueue.core.results import PLAIN, Kind, kindOf
+from asynqueue.core.results import PLAIN, Kind, isA, kindOf
 from asynqueue.core.scheduling.commands import Settle
 from asynqueue.core.scheduling.statistics import StatsCollector
 from asynqueue.core.text import errorText, valueText
@@ -157,7 +157,7 @@ class Calls:
     def _fired(self, result: Any, pending: Pending, taskID: int) -> None:
         """End a call by the RESULT of the Deferred that it returned. Its worker was free meanwhile."""
         self.awaited.pop(taskID, None)
-        if isinstance(result, Failure):
+        if isA(result, Failure):
             self._fail(pending, errorIn(result))
         else:
             self._succeed(pending, result)

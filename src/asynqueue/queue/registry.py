@@ -29,7 +29,7 @@ from asynqueue.interfaces import Recaller, Resizable, Worker
 from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.driver import Driver
 from asynqueue.queue.options import ByName
-from asynqueue.reactor.failures import printable
+from asynqueue.reactor.failures import failureOf, printable
 from asynqueue.reactor.lookup import whenInstalled
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
@@ -239,7 +239,9 @@ class WorkerRegistry:
         self._dispatcher.detach(workerID)
         attached = self._attaching.pop(workerID, None)
         if attached is not None:
-            attached.errback(error or WorkerLost(f"worker {workerID} was gone before it was ready"))
+            if error is None:
+                error = WorkerLost(f"worker {workerID} was gone before it was ready")
+            attached.errback(failureOf(error))
         leaving = self._leaving.pop(workerID, None)
         if leaving is not None:
             leaving.fire(unfinished)

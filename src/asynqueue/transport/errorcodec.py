@@ -129,7 +129,8 @@ def _dumped(error: BaseException) -> bytes:
             problem: BaseException = TypeError(f"it comes out as {errorText(came)}")
         except BaseException as raised:
             problem = raised
-        refusal = refusal or problem
+        if refusal is None:
+            refusal = problem
     assert refusal is not None  # there are three ways
     why = f"the exception {name}, {message}, cannot be pickled: {errorText(refusal)}"
     inner = pickle.dumps(SerializationError(why), PROTOCOL)

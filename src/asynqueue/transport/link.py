@@ -35,7 +35,6 @@ from asynqueue.core.protocol.runqueue import Outcomes, RunQueue
 from asynqueue.core.protocol.spinning import SPIN
 from asynqueue.core.records import Iterating, Raised, Returned, RunOutcome, Task
 from asynqueue.core.results import isA
-from asynqueue.core.text import errorText
 from asynqueue.errors import AsynQueueError, SerializationError, WorkerLost
 from asynqueue.interfaces import Report
 from asynqueue.reactor.spinner import Spinner
@@ -44,15 +43,9 @@ from asynqueue.transport.callcodec import CallEncoder
 from asynqueue.transport.errorcodec import loadError
 from asynqueue.transport.items import LinkSource
 from asynqueue.transport.permits import PermitIssuer
-from asynqueue.transport.residents import Residents
+from asynqueue.transport.residents import Residents, notSent
 from asynqueue.transport.serialization import Undelivered, loadItems, loads
 from asynqueue.transport.sharedmemory import SharedMemoryChannel
-
-
-def _notSent(task: Task, error: BaseException) -> SerializationError:
-    refusal = SerializationError(f"{task.call} cannot be sent: {errorText(error)}")
-    refusal.__cause__ = error
-    return refusal
 
 
 class _Pending:
@@ -313,8 +306,8 @@ class Link(Protocol):
         except AsynQueueError as error:
             self.answer(number, Raised(error))
             return
-        except BaseException as error:  # A callable may raise anything when it is looked at. Its neighbours are sent.
-            self.answer(number, Raised(_notSent(task, error)))
+        except BaseException as error:  # see `notSent`
+            self.answer(number, Raised(notSent(task, error)))
             return
         self._lastNumber = number
         self._permitted.append(number)

@@ -11,6 +11,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperTy
 
 from asynqueue.core.records import Raised, Returned, RunOutcome, Task
 from asynqueue.core.results import isA
+from asynqueue.core.text import errorText
+from asynqueue.errors import SerializationError
 from asynqueue.transport.callcodec import CallEncoder
 from asynqueue.transport.serialization import Resident, Undelivered
 
@@ -47,9 +49,19 @@ class Residents:
 
     def ended(self, owner: object, number: int, outcome: RunOutcome) -> None:
         """Register OWNER as resident under NUMBER, unless the update that sent it did not arrive."""
-        arrived = isinstance(outcome, Raised) and not isinstance(outcome.error, Undelivered)
+        arrived = isinstance(outcome, Raised) and not isA(outcome.error, Undelivered)
         if arrived or isinstance(outcome, Returned):
             self._known.setdefault(id(owner), (number, owner))
+
+
+def notSent(task: Task, error: BaseException) -> SerializationError:
+    """Return the error of the call of TASK, which cannot be sent because of ERROR.
+
+    A callable may raise anything when it is looked at. Its neighbours are sent.
+    """
+    refusal = SerializationError(f"{task.call} cannot be sent: {errorText(error)}")
+    refusal.__cause__ = error
+    return refusal
 
 
 def _ownerOf(f: object) -> object:

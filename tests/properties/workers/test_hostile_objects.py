@@ -137,6 +137,8 @@ PLACES: dict[str, Callable[[TaskQueue, Any, Kind], Any]] = {
     "iterator without a queue": lambda queue, on, kind: drained(directly(queue, on.items, kind)),
     "update": lambda queue, on, kind: queue.update(on.returned, kind, ephemeral=True),
     "error of an update": lambda queue, on, kind: queue.update(on.raised, kind, ephemeral=True),
+    "error of a resident": lambda queue, on, kind: queue.update(hostile.Owner().raised, kind, ephemeral=True),
+    "resident": lambda queue, on, kind: queue.update(made(kind, hostile.Owner).taken, ephemeral=True),
     "argument of an update": lambda queue, on, kind: queue.update(on.taken, made(kind), ephemeral=True),
 }
 NAMED = ("error", "error of a coroutine", "error of an update", "error without a queue")

@@ -166,7 +166,7 @@ class Inflow:
         self._inFlight = 0
         if self._ended:
             # The loss of a stopped iteration is not an error.
-            return [] if error is None or isinstance(error, WorkerLost) else [LateError(error)]
+            return [] if error is None or issubclass(type(error), WorkerLost) else [LateError(error)]
         if error is None and self._asked and self._lookahead and self._promised:
             # The consumer's loop already requested the promised item, so it must get an error, not an end.
             error = ImplementationError("the iterator promised another item and then had none (see moreLeft)")

@@ -32,13 +32,13 @@ class Slice(NamedTuple):
     error: BaseException | None
 
 
-def takeSlice(produce: Callable[[], Any], flow: Outflow, clock: Callable[[], float]) -> Slice:
-    """Call PRODUCE for each item of one slice, within the credit of FLOW and by CLOCK, which returns seconds.
+def takeSlice(produce: Callable[[], Any], flow: Outflow, clock: Callable[[], float], seconds: float = SLICE) -> Slice:
+    """Call PRODUCE for each item of one slice of SECONDS, within the credit of FLOW, and by CLOCK.
 
     PRODUCE raises StopIteration when its iterator is exhausted. (It returns items of any type: hence Any.)
     """
     items: list[Any] = []
-    deadline = clock() + SLICE
+    deadline = clock() + seconds
     while len(items) < flow.credit:
         try:
             items.append(produce())

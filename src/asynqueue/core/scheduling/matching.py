@@ -217,7 +217,8 @@ class Matcher:
         self._groupOf: dict[Hashable, TaskGroup] = {}  # by series
         self._time = 0  # the highest virtual time of any group
         self._lastStamp = 0
-        self._unreviewed = False
+        self.unreviewed = False
+        """True if a queued task may be stranded that was not at the last `reviewed`. (An attribute, as it is hot.)"""
 
     def __len__(self) -> int:
         """Return the number of queued tasks."""
@@ -241,14 +242,17 @@ class Matcher:
             times = (other.time for cls in group.classes for other in cls.groups if other.backlogged)
             group.joinAt(max(times, default=self._time))
         if not group.classes:
-            self._unreviewed = True
+            self.unreviewed = True
         self._waiting += 1
         group.add(task)
 
     def putBack(self, task: Task, place: Place) -> None:
         """Queue a task at a place that is not in the fair band."""
+        group = self._groupFor(task.series)
+        if not group.classes:
+            self.unreviewed = True
         self._waiting += 1
-        self._groupFor(task.series).place(place, task)
+        group.place(place, task)
 
     def remove(self, task: Task) -> None:
         """Remove a queued task."""
@@ -269,21 +273,17 @@ class Matcher:
         group = self._groups.get(frozenset())
         return {} if group is None else group.bySeries()
 
-    @property
-    def unreviewed(self) -> bool:
-        """True if no worker may run some queued task, and there was no such task, or another, at the last `reviewed`.
-
-        Workers that are away count as none here.
-        """
-        return self._unreviewed and bool(self._groups.get(frozenset()))
+    def isStranding(self) -> bool:
+        """Return whether there is a queued task that no worker may run. Workers that are away do not count."""
+        return bool(self._groups.get(frozenset()))
 
     def reviewed(self) -> None:
         """Note that the queued tasks that no worker may run are known."""
-        self._unreviewed = False
+        self.unreviewed = False
 
     def gone(self) -> None:
         """Note that a worker that was away does not come back."""
-        self._unreviewed = True
+        self.unreviewed = self.unreviewed or self.isStranding()
 
     # Workers.
 
@@ -385,12 +385,12 @@ class Matcher:
         old = list(self._groups.values())
         self._groups.clear()
         self._groupOf.clear()
-        self._unreviewed = True
         for cls in self._classes.values():
             cls.groups.clear()
         for group in old:
             for series, part in group.split():
                 self._groupFor(series).absorb(part, self._time)
+        self.unreviewed = self.isStranding()
 
 
 def _nextPlace(group: FairQueue) -> Place:

@@ -102,7 +102,7 @@ class Scheduler:
     @property
     def unreviewed(self) -> bool:
         """True while `reviewUnserved` is wanted: a queued task may have no worker that is qualified for it."""
-        return self._matcher.unreviewed
+        return self._matcher.unreviewed and self._matcher.isStranding()
 
     @property
     def unserved(self) -> int:

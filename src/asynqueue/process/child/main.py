@@ -204,7 +204,7 @@ class ProcessUniverse:
             f, args, kw, objects = self._callDecoder.load(call.payload)
         except SerializationError as error:
             raise Undelivered(*error.args) from error.__cause__
-        if isinstance(f, Resident):
+        if type(f) is Resident:
             if objects:
                 self._residents[f.key] = objects[0]
             if f.key not in self._residents:
