@@ -26,7 +26,7 @@ QUEUES = 50
 
 
 def holdings() -> dict[str, int]:
-    """How many descriptors, threads, shared memories, children, delayed calls and readers there are."""
+    """How many descriptors (shared memories too), threads, children, delayed calls and readers there are."""
     from twisted.internet import reactor
 
     clock: Any = reactor  # its type says nothing of what it holds
@@ -34,7 +34,6 @@ def holdings() -> dict[str, int]:
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
-        "shared memories": len(os.listdir("/dev/shm")),
         "children": len(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()),
         "delayed calls": len(clock.getDelayedCalls()),
         "readers": len(clock.getReaders()),

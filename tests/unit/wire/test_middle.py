@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
+from OpenSSL import SSL
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent
@@ -116,13 +117,14 @@ class TestThatPassesOn:
     @inLoop
     async def test_is_refused_though_tls_is_older(self, tmp_path: Path) -> None:
         from twisted.internet import reactor
-        from twisted.internet.ssl import CertificateOptions, PrivateCertificate, TLSVersion
+        from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 
         certificates = Certificates(tmp_path)
         certificates.issue(trustme.CA(), "attacker", "127.0.0.1")
         both = [(tmp_path / name).read_bytes() for name in ("server.pem", "server.key")]
         pair = PrivateCertificate.loadPEM(b"".join(both))
-        older = CertificateOptions(pair.privateKey.original, pair.original, lowerMaximumSecurityTo=TLSVersion.TLSv1_2)
+        older = CertificateOptions(pair.privateKey.original, pair.original)
+        older.getContext().set_max_proto_version(SSL.TLS1_2_VERSION)
         server = WireServer(SSL4ServerEndpoint(reactor, 0, older, interface="127.0.0.1"), Things, key=KEY)
         await server.start()
         there = f"ssl:127.0.0.1:{portOf(server)}"
