@@ -124,7 +124,7 @@ class ProcessQueue(TaskQueue):
     def workerLeft(self) -> None:
         """Refuse all queued calls if the last worker has resigned, because none of them would ever run."""
         if not self._scheduler.workers:
-            self.strand("no worker process could be kept running")
+            self.strand(f"no worker process could be kept running: {self._registry.resignation}")
 
 
 # The pool of `deferToProcess`, one for the program. It starts with the first call and ends with the reactor. A call
@@ -157,7 +157,7 @@ class _Pool(TaskQueue):
     def workerLeft(self) -> None:
         """Refuse all queued calls if the last worker has resigned. (The next call starts a new pool.)"""
         if not self._scheduler.workers:
-            self.strand("no worker process could be kept running")
+            self.strand(f"no worker process could be kept running: {self._registry.resignation}")
 
 
 _shared: _Pool | None = None

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from itertools import count
 from os import PathLike
@@ -16,6 +15,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
@@ -28,6 +28,7 @@ from asynqueue.errors import ProcessError
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
+from asynqueue.transport.socketfolder import makeSocketFolder
 from asynqueue.wire import keys
 
 STOP_GRACE = 5.0
@@ -128,7 +129,7 @@ class ServerManager:
 
     def newSocket(self) -> str:
         """Return the description of a new UNIX socket that only this user can use: for `spawn` and a `WireWorker`."""
-        return f"unix:{self._place() / str(next(self._sockets))}"
+        return f"unix:{quoteStringArgument(str(self._place() / str(next(self._sockets))))}"
 
     def done(self, pid: int | None = None) -> Deferred[None]:
         """End servers.
@@ -152,7 +153,7 @@ class ServerManager:
 
     def _place(self) -> Path:
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="asynqueue-"))  # no other user has access to it
+            self._directory = Path(makeSocketFolder("asynqueue-"))
             self._guard = _guard(self._directory)
         return self._directory
 

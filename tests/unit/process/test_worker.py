@@ -1034,7 +1034,7 @@ class TestDeath:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object) -> None:
-            raise OSError(24, "Too many open files")
+            raise PermissionError(1, "a sandbox forbids it")
 
         queue = ProcessQueue(1)
         assert await queue.call(kit.echo, 1) == 1
