@@ -36,7 +36,7 @@ from asynqueue.process.child import main as child
 from asynqueue.process.child import reactor as reactorchild
 from asynqueue.process.child.surroundings import present
 from asynqueue.process.forkserver import prepareServer
-from asynqueue.reactor import watchdog
+from asynqueue.reactor import forks, watchdog
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.reactor.waiters import Waiters
 from asynqueue.transport.lifeline import disown
@@ -195,7 +195,9 @@ class WorkerProcess:
 
     def disown(self) -> list[int]:
         """Leave the process alone: this is a fork of its program. Return the descriptors that belong to it."""
+        self._exited = self._disconnected = True
         internals.disownProcess(self._process)
+        forks.keep(self)
         transport: Any = self.link.transport
         numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
         numbers += [] if self._channel is None else [self._channel.fileno()]

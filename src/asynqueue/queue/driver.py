@@ -26,6 +26,7 @@ from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
 from asynqueue.queue.subscription import Subscription
 from asynqueue.reactor.failures import printable
+from asynqueue.reactor.forks import refuseInherited
 from asynqueue.reactor.lookup import installedReactor
 
 STAMP = 1e-4
@@ -43,8 +44,11 @@ class Driver:
     """
 
     def __init__(self, scheduler: Scheduler, maxQueued: int | None, reactor: Clock | None) -> None:
+        refuseInherited(reactor)
         self.scheduler = scheduler
         self.reactor = reactor
+        self.refusal = "the queue is not running"
+        """Why the queue takes no calls, when it takes none."""
         self._maxQueued = maxQueued
         self._handlers: dict[type, Handler] = {}
         self._todo: deque[Command] = deque()
@@ -137,8 +141,15 @@ class Driver:
     def subscribe(self, consumer: Consumer) -> None:
         """Write the number of unfinished calls to a consumer, now and whenever it changes."""
         if self._over:
-            raise QueueRunError("the queue is not running: its number of calls will not change")
+            raise QueueRunError(f"{self.refusal}: its number of calls will not change")
         self._subscriptions.append(Subscription(consumer, lambda: self.scheduler.unfinished))
+
+    def disown(self) -> None:
+        """Carry nothing out any more: this is a fork of the program whose workers these are."""
+        for kind in self._handlers:
+            self._handlers[kind] = lambda command: None
+        self._waiting.clear()
+        self._subscriptions.clear()
 
     def end(self) -> None:
         """Stop all timers and end the subscriptions: nothing happens any more."""

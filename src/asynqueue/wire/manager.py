@@ -25,9 +25,11 @@ from twisted.python.failure import Failure
 from asynqueue.capabilities import requirePosix
 from asynqueue.core.protocol.serverlimits import Limits
 from asynqueue.errors import ProcessError
+from asynqueue.reactor import forks
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
+from asynqueue.transport.lifeline import disown
 from asynqueue.transport.socketfolder import makeSocketFolder
 from asynqueue.wire import keys
 
@@ -86,6 +88,7 @@ class ServerManager:
         self._sockets = count(1)
         self._servers: dict[int, _Server] = {}
         self._trigger = ShutdownTrigger(self.shutdown, "before")
+        forks.watch(self._disown)
 
     def spawn(
         self, description: str, stdio: bool = False, niceness: int = 0, universeName: str | None = None
@@ -164,6 +167,19 @@ class ServerManager:
                 file.write(self.key)
         return path
 
+    def _disown(self) -> None:
+        """Leave the servers and their files to the program, if this process is a fork of it."""
+        if not forks.isRunning(self._reactor):
+            return
+        forks.keep(self._guard, *self._servers.values())
+        descriptors = [descriptor for server in self._servers.values() for descriptor in server.descriptors()]
+        if self._guard is not None and self._guard.stdin is not None:
+            descriptors.append(self._guard.stdin.fileno())
+        if descriptors:
+            disown(*descriptors)
+        self._servers = {}
+        self._directory = self._guard = None
+
     def _exited(self, server: _Server) -> None:
         del self._servers[server.pid]
 
@@ -221,6 +237,12 @@ class _Server(ProcessProtocol):
             self._signal("TERM")
             self._grace = self._reactor.callLater(STOP_GRACE, self._kill)
         return ended
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of the pipes to the process."""
+        transport: Any = self.transport
+        numbers = [pipe.fileno() for pipe in transport.pipes.values()]
+        return [number for number in numbers if number >= 0]
 
     def connectionMade(self) -> None:
         """Note the process ID."""
