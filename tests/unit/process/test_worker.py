@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import copyreg
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -295,6 +296,29 @@ class Picky(Exception):
         super().__init__(f"{one} and {two}")
 
 
+def interruptProgram() -> int:
+    """The exit status of another program after a Ctrl-C."""
+    with subprocess.Popen(["sleep", "30"]) as program:
+        program.send_signal(signal.SIGINT)
+        return program.wait()
+
+
+def readInterrupted() -> int:
+    """How many bytes a C library reads while Ctrl-C comes, when there is one byte at last."""
+    reading, writing = os.pipe()
+    interrupt = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
+    write = threading.Timer(0.2, lambda: os.write(writing, b"x"))
+    interrupt.start()
+    write.start()
+    try:
+        number: int = ctypes.CDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
+        return number
+    finally:
+        write.join()
+        os.close(reading)
+        os.close(writing)
+
+
 def blockedSignals() -> set[int]:
     """The signals that are blocked here."""
     return set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
@@ -327,6 +351,16 @@ class TestTheProcess:
         assert await queue.call(blockedSignals) == set()
         await queue.shutdown()
         assert not blockedSignals()
+
+    @pytest.mark.parametrize("useReactor", [False, True])
+    @pytest.mark.parametrize("method", methods)
+    @inLoop
+    async def test_ctrl_c_ends_programs_that_a_call_starts_and_not_itself(self, method: str, useReactor: bool) -> None:
+        if useReactor and method == "fork":
+            pytest.skip("the two do not go together")
+        async with ProcessQueue(1, context=method, useReactor=useReactor) as queue:
+            assert await queue.call(interruptProgram) == -signal.SIGINT
+            assert await queue.call(readInterrupted) == 1
 
     @pytest.mark.parametrize("method", methods)
     @inLoop
