@@ -172,6 +172,33 @@ class WorkerProcess:
         """True if the process counts as exited because the fork server, which would report that, has died."""
         return self._isForked and self._exitcode == _NOT_REPORTED
 
+    def rest(self) -> None:
+        """Leave nothing in the reactor until `wake`, while the process has no calls. If it dies, that is noticed then.
+
+        Memory that is kept for large values is freed at once if the reactor does not run, as between the tests of
+        trial, and after a while otherwise.
+        """
+        if self._exited or self._disconnected or self._grace is not None:
+            return
+        self._reactor.removeReader(self._sentinel)
+        self._reactor.removeReader(self.link.transport)
+        if self._tidying is not None and not self._reactor.running:
+            self._tidying.cancel()
+            self._tidy()
+            if self._tidying is not None:
+                self._tidying.cancel()
+                self._tidying = None
+
+    def wake(self) -> None:
+        """End a `rest`."""
+        if self._exited:
+            return
+        self._reactor.addReader(self._sentinel)
+        if not self._disconnected:
+            self._reactor.addReader(self.link.transport)
+            if self._tidying is None and self._channel is not None and self._channel.any:
+                self._memoryUsed()
+
     def stop(self) -> None:
         """Ask the process to exit when it has ended all calls. From then on it has `STOP_GRACE` seconds for that."""
         if not self._stopping and not self._exited:

@@ -200,6 +200,16 @@ class ProcessWorker(ReportingWorker):
             process.link.give([run], self._raw)
             self._review(process)
 
+    def rest(self) -> None:
+        """Leave nothing in the reactor until `wake`, while the worker has no calls."""
+        for process in self._processes:
+            process.rest()
+
+    def wake(self) -> None:
+        """End a `rest`."""
+        for process in self._processes:
+            process.wake()
+
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET. If it is running, the process is replaced, unless `killOnCancel` is False."""
         for process in list(self._processes):
@@ -213,6 +223,7 @@ class ProcessWorker(ReportingWorker):
     def stop(self) -> Deferred[None]:
         """Stop the process when all its tasks have ended. The Deferred fires when it has exited."""
         self._stop()
+        self.wake()
         for process in list(self._processes):
             process.stop()
         return gatherResults([process.gone.add() for process in self._processes]).addCallback(lambda _: None)
@@ -220,6 +231,7 @@ class ProcessWorker(ReportingWorker):
     def crash(self) -> Sequence[Task]:
         """Kill the process. Return the tasks without an outcome."""
         self._stop()
+        self.wake()
         for process in list(self._processes):
             process.kill()
             process.link.drainInput()

@@ -24,7 +24,7 @@ from asynqueue.core.scheduling.window import BUDGET, LOOK
 from asynqueue.core.text import valueText
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
-from asynqueue.queue.subscription import Subscription
+from asynqueue.queue.subscription import IdleObserver, Subscription
 from asynqueue.reactor.failures import printable
 from asynqueue.reactor.forks import refuseInherited
 from asynqueue.reactor.lookup import installedReactor
@@ -55,7 +55,7 @@ class Driver:
         self._busy = False
         self._moment: float | None = None
         self._waiting: deque[Deferred[None]] = deque()  # for room
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[Subscription | IdleObserver] = []
         self._over = False
         self._ticker: DelayedCall | None = None
         self._looker: DelayedCall | None = None
@@ -144,6 +144,17 @@ class Driver:
             raise QueueRunError(f"{self.refusal}: its number of calls will not change")
         self._subscriptions.append(Subscription(consumer, lambda: self.scheduler.unfinished))
 
+    def observeIdle(self, onIdle: Callable[[], None]) -> None:
+        """Call ONIDLE after each event that leaves no call and no iteration."""
+        self._subscriptions.append(IdleObserver(self.scheduler, onIdle))
+
+    def rest(self) -> None:
+        """Stop the timers, which nothing needs while there is no call and no iteration."""
+        for timer in (self._ticker, self._looker):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._ticker = self._looker = None
+
     def disown(self) -> None:
         """Carry nothing out any more: this is a fork of the program whose workers these are."""
         for kind in self._handlers:
@@ -155,9 +166,7 @@ class Driver:
         """Stop all timers and end the subscriptions: nothing happens any more."""
         self._over = True
         self._scheduleReview(False)
-        for timer in (self._ticker, self._looker):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self.rest()
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             subscription.end()
