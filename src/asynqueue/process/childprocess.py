@@ -141,7 +141,7 @@ class WorkerProcess:
             inherited += [] if self._channel is None else [self._channel.fileno()]
         elif method == "forkserver":
             prepareServer()
-        with internals.startOfWorker(), _signalBlocked(signal.SIGINT, context):
+        with internals.startOfWorker(), _signalsForStart(context):
             process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
                 target=reactorchild.main if self._useReactor else child.main,
                 args=(
@@ -361,17 +361,22 @@ class _Sentinel:
 
 
 @contextmanager
-def _signalBlocked(number: signal.Signals, context: BaseContext) -> Iterator[None]:
-    """Block signal NUMBER while a process starts that is a child of this program. The child unblocks it itself.
+def _signalsForStart(context: BaseContext) -> Iterator[None]:
+    """Block SIGINT while a process starts that is a child of this program. The child unblocks it itself.
 
-    Signals for this program are delayed meanwhile. (Children of the fork server inherit nothing from this program.)
+    Signals for this program are delayed meanwhile. Children of the fork server inherit nothing from this program. But
+    the fork server itself does, and it needs SIGCHLD to notice that they exit.
     """
-    if context.get_start_method() == "forkserver" or not has("pthread_sigmask"):
+    if not has("pthread_sigmask"):
         yield
         return
+    if context.get_start_method() == "forkserver":
+        how, number = signal.SIG_UNBLOCK, signal.SIGCHLD
+    else:
+        how, number = signal.SIG_BLOCK, signal.SIGINT
     if context.get_start_method() == "spawn":
         internals.ensureTracker()  # `spawn` would start it, and that unblocks signals.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    before = signal.pthread_sigmask(how, {number})
     try:
         yield
     finally:

@@ -50,7 +50,9 @@ def startProcess(
                 raise
             _logFallback(repr(error))
         return WorkerProcess(contextFor("spawn"), reactor, owner, useReactor, finishCancelled)
-    except (EOFError, OSError) as error:
+    except (
+        Exception
+    ) as error:  # Any may come from `multiprocessing`, where a part of Python cannot be read for example.
         raise NotStartedError(error, _isPassing(error)) from error
 
 

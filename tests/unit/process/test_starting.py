@@ -207,10 +207,13 @@ async def test_a_process_of_multiprocessing_has_workers_and_ends_with_them(
         answers.close()
 
 
+@pytest.mark.parametrize("error", [PermissionError(1, "a sandbox forbids it"), ImportError("a sandbox forbids it")])
 @inLoop
-async def test_what_keeps_all_processes_from_starting_is_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_keeps_all_processes_from_starting_is_in_the_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: Any) -> None:
-        raise PermissionError(1, "a sandbox forbids it")
+        raise error
 
     monkeypatch.setattr(starting, "WorkerProcess", refuse)
     events: list[LogEvent] = []
@@ -221,7 +224,8 @@ async def test_what_keeps_all_processes_from_starting_is_in_the_error(monkeypatc
             ProcessQueue(1)
     finally:
         globalLogPublisher.removeObserver(observer)
-    assert any("a sandbox forbids it" in str(event.get("error")) for event in events)  # of the fork server
+    fellBack = any("a sandbox forbids it" in str(event.get("error")) for event in events)
+    assert fellBack == isinstance(error, OSError)
 
 
 def test_only_what_may_be_over_soon_is_tried_again() -> None:
@@ -229,3 +233,11 @@ def test_only_what_may_be_over_soon_is_tried_again() -> None:
     assert not any(
         map(starting._isPassing, [OSError("AF_UNIX path too long"), FileNotFoundError(2, ""), PermissionError(1, "")])
     )
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_program_that_blocks_signals_will_do(context: str, tmp_path: Path) -> None:
+    before = (
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})\n"
+    )
+    assert run(before, context, tmp_path) == f"{tmp_path.name} {tmp_path.name} 0"
