@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import doctest
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,30 @@ def test_a_program_runs_and_prints_what_it_says(example: Example, tmp_path: Path
     assert not done.stderr
     if example.output is not None:
         assert done.stdout == example.output
+
+
+@pytest.mark.parametrize("example", [each for each in examples("python") if each.text.startswith("# app.tac")], ids=str)
+def test_an_application_serves_under_twistd_and_ends_by_sigterm(example: Example, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    (tmp_path / "app.tac").write_text(example.text.replace("tcp:8080:interface=127.0.0.1", f"unix:{place}"))
+    run = "from twisted.scripts.twistd import run; run()"
+    command = [sys.executable, "-c", run, "-n", "--pidfile=", "-y", "app.tac"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            assert any("Starting factory" in line for line in program.stdout)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE)
+                while client.connect_ex(str(place)):  # it is about to listen
+                    time.sleep(0.01)
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                answer = b"".join(iter(lambda: client.recv(4096), b""))
+            assert answer.endswith(b"%d\n" % pow(3, 1000, 1009))
+            program.send_signal(signal.SIGTERM)
+            assert program.stdout.read().endswith("Server Shut Down.\n")
+            assert program.wait(PATIENCE) == -signal.SIGTERM  # twistd ends by the signal that it was sent
+        finally:
+            program.kill()
 
 
 @pytest.mark.parametrize("example", examples("pycon"), ids=str)

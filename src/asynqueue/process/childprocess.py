@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import mmap
-import multiprocessing
 import os
 import signal
 import socket
@@ -21,9 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
-from multiprocessing import forkserver, resource_tracker, spawn
 from multiprocessing.context import BaseContext
-from threading import get_ident
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -34,11 +31,12 @@ from asynqueue.capabilities import has, openPidfd, proc
 from asynqueue.core.protocol import bufferpool
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.records import RunOutcome
+from asynqueue.process import internals
 from asynqueue.process.child import main as child
 from asynqueue.process.child import reactor as reactorchild
 from asynqueue.process.child.surroundings import present
-from asynqueue.process.forkserver import preloadChild
-from asynqueue.reactor import watchdog
+from asynqueue.process.forkserver import prepareServer
+from asynqueue.reactor import forks, watchdog
 from asynqueue.reactor.spinner import Spinner
 from asynqueue.reactor.waiters import Waiters
 from asynqueue.transport.lifeline import disown
@@ -117,6 +115,7 @@ class WorkerProcess:
             with theirs:
                 try:
                     self._process = self._begin(context, ours, theirs)
+                    self._sentinel = _Sentinel(_sentinelOf(self._process, context), self._hasExited)
                     Pipe(ours, self.link, reactor)
                 except BaseException:
                     ours.close()
@@ -130,7 +129,6 @@ class WorkerProcess:
             if self._childChannel is not None:
                 self._childChannel.close()
         self.pid: int = self._process.pid
-        self._sentinel = _Sentinel(_sentinelOf(self._process, context), self._hasExited)
         reactor.addReader(self._sentinel)
         _living.add(self)
 
@@ -142,21 +140,22 @@ class WorkerProcess:
             inherited = [ours.fileno(), self._permits.giving.fileno()]
             inherited += [] if self._channel is None else [self._channel.fileno()]
         elif method == "forkserver":
-            preloadChild()
-        process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
-            target=reactorchild.main if self._useReactor else child.main,
-            args=(
-                theirs,
-                self._permits.taking,
-                tuple(inherited),
-                self._childChannel,
-                method != "spawn",
-                None if method == "fork" else present(),
-            ),
-            name=f"asynqueue-process-{next(_numbers)}",
-        )
-        with _withoutMain(), _signalBlocked(signal.SIGINT, context):
+            prepareServer()
+        with internals.startOfWorker(), _signalsForStart(context):
+            process = context.Process(  # type: ignore[attr-defined]  # every context but the base has it
+                target=reactorchild.main if self._useReactor else child.main,
+                args=(
+                    theirs,
+                    self._permits.taking,
+                    tuple(inherited),
+                    self._childChannel,
+                    method != "spawn",
+                    None if method == "fork" else present(),
+                ),
+                name=f"asynqueue-process-{next(_numbers)}",
+            )
             process.start()
+        internals.endWithProgram(process)
         return process
 
     def is_alive(self) -> bool:
@@ -172,6 +171,33 @@ class WorkerProcess:
     def lostForkServer(self) -> bool:
         """True if the process counts as exited because the fork server, which would report that, has died."""
         return self._isForked and self._exitcode == _NOT_REPORTED
+
+    def rest(self) -> None:
+        """Leave nothing in the reactor until `wake`, while the process has no calls. If it dies, that is noticed then.
+
+        Memory that is kept for large values is freed at once if the reactor does not run, as between the tests of
+        trial, and after a while otherwise.
+        """
+        if self._exited or self._disconnected or self._grace is not None:
+            return
+        self._reactor.removeReader(self._sentinel)
+        self._reactor.removeReader(self.link.transport)
+        if self._tidying is not None and not self._reactor.running:
+            self._tidying.cancel()
+            self._tidy()
+            if self._tidying is not None:
+                self._tidying.cancel()
+                self._tidying = None
+
+    def wake(self) -> None:
+        """End a `rest`."""
+        if self._exited:
+            return
+        self._reactor.addReader(self._sentinel)
+        if not self._disconnected:
+            self._reactor.addReader(self.link.transport)
+            if self._tidying is None and self._channel is not None and self._channel.any:
+                self._memoryUsed()
 
     def stop(self) -> None:
         """Ask the process to exit when it has ended all calls. From then on it has `STOP_GRACE` seconds for that."""
@@ -194,12 +220,15 @@ class WorkerProcess:
             self._killed = True
             self._process.kill()
 
-    def filenos(self) -> list[int]:
-        """Return the open descriptors of this program that belong to the process."""
+    def disown(self) -> list[int]:
+        """Leave the process alone: this is a fork of its program. Return the descriptors that belong to it."""
+        self._exited = self._disconnected = True
+        internals.disownProcess(self._process)
+        forks.keep(self)
         transport: Any = self.link.transport
         numbers = [transport.fileno(), self._permits.giving.fileno(), self._permits.taking.fileno()]
         numbers += [] if self._channel is None else [self._channel.fileno()]
-        numbers += _pipesOf(self._process)
+        numbers += internals.pipesOf(self._process)
         return [number for number in [*numbers, self._sentinel.fileno()] if number >= 0]
 
     def _interrupt(self) -> None:
@@ -281,18 +310,6 @@ class WorkerProcess:
         return f"was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
 
 
-def contextFor(context: str | BaseContext | None) -> BaseContext:
-    """Return the `multiprocessing` context CONTEXT, or that of the name. None means the fork server or ``spawn``."""
-    if isinstance(context, BaseContext):
-        return context
-    methods = multiprocessing.get_all_start_methods()
-    if context is None:
-        context = "forkserver" if "forkserver" in methods else "spawn"
-    if context not in methods:
-        raise ValueError(f"context must be one of {', '.join(methods)}, or a multiprocessing context; got {context!r}")
-    return multiprocessing.get_context(context)
-
-
 def residentMemory(pid: int) -> int | None:
     """Return the resident memory of process PID in kB; None if the system does not report it."""
     try:
@@ -311,13 +328,6 @@ def _sentinelOf(process: Any, context: BaseContext) -> int:
     """
     own = None if context.get_start_method() == "forkserver" else openPidfd(process.pid)
     return os.dup(process.sentinel) if own is None else own
-
-
-def _pipesOf(process: Any) -> list[int]:
-    """Return the descriptors that `multiprocessing` keeps for PROCESS: it dies when the writing end is closed."""
-    popen: object = getattr(process, "_popen", None)
-    kept: object = getattr(getattr(popen, "finalizer", None), "_args", None)
-    return [pipe for pipe in kept if isinstance(pipe, int)] if isinstance(kept, (list, tuple)) else []
 
 
 @implementer(IReadDescriptor)
@@ -351,39 +361,22 @@ class _Sentinel:
 
 
 @contextmanager
-def _withoutMain() -> Iterator[None]:
-    """Prevent that `multiprocessing` lets a new process import the ``__main__`` of the program.
+def _signalsForStart(context: BaseContext) -> Iterator[None]:
+    """Block SIGINT while a process starts that is a child of this program. The child unblocks it itself.
 
-    What other threads start meanwhile is not affected.
+    Signals for this program are delayed meanwhile. Children of the fork server inherit nothing from this program. But
+    the fork server itself does, and it needs SIGCHLD to notice that they exit.
     """
-    original, thread = spawn.get_preparation_data, get_ident()
-
-    def preparation(name: str) -> dict[str, Any]:
-        prepared: dict[str, Any] = original(name)
-        if get_ident() == thread:
-            for key in ("init_main_from_name", "init_main_from_path", "main_path"):
-                prepared.pop(key, None)
-        return prepared
-
-    spawn.get_preparation_data = preparation
-    try:
-        yield
-    finally:
-        spawn.get_preparation_data = original
-
-
-@contextmanager
-def _signalBlocked(number: signal.Signals, context: BaseContext) -> Iterator[None]:
-    """Block signal NUMBER while a process starts that is a child of this program. The child unblocks it itself.
-
-    Signals for this program are delayed meanwhile. (Children of the fork server inherit nothing from this program.)
-    """
-    if context.get_start_method() == "forkserver" or not has("pthread_sigmask"):
+    if not has("pthread_sigmask"):
         yield
         return
+    if context.get_start_method() == "forkserver":
+        how, number = signal.SIG_UNBLOCK, signal.SIGCHLD
+    else:
+        how, number = signal.SIG_BLOCK, signal.SIGINT
     if context.get_start_method() == "spawn":
-        resource_tracker.ensure_running()  # `spawn` would start it, and that unblocks signals.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        internals.ensureTracker()  # `spawn` would start it, and that unblocks signals.
+    before = signal.pthread_sigmask(how, {number})
     try:
         yield
     finally:
@@ -399,9 +392,9 @@ def _killAll() -> None:
 
 def _disownAll() -> None:
     """Forget all processes, in a fork of the program: they are the program's, and end with it and not with this."""
-    descriptors = [descriptor for process in _living for descriptor in process.filenos()]
-    alive: object = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_alive_fd", None)
-    if isinstance(alive, int):
+    descriptors = [descriptor for process in _living for descriptor in process.disown()]
+    alive = internals.serverDescriptor()
+    if alive is not None:
         descriptors.append(alive)
     if descriptors:
         disown(*descriptors)

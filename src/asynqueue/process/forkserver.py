@@ -1,4 +1,4 @@
-"""Preload the fork server with the module that worker processes run, so that each starts faster.
+"""Prepare the fork server: it imports the module that worker processes run, so that each starts faster.
 
 The fork server of `multiprocessing` belongs to the whole program. Two names are added to the modules that it preloads:
 the module of worker processes, which is light and has no effects, and one that removes what the fork server leaves. A
@@ -15,31 +15,36 @@ import site
 from collections.abc import Iterator
 from functools import cache
 from glob import escape, glob
-from multiprocessing import current_process, forkserver
+
+from asynqueue.process import internals
 
 CHILD_MODULE = "asynqueue.process.child.main"
 LEFTOVERS_MODULE = "asynqueue.process.child.leftovers"
 
 
-def preloadChild() -> None:
-    """Add these modules to those that the fork server imports when it starts."""
-    server: object = getattr(forkserver, "_forkserver", None)
-    names: object = getattr(server, "_preload_modules", None)
-    if isinstance(names, list) and CHILD_MODULE not in names and _findsThisPackage():
-        forkserver.set_forkserver_preload([*names, CHILD_MODULE, LEFTOVERS_MODULE])
-    config: object = getattr(current_process(), "_config", None)
-    if isinstance(config, dict) and not os.path.isdir(config.get("tempdir") or os.curdir):
-        config["tempdir"] = None  # a fork server of this daemon's parent has removed it: a new one is made
+def prepareServer() -> None:
+    """Decide what the fork server imports when it starts, and where its socket is.
+
+    Raise `OSError` if there is no temporary directory.
+    """
+    internals.placeSocket()
+    if _findsThisPackage():
+        internals.preload(CHILD_MODULE, LEFTOVERS_MODULE)
 
 
 @cache
 def _findsThisPackage() -> bool:
-    """Return whether a new interpreter would import this same package."""
+    """Return whether a new interpreter would import this same package. An archive of modules is not opened."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for place in _places():
-        found = os.path.join(place, "asynqueue")
-        if place and os.path.isdir(found):
-            return os.path.samefile(found, package)
+    try:
+        for place in _places():
+            found = os.path.join(place, "asynqueue")
+            if place and os.path.isdir(found):
+                return os.path.samefile(found, package)
+            if os.path.isfile(place):
+                break
+    except OSError:
+        pass  # There is no working directory, a file cannot be read, or this package is in an archive.
     return False
 
 

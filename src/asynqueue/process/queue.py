@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from asynqueue.core.records import CallSpec, Task
 from asynqueue.core.scheduling.statistics import CallTimes, ProcessStats
 from asynqueue.errors import ProcessError
+from asynqueue.interfaces import DelayedCall
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.process.base import ProcessBase
 from asynqueue.process.child.main import ProcessUniverse
@@ -124,7 +125,7 @@ class ProcessQueue(TaskQueue):
     def workerLeft(self) -> None:
         """Refuse all queued calls if the last worker has resigned, because none of them would ever run."""
         if not self._scheduler.workers:
-            self.strand("no worker process could be kept running")
+            self.strand(f"no worker process could be kept running: {self._registry.resignation}")
 
 
 # The pool of `deferToProcess`, one for the program. It starts with the first call and ends with the reactor. A call
@@ -137,14 +138,50 @@ _log = Logger(namespace="asynqueue")
 
 
 class _Pool(TaskQueue):
-    """A queue that adds a process when a call finds none idle, up to MOST."""
+    """A queue that adds a process when a call finds none idle, up to MOST.
+
+    While there is no call, it has nothing in the reactor: the reactor of a test is clean after `deferToProcess`.
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
+        self._resting: DelayedCall | None = None
+        self._driver.observeIdle(self._idle)
+
+    def shutdown(self) -> Deferred[None]:
+        """Shut down as any queue."""
+        self.wake()
+        return super().shutdown()
+
+    def wake(self) -> None:
+        """Watch the processes, for a call that comes."""
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        for worker in self._own:
+            worker.wake()
+
+    def _idle(self) -> None:
+        """Rest in the next turn of the reactor, unless another call comes before."""
+        if self._resting is None and self.isRunning():
+            self._resting = self._driver.clock().callLater(0, self._rest)
+
+    def _rest(self) -> None:
+        self._resting = None
+        if self._scheduler.unfinished or self._scheduler.iterations:
+            return
+        self._driver.rest()
+        for worker in self._own:
+            worker.rest()
+
+    @property
+    def _own(self) -> list[ProcessWorker]:
+        return [worker for worker in self.workers() if isinstance(worker, ProcessWorker)]
 
     def grow(self) -> None:
         """Add a process for one more call, if none is idle. Raises `ProcessError` if there is no process at all."""
+        self.wake()
         if len(self) >= min(self._most, self._scheduler.unfinished + 1):
             return
         try:
@@ -157,7 +194,7 @@ class _Pool(TaskQueue):
     def workerLeft(self) -> None:
         """Refuse all queued calls if the last worker has resigned. (The next call starts a new pool.)"""
         if not self._scheduler.workers:
-            self.strand("no worker process could be kept running")
+            self.strand(f"no worker process could be kept running: {self._registry.resignation}")
 
 
 _shared: _Pool | None = None

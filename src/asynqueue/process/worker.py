@@ -26,8 +26,9 @@ from asynqueue.core.scheduling.statistics import CallTimes, callLog
 from asynqueue.core.scheduling.window import PROCESS, Window
 from asynqueue.errors import ProcessError
 from asynqueue.interfaces import DelayedCall, Departed, IWorker, Resignator, Resizer, Restarted
-from asynqueue.process.childprocess import WorkerProcess, contextFor, residentMemory
+from asynqueue.process.childprocess import WorkerProcess, residentMemory
 from asynqueue.process.cpus import cores
+from asynqueue.process.starting import NotStartedError, contextFor, startProcess
 from asynqueue.queue.adapter import ReportingWorker
 from asynqueue.queue.options import seriesOf
 from asynqueue.reactor.lookup import installedReactor, whenRunning
@@ -149,8 +150,8 @@ class ProcessWorker(ReportingWorker):
         A process takes over what its program is at that moment: a program may become a daemon first, or another user. A
         worker that was stopped starts anew.
 
-        Raises `ProcessError` if the reactor runs and this program may not start a process. If the fork server is not
-        there, the worker tries again.
+        Raises `ProcessError` if the reactor runs and this program may not start a process. If the cause may be over
+        soon, the worker tries again.
         """
         if self._stopping:
             self._process = self._successor = None
@@ -165,12 +166,13 @@ class ProcessWorker(ReportingWorker):
                 return
             try:
                 self._await(self.process)
-            except _ForkServerLost as error:
-                self._retry(self._restarts.failed(outside=True), str(error))
-            except ProcessError as error:
-                if inTime:
+            except NotStartedError as error:
+                if error.passing:
+                    self._retry(self._restarts.failed(outside=True), str(error))
+                elif inTime:
                     raise
-                self._resignFor(str(error))
+                else:
+                    self._resignFor(str(error))
 
         whenRunning(self._reactor, begin)
         inTime = False
@@ -198,6 +200,16 @@ class ProcessWorker(ReportingWorker):
             process.link.give([run], self._raw)
             self._review(process)
 
+    def rest(self) -> None:
+        """Leave nothing in the reactor until `wake`, while the worker has no calls."""
+        for process in self._processes:
+            process.rest()
+
+    def wake(self) -> None:
+        """End a `rest`."""
+        for process in self._processes:
+            process.wake()
+
     def interrupt(self, ticket: int) -> None:
         """Cancel the task of TICKET. If it is running, the process is replaced, unless `killOnCancel` is False."""
         for process in list(self._processes):
@@ -211,6 +223,7 @@ class ProcessWorker(ReportingWorker):
     def stop(self) -> Deferred[None]:
         """Stop the process when all its tasks have ended. The Deferred fires when it has exited."""
         self._stop()
+        self.wake()
         for process in list(self._processes):
             process.stop()
         return gatherResults([process.gone.add() for process in self._processes]).addCallback(lambda _: None)
@@ -218,6 +231,7 @@ class ProcessWorker(ReportingWorker):
     def crash(self) -> Sequence[Task]:
         """Kill the process. Return the tasks without an outcome."""
         self._stop()
+        self.wake()
         for process in list(self._processes):
             process.kill()
             process.link.drainInput()
@@ -278,9 +292,9 @@ class ProcessWorker(ReportingWorker):
         try:
             if self._process is None:  # else a call has needed one meanwhile
                 self._takeOver()
-        except ProcessError as error:
+        except NotStartedError as error:
             self._suspend()
-            self._retry(self._restarts.failed(isinstance(error, _ForkServerLost)), str(error))
+            self._retry(self._restarts.failed(error.passing), str(error))
         else:
             self._return()
 
@@ -377,21 +391,12 @@ class ProcessWorker(ReportingWorker):
             self._resign(Departed(ProcessError(why)))
 
     def _start(self) -> WorkerProcess:
-        """Return a new process. Raises `ProcessError`, and `_ForkServerLost` if another attempt may succeed soon."""
+        """Return a new process. Raises `ProcessError`, which is a `NotStartedError` if the start has failed."""
         if self._stopping:
             raise ProcessError("this worker was stopped")
-        try:
-            process = WorkerProcess(
-                self._context, installedReactor(self._reactor), self, self._useReactor, not self._killOnCancel
-            )
-        except (EOFError, ConnectionError) as error:  # `multiprocessing` replaces a fork server once it has exited.
-            raise _ForkServerLost(f"no process could be started: {error!r}") from error
-        except OSError as error:
-            raise ProcessError(f"no process could be started: {error!r}") from error
+        process = startProcess(
+            self._context, installedReactor(self._reactor), self, self._useReactor, not self._killOnCancel
+        )
         self._processes[process] = None
         process.gone.add().addCallback(lambda _: self._processes.pop(process))
         return process
-
-
-class _ForkServerLost(ProcessError):
-    """No process could be started because the fork server is not there at the moment."""

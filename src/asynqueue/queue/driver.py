@@ -24,8 +24,9 @@ from asynqueue.core.scheduling.window import BUDGET, LOOK
 from asynqueue.core.text import valueText
 from asynqueue.errors import QueueRunError
 from asynqueue.interfaces import Clock, Consumer, DelayedCall
-from asynqueue.queue.subscription import Subscription
+from asynqueue.queue.subscription import IdleObserver, Subscription
 from asynqueue.reactor.failures import printable
+from asynqueue.reactor.forks import refuseInherited
 from asynqueue.reactor.lookup import installedReactor
 
 STAMP = 1e-4
@@ -43,15 +44,18 @@ class Driver:
     """
 
     def __init__(self, scheduler: Scheduler, maxQueued: int | None, reactor: Clock | None) -> None:
+        refuseInherited(reactor)
         self.scheduler = scheduler
         self.reactor = reactor
+        self.refusal = "the queue is not running"
+        """Why the queue takes no calls, when it takes none."""
         self._maxQueued = maxQueued
         self._handlers: dict[type, Handler] = {}
         self._todo: deque[Command] = deque()
         self._busy = False
         self._moment: float | None = None
         self._waiting: deque[Deferred[None]] = deque()  # for room
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[Subscription | IdleObserver] = []
         self._over = False
         self._ticker: DelayedCall | None = None
         self._looker: DelayedCall | None = None
@@ -137,16 +141,32 @@ class Driver:
     def subscribe(self, consumer: Consumer) -> None:
         """Write the number of unfinished calls to a consumer, now and whenever it changes."""
         if self._over:
-            raise QueueRunError("the queue is not running: its number of calls will not change")
+            raise QueueRunError(f"{self.refusal}: its number of calls will not change")
         self._subscriptions.append(Subscription(consumer, lambda: self.scheduler.unfinished))
+
+    def observeIdle(self, onIdle: Callable[[], None]) -> None:
+        """Call ONIDLE after each event that leaves no call and no iteration."""
+        self._subscriptions.append(IdleObserver(self.scheduler, onIdle))
+
+    def rest(self) -> None:
+        """Stop the timers, which nothing needs while there is no call and no iteration."""
+        for timer in (self._ticker, self._looker):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._ticker = self._looker = None
+
+    def disown(self) -> None:
+        """Carry nothing out any more: this is a fork of the program whose workers these are."""
+        for kind in self._handlers:
+            self._handlers[kind] = lambda command: None
+        self._waiting.clear()
+        self._subscriptions.clear()
 
     def end(self) -> None:
         """Stop all timers and end the subscriptions: nothing happens any more."""
         self._over = True
         self._scheduleReview(False)
-        for timer in (self._ticker, self._looker):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self.rest()
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             subscription.end()

@@ -95,7 +95,7 @@ class MappingSubmission(Submission):
         if "consumer" in options:
             raise ValueError("map gives a Deferator, which feeds a consumer by an IterationProducer, not by consumer=")
         if not self._scheduler.running:
-            raise QueueRunError(f"the queue is not running: {spec} was not mapped")
+            raise QueueRunError(f"{self._driver.refusal}: {spec} was not mapped")
         clock = self._driver.clock()
         return Deferator(MapSource(partial(self.call, f, **options), iterables, clock), reactor=clock)
 

@@ -52,6 +52,7 @@ class WorkerRegistry:
         onResigned: Callable[[], None],
     ) -> None:
         self.workers: dict[int, Worker] = {}
+        self.resignation: BaseException | None = None  # why the last worker that has resigned did so
         self._driver = driver
         self._scheduler = driver.scheduler
         self._log = log
@@ -200,6 +201,7 @@ class WorkerRegistry:
 
     def _depart(self, workerID: int, error: BaseException | None) -> None:
         detached = workerID in self._leaving
+        self.resignation = error
         self._lose(workerID, True, "its worker resigned")
         self._stop(workerID, [], error).addCallback(lambda _: None if detached else self._onResigned())
 

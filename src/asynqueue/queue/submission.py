@@ -64,10 +64,16 @@ class Submission:
         self._returnFailure = returnFailure
         self._lastTask = 0
         self._log = Logger("asynqueue", source=self)
+        self._maxQueued = maxQueued
+        self._logging = (warn, verbose, spew)
+        self._compose(reactor)
+
+    def _compose(self, reactor: Clock | None) -> None:
+        """Make the parts of the queue, which has no workers then."""
         self._scheduler = Scheduler()
         self._statistics = StatsCollector()
-        self._driver = Driver(self._scheduler, maxQueued, reactor)
-        self._calls = Calls(self._driver, self._statistics, logger(self), warn, verbose, spew)
+        self._driver = Driver(self._scheduler, self._maxQueued, reactor)
+        self._calls = Calls(self._driver, self._statistics, logger(self), *self._logging)
         self._cancel = self._calls.cancel  # once, and not for each call
         self._updates = Updates(self._driver, self._log)
 
@@ -253,7 +259,7 @@ class Submission:
     ) -> Deferred[Any]:
         checkCall(spec, niceness, series, doNext, doLast, timeout, retries, consumer, raw)
         if not self._scheduler.running:
-            raise QueueRunError(f"the queue is not running: {spec} was not queued")
+            raise QueueRunError(f"{self._driver.refusal}: {spec} was not queued")
         if timeout is None:
             timeout = self._callTimeout
         if returnFailure is None:
@@ -365,7 +371,7 @@ class Submission:
         spec = CallSpec(f, args, kw)
         checkCall(spec, niceness, series, False, False, None, None, None, None)
         if not self._scheduler.running:
-            raise QueueRunError(f"the queue is not running: the update {spec} was not made")
+            raise QueueRunError(f"{self._driver.refusal}: the update {spec} was not made")
         self._lastTask += 1
         context = callerContext()
         task = Task(self._lastTask, spec, series, raw=False, update=True, ephemeral=ephemeral, context=context)

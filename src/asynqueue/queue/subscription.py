@@ -1,4 +1,4 @@
-"""Send a number that changes to a consumer."""
+"""Send a number that changes to a consumer, and notice that there is nothing to do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from asynqueue.core.scheduling.scheduler import Scheduler
 from asynqueue.interfaces import Consumer
 from asynqueue.reactor.failures import printable
 
 _log = Logger(namespace="asynqueue")
+
+
+class IdleObserver:
+    """Calls ONIDLE after each event that leaves no call and no iteration in SCHEDULER."""
+
+    def __init__(self, scheduler: Scheduler, onIdle: Callable[[], None]) -> None:
+        self._scheduler = scheduler
+        self._onIdle = onIdle
+
+    def changed(self) -> None:
+        """Note that an event has happened."""
+        if not self._scheduler.unfinished and not self._scheduler.iterations:
+            self._onIdle()
+
+    def end(self) -> None:
+        """Do nothing: no event will happen any more."""
 
 
 @implementer(IPushProducer)

@@ -32,6 +32,7 @@ from asynqueue.queue.dispatch import Dispatcher
 from asynqueue.queue.mapping import MappingSubmission
 from asynqueue.queue.options import ByName, checkConsumer, checkSeries, checkTimeout, plainSeries
 from asynqueue.queue.registry import WorkerRegistry, callsByName
+from asynqueue.reactor import forks
 from asynqueue.reactor.waiters import Waiters
 
 __all__ = ["TaskQueue"]
@@ -84,9 +85,15 @@ class TaskQueue(MappingSubmission):
         maxQueued: int | None = None,
         reactor: Clock | None = None,
     ) -> None:
-        super().__init__(callTimeout, warn, verbose, spew, returnFailure, maxQueued, reactor)
         checkTimeout(timeout)
         self._timeout = timeout
+        super().__init__(callTimeout, warn, verbose, spew, returnFailure, maxQueued, reactor)
+        forks.watch(self._disown)
+        for worker in workers:
+            self.attachOwn(worker)
+
+    def _compose(self, reactor: Clock | None) -> None:
+        super()._compose(reactor)
         dispatcher = Dispatcher(self._driver, self._statistics, self._calls)
         registry = WorkerRegistry(self._driver, self._log, dispatcher, self._workerHasLeft, lambda: self.workerLeft())
         self._registry = registry
@@ -112,8 +119,6 @@ class TaskQueue(MappingSubmission):
                 c.Closed: self._hasClosed,
             }
         )
-        for worker in workers:
-            self.attachOwn(worker)
 
     # Workers.
 
@@ -133,7 +138,7 @@ class TaskQueue(MappingSubmission):
             asynqueue.errors.QueueRunError: The queue is shut down.
         """
         if not self._scheduler.running:
-            raise QueueRunError("the queue is not running: it takes no workers")
+            raise QueueRunError(f"{self._driver.refusal}: it takes no workers")
         return self._registry.attach(worker)
 
     def attachOwn(self, worker: Worker) -> None:
@@ -267,6 +272,16 @@ class TaskQueue(MappingSubmission):
             reason: The cause, for the error's message.
         """
         self._driver.happened(self._scheduler.strand(reason))
+
+    def _disown(self) -> None:
+        """Have no workers and take no calls, if this process is a fork of the program that uses the queue."""
+        driver = self._driver
+        if forks.isRunning(driver.reactor):
+            driver.disown()
+            forks.keep(driver, self._registry, self._calls, self._updates)
+            self._compose(driver.reactor)
+            self._driver.refusal = f"{forks.FORKED}, and this queue is the program's"
+            self._driver.happened(self._scheduler.shutdown())
 
     def _logNotReady(self, reason: Failure) -> None:
         self._log.warn("a worker of the queue did not become ready: {reason}", reason=reason.getErrorMessage())

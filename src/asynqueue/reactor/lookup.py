@@ -12,12 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 from asynqueue.interfaces import Clock
+from asynqueue.reactor.forks import refuseInherited
 
 _waiting: deque[Callable[[Any], object]] = deque()
 
 
 def installedReactor(reactor: Clock | None) -> Clock:
-    """Return REACTOR, or with None the installed one. If there is none, Twisted installs its default."""
+    """Return REACTOR, or with None the installed one. If there is none, Twisted installs its default.
+
+    Raise `QueueRunError` in a fork of the program whose reactor it is.
+    """
+    refuseInherited(reactor)
     if reactor is not None:
         return reactor
     from twisted.internet import reactor as installed

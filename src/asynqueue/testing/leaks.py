@@ -122,19 +122,14 @@ def _keepsMemory(f: Any) -> bool:
 
 def _helperDescriptors() -> Iterator[tuple[int, str]]:
     """Yield the descriptors that multiprocessing keeps for its helper processes."""
-    for module, holder, names in (
-        ("multiprocessing.forkserver", "_forkserver", ("_forkserver_alive_fd",)),
-        ("multiprocessing.resource_tracker", "_resource_tracker", ("_fd",)),
-    ):
-        helper = getattr(sys.modules.get(module), holder, None)
-        for name in names:
-            fd = getattr(helper, name, None)
-            if isinstance(fd, int):
-                yield fd, os.readlink(proc(f"self/fd/{fd}"))
+    internals: Any = sys.modules.get("asynqueue.process.internals")
+    for fd in () if internals is None else (internals.serverDescriptor(), internals.trackerDescriptor()):
+        if fd is not None:
+            yield fd, os.readlink(proc(f"self/fd/{fd}"))
 
 
 def _temporaryFiles() -> set[str]:
     """Return the names in the directory for temporary files, without the fork server's."""
-    process: Any = sys.modules.get("multiprocessing.process")
-    kept = process and process.current_process()._config.get("tempdir")
+    internals: Any = sys.modules.get("asynqueue.process.internals")
+    kept = None if internals is None else internals.socketFolder()
     return set(os.listdir(tempfile.gettempdir())) - {os.path.basename(kept or "")}

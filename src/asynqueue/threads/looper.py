@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from asynqueue.core.records import CallSpec, Lost
 from asynqueue.errors import ThreadError
 from asynqueue.iteration.deferator import Deferator
+from asynqueue.reactor import forks
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.threads.directcaller import DirectCaller
@@ -39,7 +40,9 @@ class ThreadLooper(DirectCaller):
         self._reactor = reactor
         self._slot = ThreadSlot(reactor)
         self._stopped = False
+        self._refusal = "the ThreadLooper is stopped"
         self._trigger = ShutdownTrigger(self._reactorStops)
+        forks.watch(self._disown)
 
     @overload
     def call(
@@ -99,13 +102,21 @@ class ThreadLooper(DirectCaller):
 
     def _callDirectly(self, call: CallSpec[Any], raw: bool | None, doNext: bool) -> Deferred[Any]:
         if self._stopped:
-            raise ThreadError(f"the ThreadLooper is stopped: {call} was not run")
+            raise ThreadError(f"{self._refusal}: {call} was not run")
         reactor = installedReactor(self._reactor)
         self._trigger.add(reactor)
         return DirectJob(call, self._raw if raw is None else raw, self._slot, reactor).start(doNext)
 
     def _forgetReactor(self, _: None) -> None:
         self._trigger.remove()
+
+    def _disown(self) -> None:
+        """Have no thread and take no calls, if this process is a fork of the program that uses the looper."""
+        if forks.isRunning(self._reactor) and not self._stopped:
+            forks.keep(self._slot)
+            self._slot = ThreadSlot(self._reactor)
+            self._stopped = True
+            self._refusal = f"{forks.FORKED}, and this looper is the program's"
 
     def _reactorStops(self) -> None:
         """Abandon the thread: the reactor will call nothing any more."""

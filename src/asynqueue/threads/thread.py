@@ -31,6 +31,7 @@ from asynqueue.core.text import callableName
 from asynqueue.errors import WorkerLost
 from asynqueue.reactor.callercontext import CallerContext
 from asynqueue.reactor.failures import ERROR, printable
+from asynqueue.reactor.lookup import whenRunning
 from asynqueue.reactor.watchdog import CloseWatchdog
 from asynqueue.threads.items import ThreadItemSource
 
@@ -65,7 +66,7 @@ class WorkerThread:
         self._collectionDue = False
         name = f"asynqueue-thread-{next(_numbers)}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        whenRunning(reactor, self._thread.start)  # A program may fork before its reactor runs, to become a daemon.
 
     # For the reactor's thread.
 

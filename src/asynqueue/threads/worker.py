@@ -52,7 +52,7 @@ class ThreadQueue(DirectCaller, TaskQueue):
 
     def _callDirectly(self, call: CallSpec[Any], raw: bool | None, doNext: bool) -> Deferred[Any]:
         if not self.isRunning():
-            raise QueueRunError(f"the queue is not running: {call} was not run")
+            raise QueueRunError(f"{self._driver.refusal}: {call} was not run")
         workers = [worker for worker in self.workers() if isinstance(worker, ThreadWorker)]
         if not workers:
             raise QueueRunError(f"the queue has no thread: {call} was not run")

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import attrs
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python import usage
@@ -32,7 +33,15 @@ from asynqueue.wire.server import WireServer
 
 __all__ = ["Options", "main", "makeService"]
 
-DEFAULT_SOCKET = f"unix:{tempfile.gettempdir()}/asynqueue-{os.getuid() if has('posix') else 0}.sock"
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # There is none that can be written to.
+        return "/tmp"
+
+
+DEFAULT_SOCKET = f"unix:{quoteStringArgument(_temporary())}/asynqueue-{os.getuid() if has('posix') else 0}.sock"
 """The description of one UNIX socket of this user. (A name of 0.9; `ServerManager.newSocket` has new ones.)"""
 
 _LIMITS = tuple(field.name for field in attrs.fields(Limits))

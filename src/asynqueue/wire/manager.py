@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from itertools import count
 from os import PathLike
@@ -16,6 +15,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
@@ -25,9 +25,12 @@ from twisted.python.failure import Failure
 from asynqueue.capabilities import requirePosix
 from asynqueue.core.protocol.serverlimits import Limits
 from asynqueue.errors import ProcessError
+from asynqueue.reactor import forks
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.shutdowntrigger import ShutdownTrigger
 from asynqueue.reactor.waiters import Waiters
+from asynqueue.transport.lifeline import disown
+from asynqueue.transport.socketfolder import makeSocketFolder
 from asynqueue.wire import keys
 
 STOP_GRACE = 5.0
@@ -85,6 +88,7 @@ class ServerManager:
         self._sockets = count(1)
         self._servers: dict[int, _Server] = {}
         self._trigger = ShutdownTrigger(self.shutdown, "before")
+        forks.watch(self._disown)
 
     def spawn(
         self, description: str, stdio: bool = False, niceness: int = 0, universeName: str | None = None
@@ -128,7 +132,7 @@ class ServerManager:
 
     def newSocket(self) -> str:
         """Return the description of a new UNIX socket that only this user can use: for `spawn` and a `WireWorker`."""
-        return f"unix:{self._place() / str(next(self._sockets))}"
+        return f"unix:{quoteStringArgument(str(self._place() / str(next(self._sockets))))}"
 
     def done(self, pid: int | None = None) -> Deferred[None]:
         """End servers.
@@ -152,7 +156,7 @@ class ServerManager:
 
     def _place(self) -> Path:
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="asynqueue-"))  # no other user has access to it
+            self._directory = Path(makeSocketFolder("asynqueue-"))
             self._guard = _guard(self._directory)
         return self._directory
 
@@ -162,6 +166,19 @@ class ServerManager:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(self.key)
         return path
+
+    def _disown(self) -> None:
+        """Leave the servers and their files to the program, if this process is a fork of it."""
+        if not forks.isRunning(self._reactor):
+            return
+        forks.keep(self._guard, *self._servers.values())
+        descriptors = [descriptor for server in self._servers.values() for descriptor in server.descriptors()]
+        if self._guard is not None and self._guard.stdin is not None:
+            descriptors.append(self._guard.stdin.fileno())
+        if descriptors:
+            disown(*descriptors)
+        self._servers = {}
+        self._directory = self._guard = None
 
     def _exited(self, server: _Server) -> None:
         del self._servers[server.pid]
@@ -220,6 +237,12 @@ class _Server(ProcessProtocol):
             self._signal("TERM")
             self._grace = self._reactor.callLater(STOP_GRACE, self._kill)
         return ended
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of the pipes to the process."""
+        transport: Any = self.transport
+        numbers = [pipe.fileno() for pipe in transport.pipes.values()]
+        return [number for number in numbers if number >= 0]
 
     def connectionMade(self) -> None:
         """Note the process ID."""

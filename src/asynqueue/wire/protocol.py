@@ -21,6 +21,8 @@ from twisted.python.failure import Failure
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.handshake import ClientHandshake, Command, Refuse, Send, ServerHandshake
 from asynqueue.core.protocol.liveness import TICKS, HeartbeatCounter
+from asynqueue.reactor import forks
+from asynqueue.transport.lifeline import disown
 from asynqueue.wire.trust.kinds import sessionOf, whyOpen
 from asynqueue.wire.writer import MessageWriter
 
@@ -60,6 +62,7 @@ class WireProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the time in which the peer has to authenticate."""
         transport: Any = self.transport
+        forks.watch(self._disown)
         self._session = sessionOf(transport)
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
@@ -84,6 +87,14 @@ class WireProtocol(Protocol):
         """Stop the timers."""
         self._heartbeat.stop()
         self._stopTimer()
+
+    def _disown(self) -> None:
+        """Leave the connection to the program, of which this process is a fork."""
+        transport: Any = self.transport
+        descriptor = -1 if transport is None else transport.fileno()
+        if descriptor >= 0:
+            forks.keep(self)
+            disown(descriptor)
 
     def begin(self) -> None:
         """Begin the handshake: send its first message, if it is this side's."""

@@ -15,8 +15,10 @@ from typing_extensions import Self
 
 from asynqueue.core.protocol.serverlimits import Limits, evictionCandidate
 from asynqueue.errors import AuthenticationError
+from asynqueue.reactor import forks
 from asynqueue.reactor.lookup import installedReactor
 from asynqueue.reactor.waiters import Waiters
+from asynqueue.transport.lifeline import disown
 from asynqueue.wire import keys
 from asynqueue.wire.connection import ServerConnection
 from asynqueue.wire.endpoints import serverEndpoint
@@ -83,6 +85,7 @@ class WireServer:
         self._port: IListeningPort | None = None
         self._stopping = Waiters[None]()
         self._service: IService | None = None
+        forks.watch(self._disown)
 
     @property
     def service(self) -> IService:
@@ -194,6 +197,16 @@ class WireServer:
     def _listens(self, port: IListeningPort) -> Self:
         self._port = port
         return self
+
+    def _disown(self) -> None:
+        """Serve nobody, if this process is a fork of the program that does."""
+        port: Any = self._port  # its interface has no descriptor
+        if port is not None and forks.isRunning(self._reactor):
+            disown(port.fileno())
+            forks.keep(port)
+            self._port = None
+            for clients in (self._strangers, self._hurried, self._claimants, self._clients):
+                clients.clear()
 
     def _fireIfStopped(self) -> None:
         if not (self._strangers or self._hurried or self._claimants or self._clients):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from asynqueue import deferToProcess
 from asynqueue.errors import ProcessError, QueueRunError, SerializationError, WorkerLost
+from asynqueue.iteration import deferToDelay
 from asynqueue.process import childprocess as workerprocess
 from asynqueue.process import cores
 from asynqueue.process import queue as processpool
@@ -99,7 +102,7 @@ async def test_without_arguments_it_ends_and_the_next_call_starts_another() -> N
 @inLoop
 async def test_where_no_process_can_be_started_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(24, "Too many open files")
+        raise PermissionError(1, "a sandbox forbids it")
 
     with monkeypatch.context() as patch:
         patch.setattr(workerprocess.WorkerProcess, "_begin", refuse)
@@ -143,3 +146,77 @@ def test_it_ends_with_the_reactor(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=True
     )
     assert isAbsent(int(done.stdout))
+
+
+def watched() -> set[object]:
+    """What the reactor watches, and what it will call."""
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    return {*loop.getReaders(), *loop.getWriters(), *loop.getDelayedCalls()}
+
+
+async def watchedAtRest() -> set[object]:
+    """The same when two turns have passed."""
+    await deferToDelay(0)
+    await deferToDelay(0)
+    return watched()
+
+
+@inLoop
+async def test_it_leaves_nothing_in_the_reactor_while_there_is_no_call() -> None:
+    before = await watchedAtRest()
+    results = await gatherResults([deferToProcess(pow, 2, n) for n in range(cores() + 5)])
+    assert results == [2**n for n in range(cores() + 5)]
+    assert not await watchedAtRest() - before
+    iteration = await deferToProcess(iter, [1, 2])
+    assert await watchedAtRest() - before
+    assert await kit.drained(iteration) == [1, 2]
+    assert not await watchedAtRest() - before
+
+
+@inLoop
+async def test_a_process_that_dies_while_nothing_watches_it_is_replaced() -> None:
+    before = await watchedAtRest()
+    pid = await deferToProcess(os.getpid)
+    assert not await watchedAtRest() - before
+    os.kill(pid, signal.SIGKILL)
+    await until(isAbsent, pid)
+    assert await deferToProcess(os.getpid) != pid
+
+
+TRIAL = """
+import os
+import signal
+from asynqueue import deferToProcess, deferToThread, errors
+from twisted.trial import unittest
+
+class First(unittest.TestCase):
+    async def test_call(self):
+        self.assertEqual(await deferToProcess(pow, 2, 5), 32)
+    async def test_death(self):
+        with self.assertRaises(errors.WorkerLost):
+            await deferToProcess(os._exit, 1)
+    async def test_large(self):
+        self.assertEqual(len(await deferToProcess(bytes, 10_000_000)), 10_000_000)
+    async def test_items(self):
+        items = await deferToProcess(iter, [1, 2])
+        self.assertEqual([item async for item in items], [1, 2])
+    async def test_thread(self):
+        self.assertEqual(await deferToThread(pow, 2, 5), 32)
+
+class Second(unittest.TestCase):
+    async def test_call(self):
+        self.assertEqual(await deferToProcess(pow, 2, 6), 64)
+"""
+
+
+@pytest.mark.parametrize("reactor", ["default", "select", "asyncio"])
+def test_the_reactor_of_a_test_by_trial_is_clean_after_it(reactor: str, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TRIAL)
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", f"--reactor={reactor}", "test_it"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "PASSED (successes=6)" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import copyreg
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -295,6 +296,29 @@ class Picky(Exception):
         super().__init__(f"{one} and {two}")
 
 
+def interruptProgram() -> int:
+    """The exit status of another program after a Ctrl-C."""
+    with subprocess.Popen(["sleep", "30"]) as program:
+        program.send_signal(signal.SIGINT)
+        return program.wait()
+
+
+def readInterrupted() -> int:
+    """How many bytes a C library reads while Ctrl-C comes, when there is one byte at last."""
+    reading, writing = os.pipe()
+    interrupt = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
+    write = threading.Timer(0.2, lambda: os.write(writing, b"x"))
+    interrupt.start()
+    write.start()
+    try:
+        number: int = ctypes.CDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
+        return number
+    finally:
+        write.join()
+        os.close(reading)
+        os.close(writing)
+
+
 def blockedSignals() -> set[int]:
     """The signals that are blocked here."""
     return set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
@@ -327,6 +351,16 @@ class TestTheProcess:
         assert await queue.call(blockedSignals) == set()
         await queue.shutdown()
         assert not blockedSignals()
+
+    @pytest.mark.parametrize("useReactor", [False, True])
+    @pytest.mark.parametrize("method", methods)
+    @inLoop
+    async def test_ctrl_c_ends_programs_that_a_call_starts_and_not_itself(self, method: str, useReactor: bool) -> None:
+        if useReactor and method == "fork":
+            pytest.skip("the two do not go together")
+        async with ProcessQueue(1, context=method, useReactor=useReactor) as queue:
+            assert await queue.call(interruptProgram) == -signal.SIGINT
+            assert await queue.call(readInterrupted) == 1
 
     @pytest.mark.parametrize("method", methods)
     @inLoop
@@ -948,13 +982,13 @@ class TestDeath:
 
         def beginOne(self: Any, *args: Any) -> Any:
             if begun:
-                raise OSError(24, "Too many open files")
+                raise PermissionError(1, "a sandbox forbids it")
             its = begin(self, *args)
             begun.append(its.pid)
             return its
 
         monkeypatch.setattr(workerprocess.WorkerProcess, "_begin", beginOne)
-        with pytest.raises(ProcessError, match=r"no process could be started: .*Too many open files"):
+        with pytest.raises(ProcessError, match=r"no process could be started: .*a sandbox forbids it"):
             ProcessQueue(2)
         await until(isAbsent, begun[0])
         await until(lambda: not workerprocess._living)
@@ -1034,7 +1068,7 @@ class TestDeath:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object) -> None:
-            raise OSError(24, "Too many open files")
+            raise PermissionError(1, "a sandbox forbids it")
 
         queue = ProcessQueue(1)
         assert await queue.call(kit.echo, 1) == 1

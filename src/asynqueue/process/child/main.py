@@ -254,9 +254,9 @@ def main(
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent.
+    _leaveInterruptsToParent()
     if has("pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # One that came before is ignored.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # One that came before has no effect.
     _useBatchScheduling()
     _dieWithParent()
     installLineWriters()
@@ -270,6 +270,16 @@ def main(
                 _runExitFunctions()
         finally:
             finish()
+
+
+def _leaveInterruptsToParent() -> None:
+    """Have Ctrl-C no effect here. A program that a call starts does not ignore it, unless the parent does already.
+
+    An ignored signal stays ignored in another program, and one with a handler does not.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        signal.siginterrupt(signal.SIGINT, False)  # System calls of C libraries go on, as if it were ignored.
 
 
 def _runExitFunctions() -> None:
