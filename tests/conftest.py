@@ -68,6 +68,16 @@ for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.S
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
 
+WITHOUT_REACTOR = [
+    *("unit/core", "unit/info", "properties/core", "properties/mcm/test_kernel.py", "properties/mcm/test_deflate.py"),
+    *(f"unit/test_{name}.py" for name in ("benchmarks", "diagrams", "docstrings", "guarantees", "typing", "words")),
+    *(f"unit/mcm/test_{name}.py" for name in ("kernel", "main", "output", "palette", "picture", "progress")),
+]
+"""Tests of what knows no reactor, and takes long enough to be worth a line. They run with the default one alone."""
+
+if os.environ.get("TEST_REACTOR", "default") != "default":
+    collect_ignore = WITHOUT_REACTOR
+
 GRACE = 2.0
 """Seconds that a thread or a process has to end in, once told to. Delayed calls and unhandled errors have none."""
 
