@@ -119,23 +119,21 @@ class Calls:
         pending = self.pending.pop(command.task, None)
         if pending is None:
             return
+        settlement = command.settlement
         try:
-            self._settle(pending, command.settlement)
+            self._enter(pending, settlement)
+            if isinstance(settlement, Returned):
+                self._returned(pending, settlement.value)
+            elif isinstance(settlement, Iterating):
+                self._iterate(pending, settlement.source)
+            elif isinstance(settlement, Cancelled):
+                if not pending.called:  # a cancelled call did not fail: there is nothing to warn of
+                    pending.errback(errorOf(settlement, pending.task.call))
+                pending.forget()
+            else:
+                self._fail(pending, errorOf(settlement, pending.task.call))
         except BaseException as error:  # Whatever it is, the call ends.
             self._fail(pending, error)
-
-    def _settle(self, pending: Pending, settlement: Settlement) -> None:
-        self._enter(pending, settlement)
-        if isinstance(settlement, Returned):
-            self._returned(pending, settlement.value)
-        elif isinstance(settlement, Iterating):
-            self._iterate(pending, settlement.source)
-        elif isinstance(settlement, Cancelled):
-            if not pending.called:  # a cancelled call did not fail: there is nothing to warn of
-                pending.errback(errorOf(settlement, pending.task.call))
-            pending.forget()
-        else:
-            self._fail(pending, errorOf(settlement, pending.task.call))
 
     def _returned(self, pending: Pending, value: Any) -> None:
         if id(type(value)) in PLAIN:
