@@ -50,9 +50,7 @@ def startProcess(
                 raise
             _logFallback(repr(error))
         return WorkerProcess(contextFor("spawn"), reactor, owner, useReactor, finishCancelled)
-    except (
-        Exception
-    ) as error:  # Any may come from `multiprocessing`, where a part of Python cannot be read for example.
+    except Exception as error:  # `multiprocessing` may raise any: a part of Python may be unreadable, for example
         raise NotStartedError(error, _isPassing(error)) from error
 
 
