@@ -217,7 +217,7 @@ class Matcher:
         self._groupOf: dict[Hashable, TaskGroup] = {}  # by series
         self._time = 0  # the highest virtual time of any group
         self._lastStamp = 0
-        self.unreviewed = False
+        self.unreviewed: bool = False
         """True if a queued task may be stranded that was not at the last `reviewed`. (An attribute, as it is hot.)"""
 
     def __len__(self) -> int:

@@ -34,7 +34,7 @@ class Stealing:
         self._out = out
         self._ahead: dict[int, WorkerEntry] = {}  # the workers that hold tasks ahead, and some that did
         self.givenBack: dict[int, set[int]] = {}  # by task, the workers that were asked for it and had not started it
-        self.ticking = 0  # budgets until the tick that was ordered; 0 if there is none
+        self.ticking: int = 0  # budgets until the tick that was ordered; 0 if there is none
 
     def watch(self, worker: WorkerEntry) -> None:
         """Watch a worker that holds tasks ahead."""
