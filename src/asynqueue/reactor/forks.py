@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
@@ -66,13 +67,16 @@ def refuseInherited(reactor: Any) -> None:
 
 def _forked() -> None:
     global _inherited
-    running = installed()
+    running, before = installed(), _inherited
+    _inherited = None  # What is disowned in a fork of a fork is the program's, too, and refers to its reactor.
     for method in list(_watched.values()):
         disown = method()
         if disown is not None:
-            disown()
-    if isRunning(running):
-        _inherited = running
+            try:
+                disown()
+            except BaseException:  # It must not keep the others from giving up what is the program's.
+                traceback.print_exc()
+    _inherited = running if isRunning(running) else before
 
 
 if has("posix"):  # Others have no forks.

@@ -90,8 +90,7 @@ class WireProtocol(Protocol):
 
     def _disown(self) -> None:
         """Leave the connection to the program, of which this process is a fork."""
-        transport: Any = self.transport
-        descriptor = -1 if transport is None else transport.fileno()
+        descriptor: int = getattr(self.transport, "fileno", lambda: -1)()  # one in memory has none
         if descriptor >= 0:
             forks.keep(self)
             disown(descriptor)

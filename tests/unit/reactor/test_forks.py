@@ -99,6 +99,34 @@ async def test_a_queue_that_was_used_refuses_everything_in_a_fork(kind: str, tmp
         await server.stop()
 
 
+class Stubborn:
+    """It cannot give up what is the program's."""
+
+    def disown(self) -> None:
+        """Fail."""
+        raise RuntimeError("not to be printed by a test that passes")
+
+
+@inLoop
+async def test_a_fork_of_a_fork_refuses_too_whatever_else_fails_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    stubborn = Stubborn()
+    forks.watch(stubborn.disown)  # before the queue, which is disowned after it
+    monkeypatch.setattr(traceback, "print_exc", lambda: None)
+    async with ThreadQueue() as queue:
+        assert await queue.call(echo, 1) == 1
+
+        def check() -> None:
+            with pytest.raises(QueueRunError, match="a fork of a program that uses AsynQueue, and this queue is"):
+                queue.call(echo, 2)
+
+        def checkTwice() -> None:
+            check()
+            inFork(check)
+
+        inFork(checkTwice)
+        assert await queue.call(echo, 3) == 3
+
+
 class Consumer:
     """It would take numbers."""
 
