@@ -17,7 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakMethod
+from weakref import ref
 
 from asynqueue.capabilities import has
 from asynqueue.errors import QueueRunError
@@ -26,7 +26,7 @@ FORKED = "this process is a fork of a program that uses AsynQueue"
 """The beginning of the message of each error that refuses something in a fork."""
 
 
-_watched: dict[int, WeakMethod[Callable[[], None]]] = {}  # by the id() of their objects: some have no hash
+_watched: dict[int, tuple[ref[Any], Callable[[Any], None]]] = {}  # by the id() of the objects: some have no hash
 _kept: list[object] = []
 _inherited: object = None  # the reactor that ran when the program forked
 
@@ -36,8 +36,9 @@ def watch(disown: Callable[[], None]) -> None:
 
     It has to give up what belongs to the program.
     """
-    number = id(getattr(disown, "__self__", None))
-    _watched[number] = WeakMethod(disown, lambda _: _watched.pop(number, None))
+    method: Any = disown
+    number, forget = id(method.__self__), _watched.pop  # A callback may come when this module is no more.
+    _watched[number] = ref(method.__self__, lambda _: forget(number, None)), method.__func__
 
 
 def keep(*things: object) -> None:
@@ -69,11 +70,11 @@ def _forked() -> None:
     global _inherited
     running, before = installed(), _inherited
     _inherited = None  # What is disowned in a fork of a fork is the program's, too, and refers to its reactor.
-    for method in list(_watched.values()):
-        disown = method()
-        if disown is not None:
+    for reference, disown in list(_watched.values()):
+        owner = reference()
+        if owner is not None:
             try:
-                disown()
+                disown(owner)
             except BaseException:  # It must not keep the others from giving up what is the program's.
                 traceback.print_exc()
     _inherited = running if isRunning(running) else before

@@ -15,6 +15,7 @@ import pytest
 from asynqueue import ProcessQueue
 from asynqueue.capabilities import WITHOUT, has
 from tests.support.calls import inLoop, isAlive, until
+from tests.support.programs import Program
 
 CONTEXTS = ("forkserver", "spawn", "fork")
 
@@ -72,7 +73,7 @@ async def test_workers_end_with_a_killed_program_though_a_fork_of_it_lives_on(
     command = [sys.executable, str(script), context, what, str(tmp_path / "started")]
     with (
         tempfile.TemporaryDirectory() as place,  # for the socket of its fork server, which nobody removes
-        subprocess.Popen(
+        Program(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": place, WITHOUT: without}
         ) as program,
     ):

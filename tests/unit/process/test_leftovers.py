@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.calls import inLoop, until
 from tests.support.features import needs
+from tests.support.programs import Program
 
 PROGRAM = """
 import os, sys
@@ -45,7 +46,7 @@ reactor.run()
 async def test_a_program_that_a_signal_ends_leaves_no_folder(kind: str, number: signal.Signals) -> None:
     with TemporaryDirectory(dir="/tmp") as folder:  # Python makes no sockets in a directory with a long name
         environment = {**os.environ, "TMPDIR": folder}
-        program = subprocess.Popen([sys.executable, "-c", PROGRAM, kind], stdout=subprocess.PIPE, env=environment)
+        program = Program([sys.executable, "-c", PROGRAM, kind], stdout=subprocess.PIPE, env=environment)
         assert program.stdout is not None
         with program, program.stdout:
             pid = int(program.stdout.readline())

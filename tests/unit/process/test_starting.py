@@ -216,6 +216,7 @@ async def test_what_keeps_all_processes_from_starting_is_in_the_error(
         raise error
 
     monkeypatch.setattr(starting, "WorkerProcess", refuse)
+    starting._logFallback.cache_clear()
     events: list[LogEvent] = []
     observer: Any = events.append
     globalLogPublisher.addObserver(observer)

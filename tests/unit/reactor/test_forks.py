@@ -19,6 +19,7 @@ from asynqueue.errors import QueueRunError, ThreadError
 from asynqueue.reactor import forks
 from asynqueue.wire import ServerManager, WireQueue, WireServer
 from tests.support.calls import echo, inLoop, isAbsent, isAlive, until
+from tests.support.programs import Program
 from tests.support.wires import KEY, Things
 
 
@@ -246,7 +247,7 @@ async def test_wires_and_servers_end_with_a_killed_program_though_a_fork_of_it_l
     here = await WireServer(address, Things, key=KEY).start()
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM, address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
+    with Program(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
         assert program.stdout is not None
         line = await deferToThread(program.stdout.readline)  # the fork keeps it open
         server, child = map(int, line.split())

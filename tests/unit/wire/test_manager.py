@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -73,9 +74,7 @@ class TestManager:
 
     @pytest.mark.parametrize("server", ["idle", "frozen", "killed"])
     @inLoop
-    async def test_with_a_parent_that_is_killed_servers_die_and_their_files_go(
-        self, server: str, tmp_path: Path
-    ) -> None:
+    async def test_with_a_parent_that_is_killed_servers_die_and_their_files_go(self, server: str) -> None:
         program = f"""
 import sys
 from twisted.internet import reactor
@@ -84,13 +83,17 @@ manager = ServerManager({THINGS!r})
 manager.spawn(manager.newSocket()).addCallback(print).addCallback(lambda _: sys.stdout.flush())
 reactor.run()
 """
-        own = {**os.environ, "TMPDIR": str(tmp_path)}
-        parent = Program([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=own)
-        assert parent.stdout is not None
-        with parent, parent.stdout:
+        with (
+            TemporaryDirectory(dir="/tmp") as scratch,  # one with a long name is of no use for a socket
+            Program(
+                [sys.executable, "-c", program],
+                stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "TMPDIR": scratch},
+            ) as parent,
+        ):  # fmt: skip
+            assert parent.stdout is not None
             pid = int(parent.stdout.readline())
             assert isAlive(pid)
-            places = list(tmp_path.glob("asynqueue-*/key"))
+            places = list(Path(scratch).glob("asynqueue-*/key"))
             if server == "frozen":
                 os.kill(pid, signal.SIGSTOP)
             elif server == "killed":
