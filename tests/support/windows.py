@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 import select
 import signal
 import socket
@@ -48,6 +49,9 @@ for name in CHOOSING:
 selectreactor.install()
 sysconfig.get_config_vars()  # which are found by the name of the platform
 socket.socketpair = partial(socket.socketpair, socket.AF_UNIX)  # of another family there
+platform.uname()  # which is remembered; Python 3.13 would run a program of Windows for it
+if hasattr(os, "process_cpu_count"):
+    os.process_cpu_count = os.cpu_count  # Python 3.13 chooses it at its start, as that does for Windows
 for name in MODULES:
     sys.modules[name] = None  # type: ignore[assignment]  # so `import` fails
 for module, beginnings in MISSING.items():

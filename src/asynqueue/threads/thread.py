@@ -64,9 +64,8 @@ class WorkerThread:
         self._due: SimpleQueue[None] = SimpleQueue()  # has at least as many entries as there are jobs
         self._posted: deque[Callable[[], None]] = deque()
         self._collectionDue = False
-        name = f"asynqueue-thread-{next(_numbers)}"
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        whenRunning(reactor, self._thread.start)  # A program may fork before its reactor runs, to become a daemon.
+        self._thread: threading.Thread | None = None
+        whenRunning(reactor, self._start)  # A program may fork before its reactor runs, to become a daemon.
 
     # For the reactor's thread.
 
@@ -122,7 +121,8 @@ class WorkerThread:
         """Ignore the thread from now on. It exits when JOB, which is running, ends."""
         self.abandoned = True
         self.closings.end()
-        self._thread.name += " (abandoned)" if job is None else f" (abandoned in {callableName(job.call.f)}())"
+        if self._thread is not None:
+            self._thread.name += " (abandoned)" if job is None else f" (abandoned in {callableName(job.call.f)}())"
         self._due.put(None)
         for source in list(self.sources):
             source.over(WorkerLost("the iteration ended early: its thread was abandoned"))
@@ -141,6 +141,12 @@ class WorkerThread:
     ) -> None:
         """Log ERROR, which no caller can receive."""
         self._reactor.callFromThread(_log.failure, text, printable(error), ERROR)
+
+    def _start(self) -> None:
+        # Python 3.13 starts no thread in a fork that was made before it.
+        name = f"asynqueue-thread-{next(_numbers)}"
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
         while True:
@@ -171,7 +177,8 @@ class WorkerThread:
         return None
 
     def _join(self) -> None:
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self.gone.callback(None)
 
 
