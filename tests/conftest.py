@@ -6,7 +6,7 @@ chooses the profile:
 
 - `default` draws the same examples each time, so that a run answers for the code and not for its luck. It shortens one
   failing example, not each that it finds: a run with a defect takes minutes more, not hours.
-- `brief` draws the first third of those. tox runs it on each Python, and `default` once.
+- `brief` draws the first fifth of those. tox runs it on each Python, and `default` once.
 - `deep` draws many times more and new ones each time, though fewer where real workers are at it
   (`tests.support.stories`). `tox -e properties` runs it.
 - `mutation` draws few and shortens nothing: it is for `tox -e mutation`, where each test runs thousands of times.
@@ -42,7 +42,7 @@ settings.register_profile(
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("brief", settings.get_profile("default"), max_examples=30)
+settings.register_profile("brief", settings.get_profile("default"), max_examples=20)
 settings.register_profile(
     "deep",
     deadline=None,

@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from asynqueue import Deferator, ImplementationError, NotReadyError, Prefetcherator
 from asynqueue.core.flow.iterators import SLICE
 from asynqueue.iteration.sources import FetchSource, fetchTriple
+from tests.support.calls import inLoop
 from tests.support.deferreds import errorOf, logged, outcomes, resultOf
 
 
@@ -65,14 +66,15 @@ def drain(clock: Clock, deferator: Deferator[Any]) -> Deferred[list[Any]]:
 
 
 class TestADeferatorOfACall:
-    def test_gives_the_callable_all_its_arguments_and_keywords(self) -> None:
+    @inLoop
+    async def test_gives_the_callable_all_its_arguments_and_keywords(self) -> None:
         items = [1, 2, 3]
 
         def more(given: dict[str, int], *, limit: int, reactor: object) -> tuple[int, bool, bool]:
             return items.pop(0) * given["step"] * limit, True, bool(items)
 
         deferator = Deferator("items", more, {"step": 5}, limit=2, reactor=None)
-        assert [resultOf(d) for d in deferator] == [10, 20, 30]
+        assert [await d for d in deferator] == [10, 20, 30]  # on a busy machine, some in later turns
         assert repr(deferator) == "<Deferator of items>"
 
     def test_asks_for_each_item_with_the_arguments_it_was_given(self, clock: Clock) -> None:

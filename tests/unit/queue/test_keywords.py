@@ -67,7 +67,8 @@ class TestInTheLoop:
     def test_of_what_looks_for_an_event(self) -> None:
         assert resultOf(Delay(reactor=Clock()).untilEvent(lambda **kw: kw == NAMES, **NAMES)) is True
 
-    def test_of_what_fetches_items(self) -> None:
+    @inLoop
+    async def test_of_what_fetches_items(self) -> None:
         items: Iterator[Any] = iter([1])
 
         def triple(**kw: Any) -> tuple[Any, bool, bool]:
@@ -78,7 +79,7 @@ class TestInTheLoop:
             return kw
 
         deferator: Deferator[Any] = Deferator("rep", triple, limit=5, **NAMES)
-        assert [resultOf(d) for d in deferator] == [NAMES | {"limit": 5}]
+        assert [await d for d in deferator] == [NAMES | {"limit": 5}]
         fetched: Prefetcherator[Any] = Prefetcherator(reactor=Clock())
         assert resultOf(fetched.setup(plain, **NAMES)) is True
         assert resultOf(fetched.getNext())[0] == NAMES
