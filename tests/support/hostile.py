@@ -6,7 +6,7 @@ Worker processes and servers import this module.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from asynqueue.wire import WireWorkerUniverse
@@ -15,6 +15,22 @@ from tests.support.calls import Collector
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+PROPERTIES = (
+    "__class__",
+    "__dict__",
+    "__doc__",
+    "__module__",
+    "__name__",
+    "__qualname__",
+    "__self__",
+    "__func__",
+    "__cause__",
+    "__context__",
+    "__suppress_context__",
+    "__traceback__",
+    "__notes__",
+    "args",
+)
 METHODS = (
     "__getattr__",
     "__getattribute__",
@@ -47,20 +63,7 @@ METHODS = (
     "__dir__",
     "__sizeof__",
     "__buffer__",
-    "__class__",
-    "__dict__",
-    "__doc__",
-    "__module__",
-    "__name__",
-    "__qualname__",
-    "__self__",
-    "__func__",
-    "__cause__",
-    "__context__",
-    "__suppress_context__",
-    "__traceback__",
-    "__notes__",
-    "args",
+    *PROPERTIES,
     "with_traceback",
     "add_note",
     "registerProducer",
@@ -68,24 +71,6 @@ METHODS = (
     "write",
     "close",
     "addBoth",
-)
-PROPERTIES = frozenset(
-    (
-        "__class__",
-        "__dict__",
-        "__doc__",
-        "__module__",
-        "__name__",
-        "__qualname__",
-        "__self__",
-        "__func__",
-        "__cause__",
-        "__context__",
-        "__suppress_context__",
-        "__traceback__",
-        "__notes__",
-        "args",
-    )
 )
 META = (
     "__getattr__",
@@ -141,7 +126,7 @@ def hostile(kind: Kind, base: type) -> Any:
             return NotImplemented
         raise kind.error("hostile")
 
-    def namespace(names: tuple[str, ...], properties: frozenset[str]) -> dict[str, Any]:
+    def namespace(names: tuple[str, ...], properties: Collection[str]) -> dict[str, Any]:
         return {name: property(refuse) if name in properties else refuse for name in names}
 
     Meta: Any = type

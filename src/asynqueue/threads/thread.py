@@ -143,7 +143,7 @@ class WorkerThread:
         self._reactor.callFromThread(_log.failure, text, printable(error), ERROR)
 
     def _start(self) -> None:
-        # Python 3.13 starts no thread in a fork that was made before it.
+        # The object is made here, because Python 3.13 does not start a thread that was made before a fork in the fork.
         name = f"asynqueue-thread-{next(_numbers)}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()

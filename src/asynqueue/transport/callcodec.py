@@ -31,7 +31,7 @@ from asynqueue.core.protocol.chunkedpayload import whole
 from asynqueue.core.protocol.messages import Payload
 from asynqueue.errors import SerializationError
 from asynqueue.transport.pickler import dumps, dumpsByValue, dumpsPlainly, isForeign
-from asynqueue.transport.script.context import current, keyed, sharesMain, using
+from asynqueue.transport.script.context import current, keyed, using
 from asynqueue.transport.script.exports import Definitions, Exports
 from asynqueue.transport.script.namespace import Namespace
 from asynqueue.transport.serialization import INLINE, Codec, loads
@@ -73,7 +73,6 @@ class CallEncoder:
         self._codec = INLINE if channel is None else Codec(channel.dumps)
         self._codecForMain = Codec(dumpsByValue if channel is None else channel.dumpsByValue)
         self._dumpsPlainly = dumpsPlainly if channel is None else channel.dumpsPlainly
-        self._plainFirst = not sharesMain()  # A worker's own workers do not share its ``__main__``.
         self._known: dict[int, _Known] = {}  # by id()
         self._byName = byName
         self._exports = Exports(byName)
@@ -89,7 +88,7 @@ class CallEncoder:
         """
         exports = self._exports
         known = self._known.get(id(f))
-        if known is not None and self._plainFirst and not (known.ofMain or more) and exports.areCurrent(known.key):
+        if known is not None and not (known.ofMain or more) and exports.allowsPlain(known.key):
             passed = self._dumpsPlainly([args, dict(kw)] if kw else args)
             if passed is not None:
                 return self.header + (known.prefixWithKeywords if kw else known.prefix) + passed

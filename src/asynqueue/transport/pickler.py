@@ -83,14 +83,21 @@ def plainPickler(file: Any, isInline: Callable[[pickle.PickleBuffer], bool] | No
 
 
 def isLarge(obj: Any) -> bool:
-    """Return whether OBJ, or one of the first members of a tuple, is large without doubt: long bytes or text."""
-    kind = type(obj)
-    if kind is tuple:
-        for value in obj if len(obj) <= _INSPECTED else obj[:_INSPECTED]:
-            if type(value) in _SIZED and len(value) >= LARGE:
+    """Return whether OBJ is large without doubt: long bytes or text, or a tuple with such a member.
+
+    Of a tuple, the first members are inspected, and those of tuples in it: arguments, or a call with its arguments.
+    """
+    if type(obj) is not tuple:
+        return type(obj) in _SIZED and len(obj) >= LARGE
+    for value in obj if len(obj) <= _INSPECTED else obj[:_INSPECTED]:
+        if type(value) in _SIZED:
+            if len(value) >= LARGE:
                 return True
-        return False
-    return kind in _SIZED and len(obj) >= LARGE
+        elif type(value) is tuple:
+            for inner in value[:_INSPECTED]:
+                if type(inner) in _SIZED and len(inner) >= LARGE:
+                    return True
+    return False
 
 
 def dumps(obj: Any) -> bytes:
@@ -141,8 +148,7 @@ def dumpsInPieces(obj: Any) -> bytes | ChunkedPayload:
 
     The pieces refer to large `bytes` of OBJ; buffers that can change are copied.
     """
-    arguments = obj[0] if type(obj) is tuple and obj else None  # if it is a call
-    small = None if isLarge(obj) or isLarge(arguments) else dumpsSmall(obj)
+    small = None if isLarge(obj) else dumpsSmall(obj)
     if small is not None:
         return small
     writer = PickleWriter()

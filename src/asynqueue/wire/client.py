@@ -22,7 +22,7 @@ from asynqueue.errors import AuthenticationError, ImplementationError, Serializa
 from asynqueue.interfaces import Report
 from asynqueue.transport.link import Link
 from asynqueue.transport.pickler import dumpsSmall, isLarge
-from asynqueue.transport.script.context import sharesMain, using
+from asynqueue.transport.script.context import using
 from asynqueue.transport.script.exports import Exports
 from asynqueue.transport.serialization import PIECES
 from asynqueue.wire.endpoints import trustFailure
@@ -192,7 +192,7 @@ class ClientConnection(WireProtocol, Link):
         passed = call.args, dict(call.kw)
         arguments: bytes | ChunkedPayload | None = None
         definitions = None
-        if not (exports.dead or sharesMain() or isLarge(call.args)):
+        if exports.allowsPlain(None) and not isLarge(passed):
             arguments = dumpsSmall(passed)
         if arguments is None:
             exports.mentions.clear()

@@ -282,22 +282,19 @@ class ServerConnection(WireProtocol):
         deadline = perf_counter() + SLICE
         try:
             while self._writer.clear and not self._over:
-                number = admission.flushed()
-                if number is None:
+                if not admission.announced:
                     number = self._next(admission)
                     if number is None:
                         break
                     self._writer.add(m.Started(number))
-                    self._writer.flush()  # if it does not leave at once, `written` is called when it has
-                    continue
-                self._runner.run(self._calls.pop(number))
-                if perf_counter() > deadline:
-                    number = self._next(admission)
-                    if number is not None:  # it is announced in one write with the answer, and runs in the next turn
-                        self._writer.add(m.Started(number))
+                    # In one write with the last answer. If it does not leave at once, `written` is called when it has.
+                    self._writer.flush()
+                elif perf_counter() > deadline:
                     if self._later is None:
                         self._later = self._reactor.callLater(0, self._proceedLater)
                     break
+                elif (number := admission.flushed()) is not None:
+                    self._runner.run(self._calls.pop(number))
             self._writer.flush()
         finally:
             self._proceeding = False

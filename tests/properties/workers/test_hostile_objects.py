@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -198,7 +199,7 @@ async def eachHarmsItsOwnCallAlone(
             calls = []
             neighbours = []
             for n, (place, kind) in enumerate(places):
-                made_: Callable[[], Deferred[Any]] = lambda place=place, kind=kind: PLACES[place](queue, on, kind)  # type: ignore[misc]  # noqa: E731
+                made_ = partial(PLACES[place], queue, on, kind)
                 calls.append(Deferred.fromCoroutine(settled(place, kind, made_)))
                 neighbours.append(queue.call(on.echo, n))
             for (place, kind), call in zip(places, calls, strict=True):

@@ -406,6 +406,17 @@ CLAIMS = {
                 else: assert False
                 assert await queue.call(other) == 5
         """,
+    "a_worker_of_a_worker_gets_what_a_call_passes": """
+        from asynqueue import ProcessQueue
+        class Record: pass
+        def named(x): return type(x).__name__
+        async def below():
+            async with ProcessQueue(1) as queue:
+                return [await queue.call(named, x) for x in (1, 2, Record())]
+        async def main(queue):
+            async with ProcessQueue(1, useReactor=True) as mine:
+                assert await mine.call(below) == ["int", "int", "Record"]
+        """,
     "no_module_of_the_program_is_touched": """
         import threading
         class Record: pass

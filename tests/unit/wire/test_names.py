@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue import ProcessQueue, TaskQueue, ThreadWorker, WireWorker
 from asynqueue.errors import ImplementationError, QueueRunError
+from asynqueue.queue.options import ByName
 from asynqueue.wire import ServerManager, WireServer, WireWorkerUniverse
 from tests.support.calls import Collector, drained, failureOf, inLoop
 from tests.support.wires import KEY, Things, served, wired
@@ -27,6 +28,10 @@ class TestCallsByName:
             consumer = Collector([])
             assert await queue.call("count", 3, consumer=consumer) is consumer
             assert consumer.got == [0, 1, 2]
+
+    def test_have_a_series_that_no_user_has(self) -> None:
+        assert ByName("a") == ByName("a") != ByName("b")
+        assert ByName("a") not in {"a", ("a",), ("a", None)}
 
     @inLoop
     async def test_a_name_of_no_method_fails_that_call(self, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 
-from asynqueue import TaskQueue, WireQueue, WireWorker
+from asynqueue import Delay, TaskQueue, WireQueue, WireWorker
+from asynqueue.core.flow.iterators import SLICE
 from asynqueue.core.protocol import messages as m
 from asynqueue.core.protocol.connectattempts import ATTEMPTS
 from asynqueue.core.records import CallSpec, Recalled, RunOutcome, Task
@@ -210,6 +211,29 @@ class TestWhatRuns:
             assert await queue.call(Gates.one) == 1
             with open(gate, "wb"):
                 pass
+
+    @inLoop
+    async def test_a_slow_one_is_answered_and_the_next_announced_in_one_message(self, tmp_path: Path) -> None:
+        paths, gates = ([tmp_path / f"{name}{n}" for n in range(2)] for name in ("mark", "gate"))
+        manager = ServerManager("tests.unit.wire.test_worker.Gates")  # a process: it blocks
+        place = manager.newSocket()
+        await manager.spawn(place)
+        async with WireQueue(place, Gates, key=manager.key, N_concurrent=2) as queue:
+            assert await queue.call(Gates.one) == 1
+            runs = linkOf(queue)._runs
+            calls = []
+            for path, gate in zip(paths, gates, strict=True):
+                os.mkfifo(gate)
+                calls.append(queue.call(Gates.passThrough, path, gate))
+            await until(lambda: paths[0].exists() and runs._started)
+            await Delay(2 * SLICE)()  # the server's slice is over
+            gates[0].open("wb").close()
+            await calls[0]
+            assert [*runs.calls] == [*runs._started], "the second has started, as this side knows"
+            await until(paths[1].exists)
+            gates[1].open("wb").close()
+            await calls[1]
+        await manager.shutdown()
 
     @inLoop
     async def test_an_update_runs_before_the_first_call_and_after_each_reconnection(self, tmp_path: Path) -> None:

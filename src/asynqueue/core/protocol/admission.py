@@ -68,6 +68,11 @@ class CallAdmission:
         self._announced.append(self._waiting.popleft())
         return self._announced[-1]
 
+    @property
+    def announced(self) -> bool:
+        """True if a call was announced that has not started."""
+        return bool(self._announced)
+
     def flushed(self) -> int | None:
         """Return the next call to start, now that everything queued has been sent, or None. Call again until None."""
         if not self._announced:

@@ -113,7 +113,7 @@ class WorkerEntry:
 
     def mayRun(self, task: Task) -> bool:
         """Return whether the worker is qualified for a task."""
-        return task.series is None or task.series in self.qualifications
+        return self.isQualified(task.series)
 
     def isQualified(self, series: Hashable) -> bool:
         """Return whether the worker is qualified for a series; None is that of calls of no series."""

@@ -86,7 +86,12 @@ class using:  # It is used like a function. A class is three times as fast as a 
 
 def sharesMain() -> bool:
     """Return whether names of ``__main__`` are the same here and in the program, because this is its worker."""
-    return _home is not _OWN and _current.get() is None
+    return isWorker() and _current.get() is None
+
+
+def isWorker() -> bool:
+    """Return whether this process is a worker, which has definitions of its program under the name ``__main__``."""
+    return _home is not _OWN
 
 
 def setHome(main: Main) -> None:

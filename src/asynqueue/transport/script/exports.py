@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from asynqueue.core.protocol.scriptdefinitions import ABSENT, Ledger, Node, Sent, contentOf
 from asynqueue.core.text import errorText
 from asynqueue.errors import SerializationError
-from asynqueue.transport.script.context import HINT, Main, Mourner, keyFor, mourners, newKey
+from asynqueue.transport.script.context import HINT, Main, Mourner, isWorker, keyFor, mourners, newKey
 
 if TYPE_CHECKING:
     from asynqueue.transport.script.picklers import QuickPickler
@@ -48,6 +48,7 @@ class Exports(Main, Mourner):
         self.mentions: dict[Node, object] = {}
         """The functions and classes that the present call mentions, by key, and other objects by name."""
         self._byName = byName
+        self._isOfWorker = isWorker()  # Its own worker lacks definitions that this process has.
         self._quick: QuickPickler | None = None
         self._globals = vars(sys.modules["__main__"])
         self._ledger = Ledger(self._globals)
@@ -82,9 +83,12 @@ class Exports(Main, Mourner):
         finally:
             self._quick = quick
 
-    def areCurrent(self, key: int | None) -> bool:
-        """Return whether the worker has all definitions for a call of the function with KEY (None: of no key)."""
-        return not self.dead and (key is None or self._ledger.isCurrent(key))
+    def allowsPlain(self, key: int | None) -> bool:
+        """Return whether pickle alone may carry a call of the function with KEY, None for one without a key.
+
+        It may if the worker has all definitions for the call. What it pickles must have no foreign name all the same.
+        """
+        return not (self.dead or self._isOfWorker) and (key is None or self._ledger.isCurrent(key))
 
     def definitions(self) -> Definitions | None:
         """Return the definitions that the worker needs for the present call, None if it has them all.
